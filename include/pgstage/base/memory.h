@@ -1,0 +1,17 @@
+/*
+ * memory: allocation that never returns NULL; running out of memory ends the process with a log line.
+ * Free with free(3). Any thread.
+ */
+#ifndef PGSTAGE_BASE_MEMORY_H
+#define PGSTAGE_BASE_MEMORY_H
+
+#include <stddef.h>
+
+/* `size` zeroed bytes; size 0 gives a pointer that can be freed. */
+void *memory_new(size_t size) __attribute__((malloc, warn_unused_result));
+/* `size` bytes that are not initialised. */
+void *memory_get(size_t size) __attribute__((malloc, warn_unused_result));
+/* realloc(3) of `old` (may be NULL) to `count * size` bytes; an overflow ends the process. */
+void *memory_resize(void *old, size_t count, size_t size) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * report: what a configuration load found: every mistake and warning with its file and line.
+ */
+#ifndef PGSTAGE_CONF_REPORT_H
+#define PGSTAGE_CONF_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct report_entry {
+    bool is_error; /* else a warning */
+    char *file;    /* NULL: not from a file (a variable, the command line) */
+    int line;      /* 0: the whole file */
+    char *text;    /* what is wrong and what to write instead */
+};
+
+struct report {
+    struct report_entry *entries;
+    size_t count, errors, warnings;
+};
+
+/* A zeroed report is empty. */
+void report_fini(struct report *report);
+void report_error(struct report *report, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void report_warning(struct report *report, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* `file:line: error: text` of one entry, allocated. */
+char *report_line(const struct report_entry *entry);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * snapshot: a whole validated configuration, immutable and reference-counted.
+ *
+ * Made on the control thread by `snapshot_load`, then read by any thread that holds a reference.
+ * Everything that a snapshot hands out lives as long as the snapshot, except `struct effective`,
+ * which holds a reference of its own.
+ */
+#ifndef PGSTAGE_CONF_SNAPSHOT_H
+#define PGSTAGE_CONF_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/conf/report.h"
+#include "pgstage/conf/settings.h"
+
+struct snapshot;
+struct users; /* auth_file's content: see conf/users.h */
+
+/* One `host[@address][:port]` of a list, or a Unix socket folder (name starts with '/' or '@'). */
+struct host_config {
+    const char *name;    /* as the file says: what a certificate must show */
+    const char *address; /* after '@', or NULL: resolve `name` */
+    uint16_t port;
+};
+
+struct environment_config {
+    const char *name;
+    const char *class_name; /* NULL when the file gives none */
+    bool production_class;
+    const struct host_config *hosts;
+    size_t host_count;
+    const struct host_config *dr_hosts;
+    size_t dr_host_count;
+    size_t index; /* its place in the snapshot */
+};
+
+/* One line of [databases]. `name` without the "@environment". */
+struct database_config {
+    const char *name;
+    const char *environment; /* after '@' in the key; NULL: any (or PgBouncer style) */
+    const char *in_environment; /* the line's `environment=`; NULL: none */
+    bool is_fallback;           /* the key `*` */
+    const struct host_config *hosts; /* of `host=`/`port=`; none: the environment's hosts */
+    size_t host_count;
+};
+
+struct listener_config {
+    const char *name;        /* NULL: the listener of [pgstage] itself */
+    const char *environment; /* NULL: not bound to one */
+    const struct settings *settings; /* listen_addr, listen_port, unix_socket_dir, client_tls_* … */
+};
+
+struct peer_config {
+    int64_t id;
+    const char *host;
+    uint16_t port;
+    int64_t pool_size;
+};
+
+/* What one (database, environment, user) means, scopes resolved. Reference-counted. */
+struct effective {
+    struct snapshot *snapshot;                    /* a reference */
+    const char *database;                         /* the client's name for it */
+    const char *dbname;                           /* the server's name for it */
+    const struct environment_config *environment; /* NULL: PgBouncer style, no environment */
+    const struct host_config *hosts;
+    size_t host_count;
+    bool fallback; /* came from `*` */
+    struct settings settings;
+};
+
+/*
+ * Reads FILE with its includes, pgstage.d (its .ini files in name order), pgstage.local.ini and PGSTAGE__… variables, layers
+ * and validates it. On any error NULL, and `report` says every mistake; warnings are in `report` in
+ * both cases. Blocks on the disk. Control thread.
+ */
+struct snapshot *snapshot_load(const char *file, struct report *report)
+    __attribute__((warn_unused_result));
+struct snapshot *snapshot_ref(struct snapshot *snapshot);
+void snapshot_unref(struct snapshot *snapshot);
+
+const char *snapshot_file(const struct snapshot *snapshot);
+/* The [pgstage] scope. */
+const struct settings *snapshot_globals(const struct snapshot *snapshot);
+/* [pgstage] < preset < [environment]: what holds for an environment before any database is known. */
+const struct settings *snapshot_environment_settings(const struct snapshot *snapshot,
+                                                     const struct environment_config *environment);
+const struct users *snapshot_users(const struct snapshot *snapshot);
+
+size_t snapshot_environment_count(const struct snapshot *snapshot);
+const struct environment_config *snapshot_environment(const struct snapshot *snapshot, size_t index);
+size_t snapshot_database_count(const struct snapshot *snapshot);
+const struct database_config *snapshot_database(const struct snapshot *snapshot, size_t index);
+size_t snapshot_listener_count(const struct snapshot *snapshot);
+const struct listener_config *snapshot_listener(const struct snapshot *snapshot, size_t index);
+size_t snapshot_peer_count(const struct snapshot *snapshot);
+const struct peer_config *snapshot_peer(const struct snapshot *snapshot, size_t index);
+
+/* Scopes resolved for one [databases] line (or `*` under the name `database`), one environment
+ * (NULL: none) and one user (NULL: before the user is known). Caller owns the reference. */
+struct effective *snapshot_effective(struct snapshot *snapshot, const struct database_config *line,
+                                     const char *database,
+                                     const struct environment_config *environment,
+                                     const char *user) __attribute__((warn_unused_result));
+void effective_unref(struct effective *effective);
+struct effective *effective_ref(struct effective *effective);
+/* True when a server connection opened under `a` may go on serving under `b` (same hosts, dbname,
+ * forced user and password, TLS, connect_query). */
+bool effective_same_servers(const struct effective *a, const struct effective *b);
+
+#endif

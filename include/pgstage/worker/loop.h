@@ -1,0 +1,64 @@
+/*
+ * loop: one thread's libevent base with everything that a turn of it needs.
+ *
+ * A turn: poll → I/O callbacks (servers act at once; clients only mark themselves ready) → mail →
+ * due timers → deferred work (ready clients, granted waiters) → releases. The order keeps a query
+ * from going to a server whose end arrived in the same batch of events.
+ * Unless said otherwise a function is called on the loop's own thread only.
+ */
+#ifndef PGSTAGE_WORKER_LOOP_H
+#define PGSTAGE_WORKER_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/base/list.h"
+
+struct event_base;
+struct loop;
+
+/* The read buffer that a loop lends for the length of a callback. */
+#define LOOP_BUFFER_BYTES 16384
+
+/* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
+ * NULL when the kernel gives no epoll or eventfd. */
+struct loop *loop_new(unsigned index, void *context) __attribute__((warn_unused_result));
+/* After loop_run has returned. Undelivered mail is dropped through its `drop`. */
+void loop_free(struct loop *loop);
+/* Runs turns until loop_stop. */
+void loop_run(struct loop *loop);
+/* Makes loop_run return after the current turn. Any thread. */
+void loop_stop(struct loop *loop);
+
+struct event_base *loop_base(struct loop *loop);
+void *loop_context(struct loop *loop);
+unsigned loop_index(const struct loop *loop);
+/* Monotonic microseconds, read once per turn. */
+uint64_t loop_now_us(const struct loop *loop);
+/* Scratch bytes shared by everything on this loop, valid until the callback returns. */
+uint8_t *loop_buffer(struct loop *loop, size_t *size);
+
+/* Work for the end of this turn's events. Embed it; zeroed is ready. Deferring twice is once. */
+struct loop_task {
+    struct list_node node;
+    void (*run)(struct loop_task *task);
+};
+/* Runs task->run once, in FIFO order, after the I/O callbacks of this turn. */
+void loop_defer(struct loop *loop, struct loop_task *task);
+/* Takes it back if it has not run. */
+void loop_undefer(struct loop *loop, struct loop_task *task);
+/* Calls destroy(object) at the end of the turn, when no callback can hold it any more. */
+void loop_release(struct loop *loop, void *object, void (*destroy)(void *object));
+
+/* Mail: embed it in an allocated letter. `deliver` runs on the receiving loop and then owns the
+ * letter; `drop` (may be NULL: free) runs instead when the loop is freed before. */
+struct mail {
+    struct mail *next;
+    void (*deliver)(struct loop *loop, struct mail *mail);
+    void (*drop)(struct mail *mail);
+};
+/* Any thread. Letters of one sender arrive in order. */
+void loop_post(struct loop *loop, struct mail *mail);
+
+#endif

@@ -1,0 +1,2 @@
+# admin: the files of this room
+libpgstage_a_SOURCES +=

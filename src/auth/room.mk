@@ -1,0 +1,2 @@
+# auth: the files of this room
+libpgstage_a_SOURCES +=

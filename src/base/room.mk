@@ -1,0 +1,2 @@
+# base: the files of this room
+libpgstage_a_SOURCES +=

@@ -1,0 +1,2 @@
+# conf: the files of this room
+libpgstage_a_SOURCES +=

@@ -1,0 +1,2 @@
+# env: the files of this room
+libpgstage_a_SOURCES +=

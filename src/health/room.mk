@@ -1,0 +1,2 @@
+# health: the files of this room
+libpgstage_a_SOURCES +=

@@ -1,0 +1,2 @@
+# net: the files of this room
+libpgstage_a_SOURCES +=

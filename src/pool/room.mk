@@ -1,0 +1,2 @@
+# pool: the files of this room
+libpgstage_a_SOURCES +=

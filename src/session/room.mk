@@ -1,0 +1,2 @@
+# session: the files of this room
+libpgstage_a_SOURCES +=

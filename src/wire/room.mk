@@ -1,0 +1,2 @@
+# wire: the files of this room
+libpgstage_a_SOURCES +=

@@ -1,0 +1,2 @@
+# worker: the files of this room
+libpgstage_a_SOURCES +=

@@ -1,0 +1,1 @@
+# admin: unit tests of this room

@@ -1,0 +1,1 @@
+# auth: unit tests of this room

@@ -1,0 +1,1 @@
+# base: unit tests of this room

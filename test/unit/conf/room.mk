@@ -1,0 +1,1 @@
+# conf: unit tests of this room

@@ -1,0 +1,1 @@
+# net: unit tests of this room

@@ -1,0 +1,1 @@
+# pool: unit tests of this room

@@ -1,0 +1,1 @@
+# session: unit tests of this room

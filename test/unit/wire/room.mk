@@ -1,0 +1,1 @@
+# wire: unit tests of this room

@@ -1,0 +1,1 @@
+# worker: unit tests of this room
