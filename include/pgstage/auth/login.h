@@ -1,0 +1,75 @@
+/*
+ * login: who a client is, as a dialogue without I/O.
+ *
+ * The session feeds bodies of password messages and sends what the dialogue puts into `out`. Never
+ * blocks: when a slow derivation is needed it answers AUTH_DERIVE and the session runs
+ * `auth_client_derive` on an offload thread, then `auth_client_resume`. Unknown users walk the same
+ * path as known ones with a wrong password. One dialogue belongs to one client's thread.
+ */
+#ifndef PGSTAGE_AUTH_LOGIN_H
+#define PGSTAGE_AUTH_LOGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/auth/keys.h"
+#include "pgstage/auth/scram.h"
+#include "pgstage/base/buffer.h"
+#include "pgstage/conf/settings.h"
+#include "pgstage/conf/users.h"
+
+enum auth_step {
+    AUTH_SEND,   /* `out` holds messages; then wait for the next password message */
+    AUTH_DERIVE, /* run auth_client_derive on another thread, then auth_client_resume */
+    AUTH_OK,     /* authenticated; `out` holds what is to be sent (AuthenticationOk included) */
+    AUTH_FAILED, /* `out` is empty; `sqlstate` and `problem` are set */
+};
+
+struct auth_client; /* the dialogue with one client */
+
+/*
+ * Starts: `secret` is NULL for an unknown user. `method` is what is in force (HBA resolved, md5 turned
+ * into SCRAM when the secret is SCRAM). `keys` is the shared cache (thread-safe).
+ * `any` and `trust` give AUTH_OK at once (trust only for a known user when `must_exist`).
+ */
+struct auth_client *auth_client_new(enum auth_type method, const char *user,
+                                    const struct user_secret *secret, bool must_exist,
+                                    struct key_cache *keys) __attribute__((warn_unused_result));
+void auth_client_free(struct auth_client *auth);
+enum auth_step auth_client_start(struct auth_client *auth, struct buffer *out);
+/* The body of one password message ('p'). */
+enum auth_step auth_client_feed(struct auth_client *auth, const uint8_t *body, size_t length,
+                                struct buffer *out);
+/* On an offload thread, after AUTH_DERIVE; touches only the dialogue. */
+void auth_client_derive(struct auth_client *auth);
+enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out);
+/* After AUTH_FAILED: SQLSTATE 28P01 or 28000 or 08P01, and the text for the client; and for the log. */
+const char *auth_client_sqlstate(const struct auth_client *auth);
+const char *auth_client_problem(const struct auth_client *auth);
+const char *auth_client_log_problem(const struct auth_client *auth);
+
+/* The dialogue with one server: pgstage logs in. */
+struct auth_server;
+
+/* How pgstage may prove itself: a password, or SCRAM keys passed through, or neither. */
+struct credentials {
+    const char *user;
+    const char *secret;   /* plain password or md5… as stored; NULL: none */
+    enum secret_kind kind;
+    bool allow_cleartext; /* may a cleartext password be sent on this connection? */
+};
+
+struct auth_server *auth_server_new(const struct credentials *credentials,
+                                    struct key_cache *keys) __attribute__((warn_unused_result));
+void auth_server_free(struct auth_server *auth);
+/* The body of one AuthenticationRequest ('R'). AUTH_SEND also when nothing is to be sent (`out`
+ * empty); AUTH_OK on AuthenticationOk — refused (AUTH_FAILED) when a SCRAM exchange has been started
+ * but the server has not proved itself. */
+enum auth_step auth_server_feed(struct auth_server *auth, const uint8_t *body, size_t length,
+                                struct buffer *out);
+void auth_server_derive(struct auth_server *auth);
+enum auth_step auth_server_resume(struct auth_server *auth, struct buffer *out);
+const char *auth_server_problem(const struct auth_server *auth);
+
+#endif

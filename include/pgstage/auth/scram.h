@@ -1,0 +1,98 @@
+/*
+ * scram: SCRAM-SHA-256 (RFC 5802, RFC 7677) for both sides, without I/O.
+ *
+ * The server side (a client proves itself to pgstage) works from a verifier; the client side (pgstage
+ * proves itself to a server) from keys. Neither does PBKDF2: scram_derive does, and takes
+ * milliseconds, so it runs on an offload thread.
+ */
+#ifndef PGSTAGE_AUTH_SCRAM_H
+#define PGSTAGE_AUTH_SCRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/base/buffer.h"
+
+#define SCRAM_KEY_BYTES 32
+#define SCRAM_SALT_MAX_BYTES 64
+#define SCRAM_ITERATIONS_MAX 1000000
+
+/* What a server stores about a user. */
+struct scram_verifier {
+    uint32_t iterations;
+    size_t salt_bytes;
+    uint8_t salt[SCRAM_SALT_MAX_BYTES];
+    uint8_t stored_key[SCRAM_KEY_BYTES];
+    uint8_t server_key[SCRAM_KEY_BYTES];
+};
+
+/* What a client needs to prove itself to a server that has a certain salt and iteration count. */
+struct scram_keys {
+    uint32_t iterations;
+    size_t salt_bytes; /* 0: any salt (pass-through keys are good for the verifier they came from) */
+    uint8_t salt[SCRAM_SALT_MAX_BYTES];
+    uint8_t client_key[SCRAM_KEY_BYTES];
+    uint8_t server_key[SCRAM_KEY_BYTES];
+};
+
+/* Reads `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`; false when malformed. */
+bool scram_verifier_parse(const char *text, struct scram_verifier *verifier);
+/* The same, written; allocated. */
+char *scram_verifier_print(const struct scram_verifier *verifier);
+/* PBKDF2 over the password (SASLprep as PostgreSQL does it: the raw bytes when it cannot be
+ * prepared). Slow. False when OpenSSL fails. Any thread. */
+bool scram_derive(const char *password, const uint8_t *salt, size_t salt_bytes,
+                  uint32_t iterations, struct scram_keys *keys) __attribute__((warn_unused_result));
+/* The verifier that belongs to keys. */
+void scram_verifier_from_keys(const struct scram_keys *keys, struct scram_verifier *verifier);
+/* A verifier that no proof matches, the same for the same user name while the process lives, so that
+ * an unknown user looks like a wrong password. */
+void scram_verifier_mock(const char *user, struct scram_verifier *verifier);
+
+/* ---- server side ---- */
+struct scram_server {
+    char *client_first_bare, *server_first; /* owned */
+    char gs2_header[256];
+    char nonce[128];
+    struct scram_verifier verifier;
+    uint8_t client_key[SCRAM_KEY_BYTES]; /* after scram_server_final succeeded: for pass-through */
+};
+
+/* Takes the client-first-message, puts the server-first-message. False: malformed (`problem`). */
+bool scram_server_first(struct scram_server *scram, const struct scram_verifier *verifier,
+                        const uint8_t *message, size_t length, struct buffer *out,
+                        const char **problem) __attribute__((warn_unused_result));
+enum scram_result { SCRAM_OK, SCRAM_WRONG_PROOF, SCRAM_MALFORMED };
+/* Takes the client-final-message, checks the proof, puts the server-final-message. */
+enum scram_result scram_server_final(struct scram_server *scram, const uint8_t *message,
+                                     size_t length, struct buffer *out, const char **problem)
+    __attribute__((warn_unused_result));
+void scram_server_fini(struct scram_server *scram);
+
+/* ---- client side ---- */
+struct scram_client {
+    char *client_first_bare, *server_first, *auth_message; /* owned */
+    char nonce[128];
+    struct scram_keys keys;
+    /* read from server-first */
+    uint32_t iterations;
+    size_t salt_bytes;
+    uint8_t salt[SCRAM_SALT_MAX_BYTES];
+};
+
+/* Puts the client-first-message. False when no random bytes could be had. */
+bool scram_client_first(struct scram_client *scram, struct buffer *out)
+    __attribute__((warn_unused_result));
+/* Reads server-first: fills iterations and salt. The caller then finds or derives keys. */
+bool scram_client_challenge(struct scram_client *scram, const uint8_t *message, size_t length,
+                            const char **problem) __attribute__((warn_unused_result));
+/* Puts client-final made with `keys`. */
+bool scram_client_final(struct scram_client *scram, const struct scram_keys *keys,
+                        struct buffer *out) __attribute__((warn_unused_result));
+/* Checks server-final: the server knows the secret too. */
+bool scram_client_verify(struct scram_client *scram, const uint8_t *message, size_t length,
+                         const char **problem) __attribute__((warn_unused_result));
+void scram_client_fini(struct scram_client *scram);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * tls: OpenSSL contexts for one side and one policy, shared by all workers.
+ *
+ * A context is immutable and reference-counted; connections keep the one they began with.
+ */
+#ifndef PGSTAGE_NET_TLS_H
+#define PGSTAGE_NET_TLS_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "pgstage/conf/settings.h"
+
+struct tls_context;
+
+struct tls_settings {
+    enum tls_mode mode;
+    const char *ca_file; /* "system": the distribution's bundle */
+    const char *cert_file, *key_file;
+    const char *crl_file;      /* NULL: none */
+    const char *protocols;     /* PgBouncer's words: secure, all, tlsv1.2, tlsv1.3 … */
+    const char *ciphers;       /* TLS 1.2: PgBouncer's words or an OpenSSL list */
+    const char *ciphersuites;  /* TLS 1.3 */
+    const char *ecdh_curve, *dh_params;
+};
+
+/* For connections from clients / to servers. NULL and `problem` (cut to `size`) when a file cannot
+ * be used. Blocks on the disk: control thread. */
+struct tls_context *tls_context_for_clients(const struct tls_settings *settings, char *problem,
+                                            size_t size) __attribute__((warn_unused_result));
+struct tls_context *tls_context_for_servers(const struct tls_settings *settings, char *problem,
+                                            size_t size) __attribute__((warn_unused_result));
+/* The settings of a scope as tls_settings. */
+void tls_settings_of_clients(struct tls_settings *tls, const struct settings *settings);
+void tls_settings_of_servers(struct tls_settings *tls, const struct settings *settings);
+struct tls_context *tls_context_ref(struct tls_context *context);
+void tls_context_unref(struct tls_context *context);
+enum tls_mode tls_context_mode(const struct tls_context *context);
+
+/* A new SSL to accept with; offers ALPN "postgresql". Any thread. */
+SSL *tls_accept_new(struct tls_context *context) __attribute__((warn_unused_result));
+/* A new SSL to connect to the host with the name `host` as the file writes it: SNI always (not for
+ * numeric addresses), and with verify-full the name or IP SAN is checked against the certificate. */
+SSL *tls_connect_new(struct tls_context *context, const char *host)
+    __attribute__((warn_unused_result));
+/* "TLSv1.3/TLS_AES_256_GCM_SHA384"; `text` is at least 96 bytes. */
+void tls_describe(const SSL *ssl, char *text, size_t size);
+/* The certificate's common name of the peer that verified, allocated; NULL: none. */
+char *tls_peer_common_name(const SSL *ssl);
+/* Takes the thread's OpenSSL errors into one line and clears them. `verify_of` may be NULL; when its
+ * verification failed, the line says why (expired, self-signed, host name mismatch …). */
+void tls_problem(const SSL *verify_of, char *text, size_t size);
+
+#endif
