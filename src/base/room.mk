@@ -1,2 +1,11 @@
 # base: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += \
+	src/base/buffer.c include/pgstage/base/buffer.h \
+	src/base/check.c include/pgstage/base/check.h \
+	src/base/clock.c include/pgstage/base/clock.h \
+	src/base/log.c include/pgstage/base/log.h \
+	src/base/map.c include/pgstage/base/map.h \
+	src/base/memory.c include/pgstage/base/memory.h \
+	src/base/text.c include/pgstage/base/text.h \
+	include/pgstage/base/counter.h \
+	include/pgstage/base/list.h
