@@ -42,6 +42,47 @@ enum load_balance_hosts { BALANCE_ROUND_ROBIN, BALANCE_DISABLE, BALANCE_LEAST, B
 
 enum server_lost_action { SERVER_LOST_ERROR, SERVER_LOST_DISCONNECT };
 
+/* What happens to a running query when its client vanishes. */
+enum client_gone_action { CLIENT_GONE_CANCEL, CLIENT_GONE_FINISH, CLIENT_GONE_CLOSE };
+
+/* Which role of host serves a pool. */
+enum target_session_attrs {
+    TARGET_ANY,
+    TARGET_READ_WRITE,
+    TARGET_READ_ONLY,
+    TARGET_PRIMARY,
+    TARGET_STANDBY,
+    TARGET_PREFER_STANDBY,
+};
+
+enum session_state {
+    SESSION_STATE_TRACK,
+    SESSION_STATE_PIN,
+    SESSION_STATE_RESET,
+    SESSION_STATE_RESET_ALWAYS,
+    SESSION_STATE_ERROR,
+};
+
+enum failover_mode { FAILOVER_FOLLOW, FAILOVER_PROMOTE };
+
+enum two_primaries {
+    TWO_PRIMARIES_AUTO,
+    TWO_PRIMARIES_NEWEST,
+    TWO_PRIMARIES_KEEP,
+    TWO_PRIMARIES_STOP,
+};
+
+enum on_demote { ON_DEMOTE_CLOSE, ON_DEMOTE_DRAIN };
+
+enum monitoring {
+    MONITORING_BASIC,
+    MONITORING_STANDARD,
+    MONITORING_ENHANCED,
+    MONITORING_COMPREHENSIVE,
+};
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
+
 struct settings {
 #define OPTION_BOOL(name) bool name;
 #define OPTION_INT(name) int64_t name;
@@ -59,5 +100,12 @@ struct settings {
 #undef OPTION_DURATION
 #undef OPTION_SIZE
 };
+
+/* How many server connections one pool may have: pool_size, or default_pool_size where it says
+ * nothing; 0: no limit. */
+static inline int64_t settings_pool_size(const struct settings *settings)
+{
+    return settings->pool_size < 0 ? settings->default_pool_size : settings->pool_size;
+}
 
 #endif
