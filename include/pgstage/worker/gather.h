@@ -12,7 +12,8 @@ struct loop;
 typedef void gather_each(struct loop *loop, unsigned slot, void *argument);
 typedef void gather_done(struct loop *home, void *argument);
 
-/* Called on `home`'s thread. `loops` is copied. */
+/* Called on `home`'s thread; `home` is freed after the others. A loop that is freed before it has
+ * answered leaves its slot as it was. Neither runs when `home` itself is freed first. */
 void gather_start(struct loop *home, struct loop *const *loops, unsigned count, gather_each *each,
                   gather_done *done, void *argument);
 

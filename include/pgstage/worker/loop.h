@@ -24,10 +24,14 @@ struct loop;
 /* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
  * NULL when the kernel gives no epoll or eventfd. */
 struct loop *loop_new(unsigned index, void *context) __attribute__((warn_unused_result));
-/* After loop_run has returned. Undelivered mail is dropped through its `drop`. */
+/* After loop_run has returned and the threads that post to it have ended; on the thread that frees.
+ * Undelivered mail is dropped through its `drop`, objects still to be released are destroyed. */
 void loop_free(struct loop *loop);
-/* Runs turns until loop_stop. */
+/* Runs turns until loop_stop (at once when that came before); may be called again afterwards. */
 void loop_run(struct loop *loop);
+/* Runs one turn; waits for something to happen only if `wait`. For whoever drives a loop by hand.
+ */
+void loop_turn(struct loop *loop, bool wait);
 /* Makes loop_run return after the current turn. Any thread. */
 void loop_stop(struct loop *loop);
 

@@ -19,7 +19,8 @@ struct offload_job {
     /* On a helper thread. */
     void (*work)(struct offload_job *job);
     /* On the submitter's loop; owns the job from then on. Also called, with work never run and
-     * `cancelled` true, for what is queued when the threads are stopped. */
+     * `cancelled` true, for what is queued when the threads are stopped; and, by loop_free, with
+     * `cancelled` true for a job whose letter the loop no longer delivered. */
     void (*done)(struct loop *loop, struct offload_job *job);
     bool cancelled;
 };
@@ -27,7 +28,7 @@ struct offload_job {
 /* `threads` helpers, at most `bound` waiting jobs. NULL when no thread can be started. */
 struct offload *offload_new(const char *name, unsigned threads, unsigned bound)
     __attribute__((warn_unused_result));
-/* Waits for the running jobs. */
+/* Waits for the running jobs. Before the loops that submitted jobs are freed. */
 void offload_free(struct offload *offload);
 /* False when the queue is full: the job stays the caller's. The thread of `home`. */
 bool offload_submit(struct offload *offload, struct loop *home, struct offload_job *job)

@@ -26,7 +26,8 @@ struct timer {
 void timer_set(struct loop *loop, struct timer *timer, uint64_t due_us);
 /* It will not fire (cheap: the heap forgets it later). */
 void timer_clear(struct timer *timer);
-/* Takes it out of the heap; call before the memory of the struct goes away or moves to another loop. */
+/* Takes it out of the heap; call before the memory of the struct goes away or moves to another
+ * loop. */
 void timer_detach(struct loop *loop, struct timer *timer);
 static inline bool timer_is_set(const struct timer *timer)
 {
