@@ -1,0 +1,166 @@
+/*
+ * plane: the data plane as the control plane sees it: workers, pools, listeners, configuration.
+ *
+ * Everything here is called on the control thread, except what says otherwise.
+ */
+#ifndef PGSTAGE_SESSION_PLANE_H
+#define PGSTAGE_SESSION_PLANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/base/buffer.h"
+#include "pgstage/conf/snapshot.h"
+
+struct loop;
+struct plane;
+struct pool;
+struct registry;
+struct resolver;
+
+/* What a client of the console may do. */
+enum console_level { CONSOLE_NONE, CONSOLE_STATS, CONSOLE_ADMIN };
+
+/* The console's side, called on the control loop. A console client is named by its id. */
+struct plane_hooks {
+    void *context;
+    void (*console_opened)(void *context, uint64_t client_id, const char *user,
+                           enum console_level level, const char *from);
+    /* Whole protocol messages (header and body) in order, as many as had arrived. Reading from that
+     * client stays paused until plane_console_reply says `resume`. `bytes` are the callee's only
+     * during the call. */
+    void (*console_input)(void *context, uint64_t client_id, const uint8_t *bytes, size_t length);
+    /* A CancelRequest for this client. */
+    void (*console_cancelled)(void *context, uint64_t client_id);
+    void (*console_closed)(void *context, uint64_t client_id);
+    /* A paused pool's last server, or the last obsolete server of a pool, has gone (any number of
+     * times, late): look at what WAIT_CLOSE and PAUSE wait for. */
+    void (*pools_changed)(void *context);
+    /* The last client has left while the plane is stopping (WAIT_FOR_CLIENTS), or the last server. */
+    void (*idle)(void *context);
+};
+
+/* A listening socket handed in from outside (systemd): the descriptor becomes the plane's. */
+struct plane_socket {
+    int fd;
+};
+
+/* Makes workers (threads not yet running) for the snapshot; takes a reference of it. NULL and `problem`
+ * when a listener or a TLS file cannot be used. */
+struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
+                        const struct plane_hooks *hooks, const struct plane_socket *inherited,
+                        size_t inherited_count, char *problem, size_t size)
+    __attribute__((warn_unused_result));
+/* Starts the threads and begins to accept. */
+bool plane_start(struct plane *plane) __attribute__((warn_unused_result));
+/* Ends the threads, closing whatever is left with FATAL 57P01; frees all. */
+void plane_free(struct plane *plane);
+
+/* Swaps the configuration in: new clients get it at once, pools that mean the same keep their
+ * servers, others are drained at the end of each transaction. False and `problem` when listeners or
+ * TLS files of the new one cannot be used: then nothing has changed. */
+bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem, size_t size)
+    __attribute__((warn_unused_result));
+/* The configuration in force (no reference). */
+struct snapshot *plane_snapshot(const struct plane *plane);
+
+struct registry *plane_registry(const struct plane *plane);
+struct resolver *plane_resolver(const struct plane *plane);
+unsigned plane_worker_count(const struct plane *plane);
+/* For gather_start: the workers' loops. */
+struct loop *const *plane_loops(const struct plane *plane);
+struct loop *plane_control(const struct plane *plane);
+
+/* ---- console ---- */
+/* Sends bytes to a console client (may be gone: then nothing happens). `resume`: go on reading from
+ * it. `close`: close it after these bytes. */
+void plane_console_reply(struct plane *plane, uint64_t client_id, struct buffer *bytes, bool resume,
+                         bool close);
+
+/* ---- commands ---- */
+/* PAUSE / RESUME … are the registry's; these reach into the workers. database NULL: all. Environment
+ * NULL: that database in every environment. */
+void plane_reconnect(struct plane *plane, const char *database, const char *environment);
+/* Ends all clients (FATAL 57P01) and servers of these pools at once. */
+void plane_kill(struct plane *plane, const char *database, const char *environment);
+/* Ends one client; the answer comes to `done` on the control loop. */
+void plane_kill_client(struct plane *plane, uint64_t client_id,
+                       void (*done)(void *argument, bool found), void *argument);
+/* Is any server of these pools still there (PAUSE: any; WAIT_CLOSE: obsolete ones only)? */
+bool plane_has_servers(struct plane *plane, const char *database, const char *environment,
+                       bool obsolete_only);
+
+enum plane_stop {
+    PLANE_STOP_FOR_CLIENTS, /* stop accepting on TCP; leave when the last client has gone */
+    PLANE_STOP_FOR_SERVERS, /* also end each client with 57P01 when its transaction is over */
+};
+/* hooks.idle is called when it is reached. */
+void plane_stop(struct plane *plane, enum plane_stop how);
+bool plane_is_stopping(const struct plane *plane);
+int64_t plane_client_count(struct plane *plane);
+
+/* ---- views: called on a worker's own thread, in gather_start's `each` ---- */
+
+/* One row of SHOW CLIENTS, SERVERS, SOCKETS. Texts live during the call. */
+struct socket_view {
+    char type; /* 'C' client, 'S' server */
+    const char *user, *database, *environment; /* environment "" when none */
+    const char *replication;                   /* "none" */
+    const char *state;
+    char addr[128], local_addr[128];
+    uint16_t port, local_port;
+    uint64_t connect_wall_us, request_wall_us; /* 0: never */
+    uint64_t wait_us;
+    bool close_needed;
+    const void *self, *link;
+    uint32_t remote_pid;
+    char tls[96];
+    const char *application_name;
+    uint32_t prepared_statements;
+    uint64_t id;
+    unsigned worker;
+    const char *host; /* servers: the host's name as the configuration says it */
+    /* SOCKETS */
+    uint64_t received_bytes_waiting, sent_bytes_waiting;
+};
+void worker_each_client(struct loop *loop, void (*row)(void *argument, const struct socket_view *),
+                        void *argument);
+void worker_each_server(struct loop *loop, void (*row)(void *argument, const struct socket_view *),
+                        void *argument);
+
+/* This worker's part of one row of SHOW POOLS. */
+struct pool_view {
+    struct pool *pool;
+    uint64_t cl_active, cl_waiting, cl_active_cancel_req, cl_waiting_cancel_req;
+    uint64_t sv_active, sv_active_cancel, sv_being_canceled, sv_idle, sv_used, sv_tested, sv_login;
+    uint64_t max_wait_us;
+};
+void worker_each_pool(struct loop *loop, void (*row)(void *argument, const struct pool_view *),
+                      void *argument);
+
+/* This worker's part of SHOW LISTS and SHOW MEM. */
+struct worker_totals {
+    uint64_t login_clients, used_clients, free_clients, used_servers, free_servers;
+    uint64_t client_bytes, server_bytes, buffer_bytes;
+};
+void worker_totals(struct loop *loop, struct worker_totals *totals);
+
+/* ---- pools (any thread) ---- */
+/* What a pool means at present; the caller owns the reference. */
+struct effective *plane_pool_effective(struct pool *pool);
+
+/* One row of SHOW HOSTS: a host as the pools use it. */
+struct host_view {
+    const char *environment, *name, *address;
+    uint16_t port;
+    uint64_t connections, failures;
+    const char *state; /* up, down (backing off), unknown */
+    const char *last_error;
+    uint64_t retry_in_us;
+};
+/* Control thread; texts live during the call. */
+void plane_each_host(struct plane *plane, void (*row)(void *argument, const struct host_view *),
+                     void *argument);
+
+#endif
