@@ -1,2 +1,2 @@
 # session: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += src/session/transaction.c include/pgstage/session/transaction.h

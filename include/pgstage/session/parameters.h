@@ -1,0 +1,49 @@
+/*
+ * parameters: the session parameters that follow a client from server to server.
+ *
+ * A set is immutable, sorted by name (case ignored), reference-counted with atomics and carries a hash,
+ * so that "does this server already have what this client wants" is one comparison. NULL is the empty
+ * set. Pure apart from allocation; a set may be shared by threads.
+ */
+#ifndef PGSTAGE_SESSION_PARAMETERS_H
+#define PGSTAGE_SESSION_PARAMETERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/base/buffer.h"
+
+struct parameters;
+
+struct parameters *parameters_ref(struct parameters *set);
+void parameters_unref(struct parameters *set);
+/* A new set like `set` (whose reference is taken over) with `name` = `value`; value NULL removes it.
+ * Gives `set` itself when nothing changes. */
+struct parameters *parameters_with(struct parameters *set, const char *name, const char *value)
+    __attribute__((warn_unused_result));
+/* NULL: not in the set. */
+const char *parameters_get(const struct parameters *set, const char *name);
+size_t parameters_count(const struct parameters *set);
+/* The pair at `index` in order of names. */
+void parameters_at(const struct parameters *set, size_t index, const char **name,
+                   const char **value);
+bool parameters_equal(const struct parameters *a, const struct parameters *b);
+size_t parameters_bytes(const struct parameters *set);
+
+/* Puts the SQL that turns a session with `have` into one with `want`: sets what differs, resets what
+ * is only in `have`. One string of statements that either all succeed or change nothing. False (and
+ * nothing put) when they are equal already. Values are quoted whatever standard_conforming_strings
+ * is; parameters that are lists of quoted names (search_path …) keep their elements. */
+bool parameters_sql(const struct parameters *have, const struct parameters *want,
+                    struct buffer *sql);
+
+/* Does this parameter follow clients: client_encoding, DateStyle, TimeZone,
+ * standard_conforming_strings, application_name, or one of `extra` (comma list, may be NULL)? */
+bool parameter_is_tracked(const char *name, const char *extra);
+/* May a client set it in its StartupMessage (a plain GUC name: letters, digits, '_', '.', '-')? */
+bool parameter_name_is_plain(const char *name);
+/* Is `name` in the comma list `list` (case and blanks ignored)? */
+bool parameter_in_list(const char *name, const char *list);
+
+#endif

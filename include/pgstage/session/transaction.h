@@ -1,0 +1,96 @@
+/*
+ * transaction: which answers a server still owes, and what is to be done with each.
+ *
+ * Every message that yields an answer puts one entry at the tail; every answer is matched with the
+ * head. A server is free only when nothing is owed and its last status was 'I'. Pure logic: no I/O,
+ * one thread. Follows "Message Flow" of PostgreSQL's protocol documentation and postgres.c.
+ *
+ *     client ──Q P B D E C S F──►  [ entry | entry | entry ]  ──► server
+ *     client ◄──────forward──────   ▲ tail            head ◄──── answers
+ */
+#ifndef PGSTAGE_SESSION_TRANSACTION_H
+#define PGSTAGE_SESSION_TRANSACTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Over this many entries a client has to be paused until answers have come. */
+#define TRANSACTION_OWED_MAX 32768
+
+/* What is to be done with the answers to a message. */
+enum answer_action {
+    ANSWER_FORWARD, /* they are the client's */
+    ANSWER_SWALLOW, /* pgstage asked by itself */
+};
+
+struct answer {
+    uint8_t type; /* the message's byte */
+    uint8_t action;
+};
+
+enum copy_state {
+    COPY_NONE,
+    COPY_IN,        /* the server waits for CopyData */
+    COPY_OUT,       /* the server sends CopyData */
+    COPY_UNCERTAIN, /* a COPY FROM failed: how many ReadyForQuery follow cannot be known; see
+                       transaction_wants_fence */
+};
+
+struct transaction {
+    /* owner */
+    char status;       /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    uint8_t copy;      /* enum copy_state */
+    bool skipping;     /* an extended message failed: the server ignores all up to a Sync */
+    bool batch_open;   /* extended messages were sent and no Sync behind them */
+    bool fenced;       /* COPY_UNCERTAIN: the fence has been sent */
+    bool wants_fence;
+    bool failed;       /* the entry at the head was answered with an ErrorResponse */
+    uint32_t capacity; /* of `entries`, a power of two, or 0 while `few` suffices */
+    uint32_t first, count;
+    struct answer few[8];
+    struct answer *entries;
+};
+
+void transaction_init(struct transaction *transaction);
+void transaction_fini(struct transaction *transaction);
+
+/* A message of this type is about to be sent to the server, by the client or by pgstage. Messages
+ * that yield no answer by themselves (CopyData, Flush) need not be told. Terminate must not be. */
+void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_action action);
+/* Must the client be paused because too many answers are owed? */
+bool transaction_is_full(const struct transaction *transaction);
+
+enum verdict {
+    VERDICT_FORWARD,
+    VERDICT_SWALLOW,
+    VERDICT_BAD, /* it answers nothing that was asked: the server cannot be trusted any more */
+};
+/* A message from the server. `status` is the body's byte of a ReadyForQuery, else ignored. */
+enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
+    __attribute__((warn_unused_result));
+
+/* Is nothing owed? */
+static inline bool transaction_is_settled(const struct transaction *transaction)
+{
+    return transaction->count == 0 && !transaction->batch_open &&
+           transaction->copy != COPY_UNCERTAIN;
+}
+/* May another client have the server? */
+static inline bool transaction_is_free(const struct transaction *transaction)
+{
+    return transaction_is_settled(transaction) && transaction->status == 'I';
+}
+/* Is the next answer pgstage's own? */
+bool transaction_is_swallowing(const struct transaction *transaction);
+/* Must Close of an unused statement name and Sync be sent now, to find out which ReadyForQuery is the
+ * last? The caller sends them and calls transaction_fence. */
+static inline bool transaction_wants_fence(const struct transaction *transaction)
+{
+    return transaction->wants_fence && !transaction->batch_open;
+}
+void transaction_fence(struct transaction *transaction);
+/* How many ReadyForQuery the client is owed (one for each Query, FunctionCall and Sync). */
+size_t transaction_owed_ready(const struct transaction *transaction);
+
+#endif

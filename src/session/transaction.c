@@ -1,0 +1,445 @@
+/*
+ * transaction.c: the answers-owed queue.
+ *
+ * The server answers strictly in order, so the head entry says what may come next; anything else is
+ * doubt, and doubt closes the server. Three things bend the order:
+ *
+ * - An error in an extended message makes the server ignore everything up to a Sync: the entries up to
+ *   it are dropped, and what is asked before a Sync comes is not entered.
+ * - In COPY FROM STDIN the server ignores Sync and Flush until CopyDone or CopyFail, which stand in
+ *   the queue as markers: when the copy is over, what stands before the marker was swallowed by it.
+ * - When a COPY FROM fails, a Sync before the marker may have been swallowed or may be answered, which
+ *   the same bytes do not tell. Then everything is forwarded until the answer of a fence (Close of a
+ *   name that nobody uses, and Sync) comes back.
+ */
+#include "pgstage/session/transaction.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/memory.h"
+
+void transaction_init(struct transaction *transaction)
+{
+    memset(transaction, 0, sizeof(*transaction));
+    transaction->status = 'I';
+}
+
+void transaction_fini(struct transaction *transaction)
+{
+    free(transaction->entries);
+    transaction->entries = NULL;
+    transaction->capacity = 0;
+    transaction->count = 0;
+}
+
+/* ---- the ring ---- */
+
+static struct answer *entry_at(const struct transaction *transaction, uint32_t index)
+{
+    if (transaction->capacity)
+        return &transaction->entries[(transaction->first + index) & (transaction->capacity - 1)];
+    return (struct answer *)&transaction->few[(transaction->first + index) & 7];
+}
+
+static struct answer *head(const struct transaction *transaction)
+{
+    return transaction->count ? entry_at(transaction, 0) : NULL;
+}
+
+static void grow(struct transaction *transaction)
+{
+    uint32_t capacity = transaction->capacity ? transaction->capacity * 2 : 32;
+    struct answer *entries = memory_get(capacity * sizeof(*entries));
+
+    for (uint32_t i = 0; i < transaction->count; i++)
+        entries[i] = *entry_at(transaction, i);
+    free(transaction->entries);
+    transaction->entries = entries;
+    transaction->capacity = capacity;
+    transaction->first = 0;
+}
+
+static void push(struct transaction *transaction, uint8_t type, enum answer_action action)
+{
+    if (transaction->count == (transaction->capacity ? transaction->capacity : 8))
+        grow(transaction);
+    *entry_at(transaction, transaction->count++) =
+        (struct answer){.type = type, .action = (uint8_t)action};
+}
+
+static void pop(struct transaction *transaction)
+{
+    uint32_t mask = (transaction->capacity ? transaction->capacity : 8) - 1;
+
+    transaction->first = (transaction->first + 1) & mask;
+    transaction->count--;
+    transaction->failed = false;
+}
+
+static bool is_marker(const struct answer *entry)
+{
+    return entry->type == 'c' || entry->type == 'f';
+}
+
+/* Markers at the head belong to a COPY that never was, or is over: they yield nothing. */
+static void pop_markers(struct transaction *transaction)
+{
+    while (transaction->count && is_marker(head(transaction)))
+        pop(transaction);
+}
+
+/* A burst of a pipeline need not be remembered for ever. */
+static void shrink_when_empty(struct transaction *transaction)
+{
+    if (transaction->count == 0 && transaction->capacity > 1024) {
+        free(transaction->entries);
+        transaction->entries = NULL;
+        transaction->capacity = 0;
+        transaction->first = 0;
+    }
+}
+
+/* ---- asking ---- */
+
+/* While the server skips, it will not even look at a message until a Sync has come. */
+static bool push_unless_skipped(struct transaction *transaction, uint8_t type,
+                                enum answer_action action)
+{
+    if (transaction->skipping && transaction->count == 0)
+        return false;
+    push(transaction, type, action);
+    return true;
+}
+
+void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_action action)
+{
+    switch (type) {
+    case 'S':
+        push(transaction, type, action);
+        transaction->batch_open = false;
+        /* after this Sync the server is sure to answer: the fence can be set behind it */
+        if (transaction->copy == COPY_UNCERTAIN && !transaction->fenced)
+            transaction->wants_fence = true;
+        break;
+    case 'c':
+    case 'f':
+        if (transaction->count > 0)
+            push(transaction, type, action);
+        break;
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'E':
+    case 'C':
+        transaction->batch_open = true;
+        push_unless_skipped(transaction, type, action);
+        break;
+    case 'Q':
+    case 'F':
+        /* ends a batch as a Sync does, unless it is skipped itself */
+        if (push_unless_skipped(transaction, type, action))
+            transaction->batch_open = false;
+        break;
+    default:
+        break;
+    }
+}
+
+bool transaction_is_full(const struct transaction *transaction)
+{
+    return transaction->count >= TRANSACTION_OWED_MAX;
+}
+
+/* ---- answers ---- */
+
+static enum verdict verdict_of(const struct answer *entry)
+{
+    return entry->action == ANSWER_SWALLOW ? VERDICT_SWALLOW : VERDICT_FORWARD;
+}
+
+/* The head is answered by this message as a whole. */
+static enum verdict finish(struct transaction *transaction)
+{
+    enum verdict verdict = verdict_of(head(transaction));
+
+    pop(transaction);
+    return verdict;
+}
+
+/* Counts the Syncs before and after the first marker behind the head. */
+static void count_syncs(const struct transaction *transaction, uint32_t *before, uint32_t *after)
+{
+    bool passed = false;
+
+    *before = *after = 0;
+    for (uint32_t i = 1; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (is_marker(entry))
+            passed = true;
+        else if (entry->type == 'S' && passed)
+            ++*after;
+        else if (entry->type == 'S')
+            ++*before;
+    }
+}
+
+/* COPY FROM ended well: what stood between the head and the marker was swallowed by it. Only Syncs
+ * can have been there. Keeps the head. */
+static bool end_copy_in(struct transaction *transaction)
+{
+    struct answer kept = *head(transaction);
+
+    transaction->copy = COPY_NONE;
+    for (uint32_t i = 1; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (is_marker(entry)) {
+            for (; i > 0; i--)
+                pop(transaction);
+            *head(transaction) = kept;
+            return true;
+        }
+        if (entry->type != 'S')
+            return false;
+    }
+    return false;
+}
+
+/* The server ignores everything up to a Sync; when none has been sent, the batch is still open. */
+static void start_skipping(struct transaction *transaction)
+{
+    transaction->skipping = true;
+    while (transaction->count && head(transaction)->type != 'S')
+        pop(transaction);
+    if (transaction->count == 0)
+        transaction->batch_open = true;
+}
+
+static enum verdict error_in_copy_in(struct transaction *transaction)
+{
+    struct answer entry = *head(transaction);
+    uint32_t before, after;
+
+    count_syncs(transaction, &before, &after);
+    transaction->copy = COPY_NONE;
+    if (before > 0) {
+        transaction->copy = COPY_UNCERTAIN;
+        transaction->fenced = false;
+        /* a simple COPY leaves no skipping behind, and behind a Sync that surely counts there is none
+         * either; else the fence waits for the next Sync or ReadyForQuery */
+        transaction->wants_fence = entry.type == 'Q' || after > 0;
+    } else if (entry.type == 'E') {
+        start_skipping(transaction);
+    } else {
+        transaction->failed = true;
+    }
+    return verdict_of(&entry);
+}
+
+static enum verdict answer_error(struct transaction *transaction)
+{
+    enum verdict verdict;
+
+    if (transaction->count == 0)
+        return transaction->skipping ? VERDICT_BAD : VERDICT_FORWARD; /* a dying server's last word */
+    if (transaction->copy == COPY_IN)
+        return error_in_copy_in(transaction);
+    transaction->copy = COPY_NONE;
+    verdict = verdict_of(head(transaction));
+    switch (head(transaction)->type) {
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'E':
+    case 'C':
+        start_skipping(transaction);
+        break;
+    default:
+        transaction->failed = true;
+        break;
+    }
+    return verdict;
+}
+
+static enum verdict answer_ready(struct transaction *transaction, char status)
+{
+    enum verdict verdict;
+
+    if (transaction->count == 0 || (status != 'I' && status != 'T' && status != 'E'))
+        return VERDICT_BAD;
+    switch (head(transaction)->type) {
+    case 'S':
+        transaction->skipping = false;
+        break;
+    case 'Q':
+    case 'F':
+        if (transaction->skipping)
+            return VERDICT_BAD;
+        break;
+    default:
+        return VERDICT_BAD;
+    }
+    if (transaction->copy == COPY_IN)
+        return VERDICT_BAD;
+    transaction->copy = COPY_NONE;
+    transaction->status = status;
+    verdict = finish(transaction);
+    pop_markers(transaction);
+    shrink_when_empty(transaction);
+    return verdict;
+}
+
+static enum verdict answer_complete(struct transaction *transaction)
+{
+    if (transaction->copy == COPY_IN && !end_copy_in(transaction))
+        return VERDICT_BAD;
+    transaction->copy = COPY_NONE;
+    if (head(transaction)->type == 'E')
+        return finish(transaction);
+    return verdict_of(head(transaction));
+}
+
+/* How many ReadyForQuery are still to come is not known: all pass until the fence's Close is
+ * answered. */
+static enum verdict answer_uncertain(struct transaction *transaction, uint8_t type, char status)
+{
+    uint32_t before, after;
+
+    switch (type) {
+    case 'Z':
+        if (status != 'I' && status != 'T' && status != 'E')
+            return VERDICT_BAD;
+        transaction->status = status;
+        if (transaction->fenced)
+            return VERDICT_FORWARD;
+        if (transaction->count && head(transaction)->type == 'Q') {
+            /* the failed simple query's own; the Syncs behind it stay uncertain */
+            transaction->wants_fence = true;
+            return VERDICT_FORWARD;
+        }
+        count_syncs(transaction, &before, &after);
+        if (before == 1 && after == 0) {
+            /* the only Sync that could be answered was: all is known again */
+            while (transaction->count)
+                pop(transaction);
+            transaction->copy = COPY_NONE;
+        } else {
+            transaction->wants_fence = true;
+        }
+        return VERDICT_FORWARD;
+    case '3':
+        if (!transaction->fenced)
+            return VERDICT_BAD;
+        /* what stands before the fence is settled */
+        while (transaction->count && !(head(transaction)->type == 'C' &&
+                                       head(transaction)->action == ANSWER_SWALLOW)) {
+            if (head(transaction)->type == 'C')
+                return VERDICT_BAD; /* the client closed something too: whose answer is it? */
+            pop(transaction);
+        }
+        transaction->copy = COPY_NONE;
+        transaction->fenced = false;
+        if (transaction->count == 0)
+            return VERDICT_BAD;
+        return finish(transaction);
+    default:
+        return VERDICT_FORWARD;
+    }
+}
+
+/* May the head be followed by this message, and does it stay the head? */
+static enum verdict answer_head(struct transaction *transaction, uint8_t type)
+{
+    uint8_t asked = head(transaction)->type;
+    enum verdict verdict = verdict_of(head(transaction));
+
+    switch (type) {
+    case '1':
+        return asked == 'P' ? finish(transaction) : VERDICT_BAD;
+    case '2':
+        return asked == 'B' ? finish(transaction) : VERDICT_BAD;
+    case '3':
+        return asked == 'C' ? finish(transaction) : VERDICT_BAD;
+    case 't':
+        return asked == 'D' ? verdict : VERDICT_BAD;
+    case 'n':
+        return asked == 'D' ? finish(transaction) : VERDICT_BAD;
+    case 'T':
+        if (asked == 'D')
+            return finish(transaction);
+        return asked == 'Q' ? verdict : VERDICT_BAD;
+    case 's':
+        return asked == 'E' ? finish(transaction) : VERDICT_BAD;
+    case 'I':
+        if (asked == 'E')
+            return finish(transaction);
+        return asked == 'Q' ? verdict : VERDICT_BAD;
+    case 'D':
+        return asked == 'Q' || asked == 'E' ? verdict : VERDICT_BAD;
+    case 'C':
+        return asked == 'Q' || asked == 'E' ? answer_complete(transaction) : VERDICT_BAD;
+    case 'V':
+        return asked == 'F' ? verdict : VERDICT_BAD;
+    case 'G':
+    case 'H':
+        if ((asked != 'Q' && asked != 'E') || transaction->copy != COPY_NONE)
+            return VERDICT_BAD;
+        transaction->copy = type == 'G' ? COPY_IN : COPY_OUT;
+        return verdict;
+    case 'd':
+    case 'c':
+        return transaction->copy == COPY_OUT ? verdict : VERDICT_BAD;
+    default:
+        return VERDICT_BAD;
+    }
+}
+
+enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
+{
+    switch (type) {
+    case 'N':
+    case 'S':
+    case 'A':
+        /* these come at any time and answer nothing; what our own statements cause is ours */
+        return transaction_is_swallowing(transaction) && type != 'A' ? VERDICT_SWALLOW
+                                                                     : VERDICT_FORWARD;
+    default:
+        break;
+    }
+    if (transaction->copy == COPY_UNCERTAIN)
+        return answer_uncertain(transaction, type, status);
+    pop_markers(transaction);
+    if (type == 'E')
+        return answer_error(transaction);
+    if (type == 'Z')
+        return answer_ready(transaction, status);
+    if (transaction->count == 0 || transaction->failed || transaction->skipping)
+        return VERDICT_BAD;
+    return answer_head(transaction, type);
+}
+
+bool transaction_is_swallowing(const struct transaction *transaction)
+{
+    return transaction->count && head(transaction)->action == ANSWER_SWALLOW;
+}
+
+void transaction_fence(struct transaction *transaction)
+{
+    transaction->wants_fence = false;
+    transaction->fenced = true;
+    push(transaction, 'C', ANSWER_SWALLOW);
+    push(transaction, 'S', ANSWER_SWALLOW);
+}
+
+size_t transaction_owed_ready(const struct transaction *transaction)
+{
+    size_t owed = 0;
+
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (entry->action == ANSWER_FORWARD &&
+            (entry->type == 'Q' || entry->type == 'F' || entry->type == 'S'))
+            owed++;
+    }
+    return owed;
+}
