@@ -1,2 +1,8 @@
 # wire: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += \
+	src/wire/error_fields.c \
+	src/wire/frame.c include/pgstage/wire/frame.h \
+	src/wire/kinds.c include/pgstage/wire/kinds.h \
+	src/wire/message.c include/pgstage/wire/message.h \
+	src/wire/startup.c include/pgstage/wire/startup.h \
+	include/pgstage/tables/messages.def
