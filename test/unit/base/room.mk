@@ -1,1 +1,13 @@
-# base: unit tests of this room
+# base: the unit tests of this room
+if HAVE_CRITERION
+check_PROGRAMS += test/unit/base/test_base
+TESTS += test/unit/base/test_base
+test_unit_base_test_base_SOURCES = \
+	test/unit/base/test_buffer.c \
+	test/unit/base/test_list.c \
+	test/unit/base/test_log.c \
+	test/unit/base/test_map.c \
+	test/unit/base/test_text.c
+test_unit_base_test_base_CFLAGS = $(UNIT_CFLAGS)
+test_unit_base_test_base_LDADD = $(UNIT_LIBS)
+endif
