@@ -2,7 +2,7 @@
  * timer: a binary heap that is allowed to be early.
  *
  *     due_us   when the owner wants to be called (0: not at all)
- *     heap_us  when the heap looks at the timer; heap order; never later than due_us
+ *     heap_us  when the heap looks at the timer; heap order; not later than due_us
  *
  * Setting a deadline later, or clearing it, writes due_us and leaves the heap alone. When heap_us
  * comes, the heap looks: not set any more → taken out; due later → moved down to due_us; else taken

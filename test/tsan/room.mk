@@ -1,1 +1,7 @@
-# test/tsan
+# ThreadSanitizer tests: plain programs, built and run only with --enable-tsan
+if TSAN
+check_PROGRAMS += test/tsan/test_worker_tsan
+TESTS += test/tsan/test_worker_tsan
+test_tsan_test_worker_tsan_SOURCES = test/tsan/test_worker_tsan.c
+test_tsan_test_worker_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
+endif

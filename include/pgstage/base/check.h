@@ -1,8 +1,8 @@
 /*
  * check: what the program itself must keep true.
  *
- * A broken shared structure ends the process (`check`); nothing that depends on bytes from a peer or
- * on a file may ever be put into a check.
+ * A broken shared structure ends the process (`check`); nothing that depends on bytes from a peer
+ * or on a file may ever be put into a check.
  */
 #ifndef PGSTAGE_BASE_CHECK_H
 #define PGSTAGE_BASE_CHECK_H

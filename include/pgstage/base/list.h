@@ -20,7 +20,10 @@ struct list {
     size_t length;
 };
 
-#define LIST_INITIALIZER(name) {{&(name).head, &(name).head}, 0}
+#define LIST_INITIALIZER(name)                                                                     \
+    {                                                                                              \
+        {&(name).head, &(name).head}, 0                                                            \
+    }
 
 static inline void list_init(struct list *list)
 {

@@ -1,15 +1,16 @@
 /*
  * log: one line per event, to stderr, a file or syslog.
  *
- * A line is `2026-01-31 12:00:00.123 UTC [pid] RANK text`. Each line is one write(2), so lines of
- * several threads never mix. Any thread may log; never under a lock. What came from a peer is made
- * printable (control bytes become \xNN) and cut, so nobody can forge a line.
+ * A line is `2026-01-31 12:00:00.123 UTC [pid] RANK text`. Each line is one write(2) of at most
+ * PIPE_BUF (4096) bytes, so lines of several threads never mix, in a pipe neither. Any thread may
+ * log; never under a lock. What came from a peer is made printable (control bytes become \xNN) and
+ * cut, so nobody can forge a line. Before log_open, lines from RANK_INFO on go to stderr.
  */
 #ifndef PGSTAGE_BASE_LOG_H
 #define PGSTAGE_BASE_LOG_H
 
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 
 enum log_rank {
     RANK_TRACE,   /* state changes of every object */

@@ -1,8 +1,8 @@
 /*
  * map: uthash with a seeded hash (XXH3), so that names from peers cannot be chosen to collide.
  *
- * Use the HASH_* macros of uthash on structs that hold a `UT_hash_handle`. Include this header, never
- * <uthash.h>. The owner of the table calls them, or the mutex that guards it is held.
+ * Use the HASH_* macros of uthash on structs that hold a `UT_hash_handle`. Include this header,
+ * never <uthash.h>. The owner of the table calls them, or the mutex that guards it is held.
  */
 #ifndef PGSTAGE_BASE_MAP_H
 #define PGSTAGE_BASE_MAP_H

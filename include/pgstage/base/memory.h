@@ -1,6 +1,6 @@
 /*
- * memory: allocation that never returns NULL; running out of memory ends the process with a log line.
- * Free with free(3). Any thread.
+ * memory: allocation that never returns NULL; running out of memory ends the process with a log
+ * line. Free with free(3). Any thread.
  */
 #ifndef PGSTAGE_BASE_MEMORY_H
 #define PGSTAGE_BASE_MEMORY_H

@@ -24,7 +24,8 @@ bool text_equal(const char *a, const char *b);
 /* Equal when ASCII case is ignored (names of options and parameters). */
 bool text_equal_nocase(const char *a, const char *b);
 bool text_starts_with(const char *text, const char *prefix);
-/* The edit distance of two short names, for "did you mean"; texts over 64 bytes count as far away. */
+/* The edit distance of two short names, for "did you mean" (a swap of neighbours counts as one);
+ * UINT_MAX when one is longer than 64 bytes. */
 unsigned text_distance(const char *a, const char *b);
 /* Overwrites `size` bytes at `secret` in a way the compiler keeps. */
 void text_wipe(void *secret, size_t size);
