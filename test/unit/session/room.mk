@@ -1,1 +1,8 @@
 # session: unit tests of this room
+if HAVE_CRITERION
+check_PROGRAMS += test/unit/session/test_session
+TESTS += test/unit/session/test_session
+test_unit_session_test_session_SOURCES = test/unit/session/test_parameters.c
+test_unit_session_test_session_CFLAGS = $(UNIT_CFLAGS)
+test_unit_session_test_session_LDADD = $(UNIT_LIBS)
+endif
