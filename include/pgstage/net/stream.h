@@ -2,12 +2,14 @@
  * stream: one non-blocking connection, plain or TLS, with backpressure.
  *
  *          read ──► stream_read ──► the caller's buffer        (nothing is kept here)
- *   stream_write ──► writev/SSL_write at once ──► what the socket does not take waits in `output`
+ *   stream_write ──► sendmsg/SSL_write at once ──► what the socket does not take waits in `output`
  *
  * An idle stream owns no buffer: `output` exists only while bytes wait. It stands in epoll for
- * reading from attach to detach; pausing switches it to EV_CLOSED, so that a peer who leaves is still
- * seen. Callbacks come from the loop; a callback may close the stream (the memory of its owner is
- * released at the end of the turn). All functions: the owning loop's thread.
+ * reading from attach to detach; when bytes arrive while it is paused it is switched to EV_CLOSED,
+ * so that a peer who leaves is still seen. Callbacks come from the loop, never from inside a call
+ * of these functions; a callback may close this or any other stream (the memory of its owner is
+ * released at the end of the turn), and none comes after stream_close. All functions: the owning
+ * loop's thread. The process must ignore SIGPIPE: OpenSSL writes with write(2).
  */
 #ifndef PGSTAGE_NET_STREAM_H
 #define PGSTAGE_NET_STREAM_H
@@ -21,9 +23,8 @@
 #include <sys/uio.h>
 
 #include "pgstage/net/address.h"
+#include "pgstage/worker/loop.h"
 
-struct loop;
-struct tls_context;
 struct stream_output;
 
 enum stream_event {
@@ -37,16 +38,29 @@ enum stream_event {
 
 struct stream {
     /* owner */
-    int fd; /* -1: closed */
-    uint8_t state;
-    bool read_paused;
-    bool corked;
-    SSL *ssl; /* NULL: plain */
-    struct loop *loop; /* NULL: detached */
+    int fd;              /* -1: closed */
+    int error;           /* errno of the last failure, 0: see the TLS problem */
+    uint8_t state;       /* stream.c's; 0: closed, so a zeroed struct is a closed stream */
+    uint8_t later;       /* stream.c's: what the deferred task will announce */
+    uint8_t postponed;   /* turns that this handshake has waited for */
+    bool read_paused;    /* by the owner */
+    bool read_held;      /* and taken out of epoll, because bytes came */
+    bool close_told;     /* STREAM_CLOSED or STREAM_FAILED was announced */
+    bool corked;         /* by the owner */
+    bool blocked;        /* `output` waits for the socket */
+    bool read_ended;     /* TLS: the next read tells the end or the failure */
+    bool read_starved;   /* TLS: nothing whole is left until the socket is readable again */
+    bool read_for_write; /* TLS: reading goes on when the socket is writable */
+    bool write_for_read; /* TLS: writing goes on when the socket is readable */
+    bool write_broken;   /* nothing can be sent any more */
+    short watched;       /* what `event` waits for, 0: it is not added */
+    SSL *ssl;            /* NULL: plain */
+    char *tls_problem;   /* NULL: none; of the last TLS failure */
+    struct loop *loop;   /* NULL: detached */
     void (*on_event)(struct stream *stream, enum stream_event event);
     struct stream_output *output; /* NULL: nothing waits */
+    struct loop_task task;
     struct event event;
-    int error; /* errno of the last failure, 0: see the TLS problem */
 };
 
 enum stream_result {
@@ -63,26 +77,29 @@ bool stream_attach(struct stream *stream, struct loop *loop) __attribute__((warn
 /* Stops watching; the stream may then be handed to another thread and attached there. Requires that
  * nothing is queued for output. */
 void stream_detach(struct stream *stream);
-/* Detaches, shuts TLS down as far as that needs no waiting, closes the descriptor, frees what waits.
- * Harmless when closed already. */
+/* Detaches, shuts TLS down as far as that needs no waiting, closes the descriptor, frees what
+ * waits. Harmless when closed already. */
 void stream_close(struct stream *stream);
 static inline bool stream_is_open(const struct stream *stream)
 {
-    return stream->fd >= 0;
+    return stream->state != 0;
 }
 
-/* Begins to connect; STREAM_CONNECTED or STREAM_FAILED follows. False: failed at once (errno). The
- * stream is initialised and attached by this. Keepalive and tcp_user_timeout are set by the caller
- * through stream_tune. */
+/* Begins to connect; STREAM_CONNECTED or STREAM_FAILED follows. False: failed at once (errno), the
+ * stream is closed. The stream is initialised and attached by this. Keepalive and tcp_user_timeout
+ * are set by the caller through stream_tune. */
 bool stream_connect(struct stream *stream, struct loop *loop, const struct address *address,
                     void (*on_event)(struct stream *stream, enum stream_event event))
     __attribute__((warn_unused_result));
 /* TLS with this SSL (owned by the stream from now on); `accepting` says which side. Bytes already
- * buffered in the kernel before the handshake are the handshake's. STREAM_SECURED or STREAM_FAILED. */
+ * buffered in the kernel before the handshake are the handshake's. STREAM_SECURED or STREAM_FAILED
+ * follows. A turn that has been busy with handshakes for some milliseconds leaves further ones to
+ * the next turn. */
 void stream_secure(struct stream *stream, SSL *ssl, bool accepting);
 
 /* Up to `size` bytes. > 0: that many; 0: nothing now; -1: end or failure (`error` 0 for a clean end
- * or an unclean TLS end, else an errno). */
+ * or an unclean TLS end, else an errno; EPROTO: stream_problem has TLS's words). What had arrived
+ * can still be read after a write has failed. */
 ssize_t stream_read(struct stream *stream, void *buffer, size_t size);
 /* Are there decrypted bytes that epoll cannot announce? After a short read the caller must ask (or
  * loop until stream_read gives 0). */
@@ -90,22 +107,24 @@ bool stream_has_pending(const struct stream *stream);
 /* Reading again in this turn is wanted though epoll will not say so: STREAM_READABLE comes by the
  * loop's deferred work. */
 void stream_read_later(struct stream *stream);
-/* Writes behind what waits. Never blocks, never cuts: either all is taken (written or queued) or the
- * stream is broken. */
+/* Writes behind what waits. Never blocks, never cuts: either all is taken (written or queued) or
+ * the stream is broken. Before a connection or handshake is complete everything is queued. */
 enum stream_result stream_write(struct stream *stream, const void *bytes, size_t count);
 enum stream_result stream_writev(struct stream *stream, const struct iovec *pieces, int count);
 /* Bytes that wait for the socket. */
 size_t stream_queued_bytes(const struct stream *stream);
-/* While corked, writes are only collected; uncorking sends them in one write. */
+/* While corked, writes are only collected (STREAM_DONE, or STREAM_QUEUED when bytes waited for the
+ * socket already); uncorking sends them in one write. */
 void stream_cork(struct stream *stream);
 enum stream_result stream_uncork(struct stream *stream);
 
-/* No STREAM_READABLE until resumed; STREAM_CLOSED still comes. Idempotent. */
+/* No STREAM_READABLE until resumed; STREAM_CLOSED still comes (once for each pause). Idempotent,
+ * and without a system call unless bytes arrive in between. */
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);
 
-/* Without consuming: the first `count` bytes that have arrived, for telling TLS from a startup packet
- * (plain only). Returns how many there are, 0 none yet, -1 end. */
+/* Without consuming: the first `count` bytes that have arrived, for telling TLS from a startup
+ * packet (plain only). Returns how many there are, 0 none yet, -1 end. */
 ssize_t stream_peek(struct stream *stream, void *buffer, size_t count);
 
 struct stream_tuning {

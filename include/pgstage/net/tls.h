@@ -18,10 +18,10 @@ struct tls_settings {
     enum tls_mode mode;
     const char *ca_file; /* "system": the distribution's bundle */
     const char *cert_file, *key_file;
-    const char *crl_file;      /* NULL: none */
-    const char *protocols;     /* PgBouncer's words: secure, all, tlsv1.2, tlsv1.3 … */
-    const char *ciphers;       /* TLS 1.2: PgBouncer's words or an OpenSSL list */
-    const char *ciphersuites;  /* TLS 1.3 */
+    const char *crl_file;     /* NULL: none */
+    const char *protocols;    /* PgBouncer's words: secure, all, tlsv1.2, tlsv1.3 … */
+    const char *ciphers;      /* TLS 1.2: PgBouncer's words or an OpenSSL list */
+    const char *ciphersuites; /* TLS 1.3 */
     const char *ecdh_curve, *dh_params;
 };
 
@@ -36,20 +36,27 @@ void tls_settings_of_clients(struct tls_settings *tls, const struct settings *se
 void tls_settings_of_servers(struct tls_settings *tls, const struct settings *settings);
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context *context);
+/* Of the settings that the context was made from. */
 enum tls_mode tls_context_mode(const struct tls_context *context);
 
-/* A new SSL to accept with; offers ALPN "postgresql". Any thread. */
+/* A new SSL to accept with: of a client that offers ALPN, "postgresql" is taken and anything else
+ * refused. NULL when the mode is disable or memory is short. Any thread. */
 SSL *tls_accept_new(struct tls_context *context) __attribute__((warn_unused_result));
 /* A new SSL to connect to the host with the name `host` as the file writes it: SNI always (not for
- * numeric addresses), and with verify-full the name or IP SAN is checked against the certificate. */
+ * numeric addresses), and with verify-full the name or IP SAN is checked against the certificate.
+ * NULL when the mode is disable, and for a name that cannot be checked (empty, a leading dot). */
 SSL *tls_connect_new(struct tls_context *context, const char *host)
     __attribute__((warn_unused_result));
 /* "TLSv1.3/TLS_AES_256_GCM_SHA384"; `text` is at least 96 bytes. */
 void tls_describe(const SSL *ssl, char *text, size_t size);
+/* Did both sides agree on ALPN "postgresql"? Direct TLS (without an SSLRequest) demands it. */
+bool tls_has_alpn(const SSL *ssl);
+/* The server name (SNI) that the client asked for; NULL: none. Valid as long as `ssl`. */
+const char *tls_server_name(const SSL *ssl);
 /* The certificate's common name of the peer that verified, allocated; NULL: none. */
 char *tls_peer_common_name(const SSL *ssl);
-/* Takes the thread's OpenSSL errors into one line and clears them. `verify_of` may be NULL; when its
- * verification failed, the line says why (expired, self-signed, host name mismatch …). */
+/* Takes the thread's OpenSSL errors into one line and clears them. `verify_of` may be NULL; when
+ * its verification failed, the line says why (expired, self-signed, host name mismatch …). */
 void tls_problem(const SSL *verify_of, char *text, size_t size);
 
 #endif

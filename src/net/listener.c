@@ -1,0 +1,323 @@
+/*
+ * listener: a listening socket and the accepting from it.
+ *
+ *   open or adopt ─► start ⇄ stop ─► close
+ *                      │ no descriptors left
+ *                      └─► rests (a timer), then accepts again
+ *
+ * A Unix socket file is bound, given its rights and owner, and only then listened on, so nobody
+ * gets in through the wider rights of a moment. A file that is there already is replaced when it is
+ * a socket that refuses connections, and left alone otherwise. On closing only the file that was
+ * made here is removed: another process may have put its own in the place.
+ *
+ * After listener_start the listener belongs to that loop's thread. The owner may close it inside
+ * on_accept; the memory goes at the end of the turn.
+ */
+#include "pgstage/net/listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/log.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/worker/loop.h"
+#include "pgstage/worker/timer.h"
+
+#define ACCEPTS_PER_TURN 64
+#define REST_US (100 * CLOCK_MS)
+/* How long the kernel keeps a connection that sends nothing from us. */
+#define DEFER_ACCEPT_SECONDS 45
+
+struct listener {
+    /* fixed */
+    struct address address;
+    bool has_file; /* made a Unix socket file, with these: */
+    dev_t file_device;
+    ino_t file_inode;
+
+    /* owner */
+    int fd;            /* -1: closed */
+    struct loop *loop; /* NULL: not accepting */
+    listener_accepted *on_accept;
+    void *context;
+    struct event event;
+    struct timer rest;
+    bool exhausted; /* out of descriptors: said once until an accept works */
+};
+
+static void explain(char *problem, size_t size, const struct address *address, const char *what)
+{
+    char where[ADDRESS_TEXT_BYTES], words[128];
+    const char *reason = strerror_r(errno, words, sizeof words);
+    snprintf(problem, size, "%s: %s: %s", address_text(address, where), what, reason);
+}
+
+static bool has_file(const struct address *address)
+{
+    return address_is_local(address) && address->local.sun_path[0] != '\0';
+}
+
+/* Does somebody answer at this Unix socket? A full queue is an answer. */
+static bool is_live(const struct address *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return true; /* not known: leave it alone */
+    bool live = connect(fd, &address->any, address->length) == 0 ||
+                (errno != ECONNREFUSED && errno != ENOENT);
+    close(fd);
+    return live;
+}
+
+static bool remove_stale(const struct address *address)
+{
+    struct stat file;
+    if (!has_file(address) || lstat(address->local.sun_path, &file) != 0 ||
+        !S_ISSOCK(file.st_mode) || is_live(address)) {
+        errno = EADDRINUSE;
+        return false;
+    }
+    return unlink(address->local.sun_path) == 0 || errno == ENOENT;
+}
+
+static bool find_group(const char *name, gid_t *id)
+{
+    char buffer[4096];
+    struct group group, *found = NULL;
+    int error = getgrnam_r(name, &group, buffer, sizeof buffer, &found);
+    if (found) {
+        *id = found->gr_gid;
+        return true;
+    }
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(name, &end, 10);
+    if (error == 0 && errno == 0 && end != name && !*end && number < (gid_t)-1) {
+        *id = (gid_t)number;
+        return true;
+    }
+    errno = error ? error : EINVAL;
+    return false;
+}
+
+static bool give_rights(const char *path, const struct listener_options *options)
+{
+    gid_t group;
+    if (options->unix_group && *options->unix_group &&
+        (!find_group(options->unix_group, &group) || lchown(path, (uid_t)-1, group) != 0))
+        return false;
+    return chmod(path, options->unix_mode & 0777) == 0;
+}
+
+static void set(int fd, int level, int name, int value)
+{
+    (void)setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* Only SO_REUSEPORT decides about who else may listen; the rest is comfort and may be refused. */
+static bool set_options(struct listener *listener, const struct listener_options *options)
+{
+    if (address_is_local(&listener->address))
+        return fchmod(listener->fd, 0600) == 0; /* the file's rights until give_rights */
+    set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (listener->address.any.sa_family == AF_INET6)
+        set(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (options->defer_accept)
+        set(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS);
+    int on = 1;
+    return !options->reuse_port ||
+           setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
+}
+
+static bool bind_to(struct listener *listener)
+{
+    const struct address *address = &listener->address;
+    if (bind(listener->fd, &address->any, address->length) == 0)
+        return true;
+    return errno == EADDRINUSE && remove_stale(address) &&
+           bind(listener->fd, &address->any, address->length) == 0;
+}
+
+/* Remembers which file is ours, then lets others in. */
+static bool publish_file(struct listener *listener, const struct listener_options *options)
+{
+    struct stat file;
+    const char *path = listener->address.local.sun_path;
+    if (!has_file(&listener->address))
+        return true;
+    if (lstat(path, &file) != 0)
+        return false;
+    listener->has_file = true;
+    listener->file_device = file.st_dev;
+    listener->file_inode = file.st_ino;
+    return give_rights(path, options);
+}
+
+/* Port 0 has become a real one. */
+static bool learn_address(struct listener *listener)
+{
+    struct sockaddr_storage storage;
+    socklen_t length = sizeof storage;
+    return getsockname(listener->fd, (struct sockaddr *)&storage, &length) == 0 &&
+           address_from(&listener->address, (struct sockaddr *)&storage, length);
+}
+
+struct listener *listener_open(const struct address *address,
+                               const struct listener_options *options, char *problem, size_t size)
+{
+    struct listener *listener = memory_new(sizeof *listener);
+    listener->address = *address;
+    const char *failed = NULL;
+    listener->fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener->fd < 0)
+        failed = "cannot make a socket";
+    else if (!set_options(listener, options))
+        failed = "cannot set options";
+    else if (!bind_to(listener))
+        failed = "cannot listen";
+    else if (!publish_file(listener, options))
+        failed = "cannot set the rights of the socket";
+    else if (listen(listener->fd, options->backlog) != 0 || !learn_address(listener))
+        failed = "cannot listen";
+    if (!failed)
+        return listener;
+    explain(problem, size, address, failed);
+    listener_close(listener);
+    return NULL;
+}
+
+struct listener *listener_adopt(int fd, char *problem, size_t size)
+{
+    struct listener *listener = memory_new(sizeof *listener);
+    listener->fd = fd;
+    int listening = 0, flags = fcntl(fd, F_GETFL);
+    socklen_t length = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening &&
+        learn_address(listener) && flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 &&
+        fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+        return listener;
+    snprintf(problem, size, "descriptor %d is no listening socket", fd);
+    free(listener);
+    return NULL;
+}
+
+static void rest(struct listener *listener, int error)
+{
+    char words[128], where[ADDRESS_TEXT_BYTES];
+    if (!listener->exhausted)
+        log_error("%s: cannot accept connections for now: %s",
+                  address_text(&listener->address, where), strerror_r(error, words, sizeof words));
+    listener->exhausted = true;
+    event_del(&listener->event);
+    timer_set(listener->loop, &listener->rest, loop_now_us(listener->loop) + REST_US);
+}
+
+static void on_rested(struct loop *loop, struct timer *timer)
+{
+    struct listener *listener = list_entry(timer, struct listener, rest);
+    if (event_add(&listener->event, NULL) != 0)
+        timer_set(loop, timer, loop_now_us(loop) + REST_US);
+}
+
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Stopping or closing the listener inside on_accept clears `loop`. */
+static void on_connection(evutil_socket_t fd, short what, void *argument)
+{
+    struct listener *listener = argument;
+    (void)what;
+    for (unsigned i = 0; i < ACCEPTS_PER_TURN && listener->loop; i++) {
+        struct sockaddr_storage storage;
+        socklen_t length = sizeof storage;
+        int accepted =
+            accept4(fd, (struct sockaddr *)&storage, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (accepted < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                return;
+            if (is_shortage(errno)) {
+                rest(listener, errno);
+                return;
+            }
+            continue; /* that connection is gone already, or a signal came */
+        }
+        listener->exhausted = false;
+        struct address peer;
+        if (address_from(&peer, (struct sockaddr *)&storage, length))
+            listener->on_accept(listener, accepted, &peer);
+        else
+            close(accepted);
+    }
+}
+
+bool listener_start(struct listener *listener, struct loop *loop, listener_accepted *on_accept,
+                    void *context)
+{
+    listener_stop(listener);
+    listener->on_accept = on_accept;
+    listener->context = context;
+    listener->rest.fire = on_rested;
+    if (event_assign(&listener->event, loop_base(loop), listener->fd, EV_READ | EV_PERSIST,
+                     on_connection, listener) != 0 ||
+        event_add(&listener->event, NULL) != 0)
+        return false;
+    listener->loop = loop;
+    return true;
+}
+
+void listener_stop(struct listener *listener)
+{
+    if (!listener->loop)
+        return;
+    event_del(&listener->event);
+    timer_clear(&listener->rest);
+    timer_detach(listener->loop, &listener->rest);
+    listener->loop = NULL;
+}
+
+void listener_close(struct listener *listener)
+{
+    if (!listener)
+        return;
+    struct loop *loop = listener->loop;
+    listener_stop(listener);
+    if (listener->fd >= 0)
+        close(listener->fd);
+    listener->fd = -1;
+    struct stat file;
+    const char *path = listener->address.local.sun_path;
+    if (listener->has_file && lstat(path, &file) == 0 && file.st_dev == listener->file_device &&
+        file.st_ino == listener->file_inode)
+        unlink(path);
+    if (loop)
+        loop_release(loop, listener, free);
+    else
+        free(listener);
+}
+
+void *listener_context(const struct listener *listener)
+{
+    return listener->context;
+}
+
+const struct address *listener_address(const struct listener *listener)
+{
+    return &listener->address;
+}
+
+int listener_descriptor(const struct listener *listener)
+{
+    return listener->fd;
+}

@@ -1,0 +1,334 @@
+/*
+ * stream: states, events and the life of a connection.
+ *
+ *   stream_connect ─► CONNECTING ─┐                    ┌─► (stream_secure) SHAKING ─► OPEN, with
+ * TLS stream_init ──────────────────┴─► OPEN ────────────┘ failures of CONNECTING and SHAKING ─►
+ * FAILED, until stream_close
+ *
+ * One libevent event stands for all a stream waits for; stream_watch alone changes it. In ordinary
+ * traffic it is EV_READ and never touched. Pausing only sets a flag: the event moves when bytes
+ * come all the same. It then waits for EV_CLOSED, edge-triggered and together with EV_WRITE,
+ * because libevent reports a reset connection as readable and writable and never as EV_CLOSED:
+ * waiting for EV_CLOSED alone would miss it and spin.
+ *
+ * One callback at most for each libevent event or run of the task, and always as the last thing
+ * done: the owner may have closed the stream, or opened another connection in it. What else is to
+ * be told goes through the task, as bits of `later`.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pgstage/base/check.h"
+#include "pgstage/base/text.h"
+#include "stream_inside.h"
+
+static void on_io(evutil_socket_t fd, short what, void *argument);
+
+static short wanted(const struct stream *stream)
+{
+    switch ((enum stream_state)stream->state) {
+    case STREAM_STATE_CLOSED:
+    case STREAM_STATE_FAILED:
+        return 0;
+    case STREAM_STATE_CONNECTING:
+        return EV_WRITE;
+    case STREAM_STATE_SHAKING:
+        return stream->read_for_write ? EV_WRITE : EV_READ;
+    case STREAM_STATE_OPEN:
+        break;
+    }
+    if (stream->read_held && !stream->write_for_read)
+        return EV_CLOSED | EV_WRITE | EV_ET;
+    bool write = stream->read_for_write || (stream->blocked && !stream->write_for_read);
+    return write ? EV_READ | EV_WRITE : EV_READ;
+}
+
+bool stream_watch(struct stream *stream)
+{
+    if (!stream->loop)
+        return true;
+    short events = wanted(stream);
+    if (events == stream->watched)
+        return true;
+    if (stream->watched)
+        event_del(&stream->event);
+    stream->watched = 0;
+    if (events) {
+        if (event_assign(&stream->event, loop_base(stream->loop), stream->fd, events | EV_PERSIST,
+                         on_io, stream) != 0 ||
+            event_add(&stream->event, NULL) != 0)
+            return false;
+        stream->watched = events;
+    }
+    return true;
+}
+
+/* Changes the event where nobody can be told at once that it failed (epoll is out of memory). */
+static void watch_or_fail(struct stream *stream)
+{
+    if (!stream_watch(stream))
+        stream_fail(stream, errno ? errno : ENOMEM);
+}
+
+void stream_tell_later(struct stream *stream, uint8_t bits)
+{
+    stream->later |= bits;
+    if (stream->loop)
+        loop_defer(stream->loop, &stream->task);
+}
+
+void stream_fail(struct stream *stream, int error)
+{
+    stream->error = error;
+    stream->state = STREAM_STATE_FAILED;
+    stream->write_broken = true;
+    stream_output_free(stream);
+    (void)stream_watch(stream); /* takes the event out: that cannot fail */
+    stream->later = 0;
+    stream_tell_later(stream, LATER_FAILED);
+}
+
+void stream_become_open(struct stream *stream, uint8_t tell)
+{
+    stream->state = STREAM_STATE_OPEN;
+    if (stream_has_output(stream) && !stream->corked) {
+        enum stream_result result = stream_flush(stream);
+        if (result == STREAM_BROKEN)
+            tell |= LATER_FAILED;
+        else if (result == STREAM_DONE)
+            tell |= LATER_DRAINED;
+    }
+    if (stream_has_pending(stream))
+        tell |= LATER_READABLE;
+    if (!stream_watch(stream))
+        stream_fail(stream, errno ? errno : ENOMEM);
+    else
+        stream_tell_later(stream, tell);
+}
+
+/* Tells the first thing that waits; the last act of its caller. */
+static void tell(struct stream *stream)
+{
+    static const enum stream_event events[] = {
+        [1] = STREAM_CONNECTED, [2] = STREAM_SECURED,  [3] = STREAM_FAILED,
+        [4] = STREAM_DRAINED,   [5] = STREAM_READABLE, [6] = STREAM_CLOSED,
+    };
+    if (stream->blocked)
+        stream->later &= (uint8_t)~LATER_DRAINED; /* more was written since */
+    uint8_t now = stream->later;
+    if (stream->read_paused)
+        now &= (uint8_t)~LATER_READABLE; /* stream_resume looks again */
+    else
+        now &= (uint8_t)~LATER_CLOSED; /* being readable will tell the end */
+    if (now == 0)
+        return;
+    unsigned bit = (unsigned)__builtin_ctz(now);
+    stream->later &= (uint8_t) ~(1u << bit);
+    if (now & (now - 1))
+        loop_defer(stream->loop, &stream->task);
+    if (1u << bit == LATER_FAILED)
+        stream->close_told = true;
+    stream->on_event(stream, events[bit]);
+}
+
+static void run_task(struct loop_task *task)
+{
+    struct stream *stream = list_entry(task, struct stream, task);
+    if (stream->later & LATER_SHAKE) {
+        stream->later &= (uint8_t)~LATER_SHAKE;
+        if (stream->state == STREAM_STATE_SHAKING)
+            stream_shake(stream);
+    }
+    tell(stream);
+}
+
+/* EV_WRITE while reading is held: room to write, or a reset that libevent does not call EV_CLOSED.
+ */
+static bool peer_has_left(const struct stream *stream)
+{
+    struct pollfd look = {.fd = stream->fd, .events = POLLRDHUP};
+    return poll(&look, 1, 0) > 0;
+}
+
+static void on_open_io(struct stream *stream, short what)
+{
+    if (what & EV_READ)
+        stream->read_starved = false;
+    bool readable = (what & EV_READ) || (stream->read_for_write && (what & EV_WRITE));
+
+    if (stream->blocked && (what & (stream->write_for_read ? EV_READ : EV_WRITE))) {
+        enum stream_result result = stream_flush(stream);
+        if (result == STREAM_BROKEN)
+            stream->later |= LATER_FAILED;
+        else if (result == STREAM_DONE)
+            stream->later |= LATER_DRAINED;
+    }
+    if (!stream->read_paused) {
+        if (readable)
+            stream->later |= LATER_READABLE;
+    } else if (!stream->read_held) {
+        stream->read_held = readable;
+    } else if (!stream->close_told && ((what & EV_CLOSED) || peer_has_left(stream))) {
+        stream->close_told = true;
+        stream->later |= LATER_CLOSED;
+    }
+    watch_or_fail(stream);
+    tell(stream);
+}
+
+static void on_io(evutil_socket_t fd, short what, void *argument)
+{
+    struct stream *stream = argument;
+    (void)fd;
+    switch ((enum stream_state)stream->state) {
+    case STREAM_STATE_CONNECTING:
+        stream_connect_finish(stream);
+        tell(stream);
+        break;
+    case STREAM_STATE_SHAKING:
+        stream_shake(stream);
+        tell(stream);
+        break;
+    case STREAM_STATE_OPEN:
+        on_open_io(stream, what);
+        break;
+    case STREAM_STATE_CLOSED:
+    case STREAM_STATE_FAILED:
+        break; /* not watched */
+    }
+}
+
+void stream_init(struct stream *stream, int fd,
+                 void (*on_event)(struct stream *stream, enum stream_event event))
+{
+    *stream = (struct stream){
+        .fd = fd, .state = STREAM_STATE_OPEN, .on_event = on_event, .task = {.run = run_task}};
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && !(flags & O_NONBLOCK))
+        (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    int on = 1; /* fails on a Unix socket, which needs none */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+bool stream_attach(struct stream *stream, struct loop *loop)
+{
+    check(!stream->loop);
+    stream->loop = loop;
+    stream->read_held = stream->read_paused;
+    stream->close_told = false;
+    if (!stream_watch(stream)) {
+        stream->loop = NULL;
+        return false;
+    }
+    if (stream_has_pending(stream))
+        stream->later |= LATER_READABLE;
+    if (stream->later)
+        loop_defer(loop, &stream->task);
+    return true;
+}
+
+void stream_detach(struct stream *stream)
+{
+    if (!stream->loop)
+        return;
+    check(!stream_has_output(stream));
+    if (stream->watched)
+        event_del(&stream->event);
+    stream->watched = 0;
+    loop_undefer(stream->loop, &stream->task);
+    stream->loop = NULL;
+}
+
+void stream_close(struct stream *stream)
+{
+    if (stream->state == STREAM_STATE_CLOSED)
+        return;
+    stream_tls_close(stream); /* looks at the state, and at what waits */
+    stream_output_free(stream);
+    stream_detach(stream);
+    close(stream->fd);
+    stream->fd = -1;
+    stream->later = 0;
+    stream->state = STREAM_STATE_CLOSED;
+    free(stream->tls_problem);
+    stream->tls_problem = NULL;
+}
+
+ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
+{
+    if (stream->state == STREAM_STATE_CLOSED || stream->state == STREAM_STATE_FAILED)
+        return -1;
+    if (stream->state != STREAM_STATE_OPEN || size == 0)
+        return 0;
+    if (stream->ssl)
+        return stream_tls_read(stream, buffer, size);
+    for (;;) {
+        ssize_t count = read(stream->fd, buffer, size);
+        if (count > 0)
+            return count;
+        if (count == 0) {
+            stream->error = 0;
+            return -1;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return 0;
+        if (errno != EINTR) {
+            stream->error = errno;
+            return -1;
+        }
+    }
+}
+
+bool stream_has_pending(const struct stream *stream)
+{
+    if (!stream->ssl || stream->state != STREAM_STATE_OPEN)
+        return false;
+    return stream->read_ended || (!stream->read_starved && SSL_has_pending(stream->ssl));
+}
+
+void stream_read_later(struct stream *stream)
+{
+    if (stream->state == STREAM_STATE_OPEN)
+        stream_tell_later(stream, LATER_READABLE);
+}
+
+void stream_pause(struct stream *stream)
+{
+    stream->read_paused = true;
+}
+
+void stream_resume(struct stream *stream)
+{
+    if (!stream->read_paused)
+        return;
+    stream->read_paused = false;
+    stream->read_held = false;
+    stream->later &= (uint8_t)~LATER_CLOSED;
+    if (stream->state != STREAM_STATE_FAILED)
+        stream->close_told = false;
+    if (stream->state == STREAM_STATE_OPEN)
+        watch_or_fail(stream);
+    if (stream_has_pending(stream))
+        stream->later |= LATER_READABLE;
+    if (stream->later && stream->loop)
+        loop_defer(stream->loop, &stream->task);
+}
+
+const char *stream_problem(const struct stream *stream, char *text, size_t size)
+{
+    if (size == 0)
+        return "";
+    char buffer[128];
+    const char *words = "the connection has ended";
+    if (stream->tls_problem)
+        words = stream->tls_problem;
+    else if (stream->error)
+        words = strerror_r(stream->error, buffer, sizeof buffer);
+    (void)text_fit(text, size, words);
+    return text;
+}

@@ -1,0 +1,126 @@
+/*
+ * stream_connect: sockets: connecting, options, addresses, looking ahead.
+ *
+ * A TCP connection from a port to that very port can succeed without anybody listening, when the
+ * kernel happens to choose the port of a dead server on this machine for our end. It would echo
+ * what is sent and hold the port against the server, so it counts as refused.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "stream_inside.h"
+
+bool stream_connect(struct stream *stream, struct loop *loop, const struct address *address,
+                    void (*on_event)(struct stream *stream, enum stream_event event))
+{
+    *stream = (struct stream){.fd = -1};
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    stream_init(stream, fd, on_event);
+    int result;
+    do {
+        result = connect(fd, &address->any, address->length);
+    } while (result < 0 && errno == EINTR);
+    /* Even when it is complete already, the outcome is found where it always is. */
+    stream->state = STREAM_STATE_CONNECTING;
+    if ((result == 0 || errno == EINPROGRESS) && stream_attach(stream, loop))
+        return true;
+    int error = errno;
+    stream_close(stream);
+    stream->error = error;
+    errno = error;
+    return false;
+}
+
+static bool is_connected_to_itself(const struct stream *stream)
+{
+    struct address here, there;
+    return stream_local_address(stream, &here) && stream_peer_address(stream, &there) &&
+           !address_is_local(&here) && address_equal(&here, &there);
+}
+
+void stream_connect_finish(struct stream *stream)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        error = errno;
+    if (error == 0 && is_connected_to_itself(stream))
+        error = ECONNREFUSED;
+    if (error)
+        stream_fail(stream, error);
+    else
+        stream_become_open(stream, LATER_CONNECTED);
+}
+
+ssize_t stream_peek(struct stream *stream, void *buffer, size_t count)
+{
+    for (;;) {
+        ssize_t there = recv(stream->fd, buffer, count, MSG_PEEK);
+        if (there > 0)
+            return there;
+        if (there == 0) {
+            stream->error = 0;
+            return -1;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return 0;
+        if (errno != EINTR) {
+            stream->error = errno;
+            return -1;
+        }
+    }
+}
+
+/* A refused option leaves the system's value, which is no reason to lose the connection. */
+static void set(const struct stream *stream, int level, int name, int value)
+{
+    (void)setsockopt(stream->fd, level, name, &value, sizeof value);
+}
+
+void stream_tune(struct stream *stream, const struct stream_tuning *tuning)
+{
+    if (tuning->socket_buffer_bytes > 0) {
+        set(stream, SOL_SOCKET, SO_SNDBUF, tuning->socket_buffer_bytes);
+        set(stream, SOL_SOCKET, SO_RCVBUF, tuning->socket_buffer_bytes);
+    }
+    struct address here;
+    if (stream_local_address(stream, &here) && address_is_local(&here))
+        return;
+    if (tuning->keepalive) {
+        set(stream, SOL_SOCKET, SO_KEEPALIVE, 1);
+        if (tuning->keepidle_s > 0)
+            set(stream, IPPROTO_TCP, TCP_KEEPIDLE, tuning->keepidle_s);
+        if (tuning->keepintvl_s > 0)
+            set(stream, IPPROTO_TCP, TCP_KEEPINTVL, tuning->keepintvl_s);
+        if (tuning->keepcnt > 0)
+            set(stream, IPPROTO_TCP, TCP_KEEPCNT, tuning->keepcnt);
+    }
+    if (tuning->user_timeout_ms > 0)
+        set(stream, IPPROTO_TCP, TCP_USER_TIMEOUT, tuning->user_timeout_ms);
+}
+
+static bool address_by(int (*ask)(int, struct sockaddr *restrict, socklen_t *restrict),
+                       const struct stream *stream, struct address *address)
+{
+    struct sockaddr_storage storage;
+    socklen_t length = sizeof storage;
+    if (ask(stream->fd, (struct sockaddr *)&storage, &length) != 0) {
+        memset(address, 0, sizeof *address);
+        return false;
+    }
+    return address_from(address, (struct sockaddr *)&storage, length);
+}
+
+bool stream_local_address(const struct stream *stream, struct address *address)
+{
+    return address_by(getsockname, stream, address);
+}
+
+bool stream_peer_address(const struct stream *stream, struct address *address)
+{
+    return address_by(getpeername, stream, address);
+}
