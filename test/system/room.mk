@@ -1,1 +1,20 @@
-# test/system
+# test/system: pgstage as a process, between libpq and a real PostgreSQL. Built by `make check`, run by
+# `make check-system`.
+if HAVE_CRITERION
+SYSTEM_TESTS = test/system/test_pooling
+check_PROGRAMS += $(SYSTEM_TESTS)
+
+test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c test/system/system.h
+test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
+
+# Tests wait more than they compute: four at a time on two cores.
+check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS)
+	$(AM_V_at)PGSTAGE="$${PGSTAGE:-$(abs_builddir)/pgstage$(EXEEXT)}" \
+	PGSTAGE_TEST_CACHE="$(abs_builddir)/test/system" CRITERION_JOBS="$${CRITERION_JOBS:-4}" \
+	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS="$(SYSTEM_TESTS)"
+else
+check-system:
+	@echo "the system tests need Criterion (Debian: apt-get install libcriterion-dev)"; exit 1
+endif
+.PHONY: check-system

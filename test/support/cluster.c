@@ -1,0 +1,310 @@
+/*
+ * cluster: initdb once, then copies.
+ *
+ * initdb takes about a second, unpacking its result a tenth of that. So the first program that
+ * needs it packs a fresh cluster into a tar file, in PGSTAGE_TEST_CACHE when that is set (the
+ * file's name says for which PostgreSQL and which contents it was made) and else in the program's
+ * folder; every cluster is unpacked from it. The postmaster is our own child and dies with us.
+ */
+#include "cluster.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "program.h"
+#include "until.h"
+
+static const char CONTENTS[] = "CREATE ROLE app LOGIN;\n"
+                               "CREATE ROLE other LOGIN;\n"
+                               "CREATE ROLE crowd LOGIN;\n"
+                               "CREATE ROLE throng LOGIN;\n"
+                               "CREATE ROLE user_scram LOGIN PASSWORD 'secret';\n"
+                               "CREATE ROLE user_plain LOGIN PASSWORD 'secret';\n"
+                               "SET password_encryption = 'md5';\n"
+                               "CREATE ROLE user_md5 LOGIN PASSWORD 'secret';\n"
+                               "CREATE DATABASE app OWNER app;\n"
+                               "CREATE DATABASE db2 OWNER app;\n";
+
+static const char HBA[] = "local all all trust\n"
+                          "host all user_md5 127.0.0.1/32 md5\n"
+                          "host all user_scram 127.0.0.1/32 scram-sha-256\n"
+                          "host all user_plain 127.0.0.1/32 password\n"
+                          "host all all 127.0.0.1/32 trust\n"
+                          "host replication all 127.0.0.1/32 trust\n";
+
+static const char SETTINGS[] = "listen_addresses = '127.0.0.1'\n"
+                               "max_connections = 200\n"
+                               "superuser_reserved_connections = 10\n"
+                               "shared_buffers = 16MB\n"
+                               "fsync = off\n"
+                               "synchronous_commit = off\n"
+                               "full_page_writes = off\n"
+                               "autovacuum = off\n"
+                               "jit = off\n"
+                               "log_line_prefix = '%m [%p] %u@%d '\n"
+                               "unix_socket_permissions = 0777\n"
+                               "timezone = 'UTC'\n"
+                               "ssl = on\n";
+
+static const char PORT_VARIABLE[] = "PGSTAGE_TEST_CLUSTER_PORT";
+static pid_t shared_pid; /* in the runner only */
+
+/* FNV-1a: the template's name changes with its contents. */
+static unsigned contents_hash(void)
+{
+    const char *text = text_of("%s %s", program_postgres_folder(), CONTENTS);
+    unsigned hash = 2166136261u;
+
+    while (*text)
+        hash = (hash ^ (unsigned char)*text++) * 16777619u;
+    return hash;
+}
+
+static void run(const char *what, bool keep_user, char *const *arguments)
+{
+    struct process_options options = {.keep_user = keep_user};
+    char *output;
+
+    if (process_run(arguments, &options, &output) != 0)
+        support_fail("%s: %s", what, output);
+    free(output);
+}
+
+static void template_make(const char *file)
+{
+    const char *postgres = program_postgres_folder();
+    char *folder = text_of("%s/template", program_folder());
+    char *sql = text_of("%s/contents.sql", program_folder());
+    char *fresh = text_of("%s.%d", file, (int)getpid());
+    char *initdb[] = {text_of("%s/initdb", postgres),
+                      "-D",
+                      folder,
+                      "-U",
+                      "postgres",
+                      "-A",
+                      "trust",
+                      "-E",
+                      "UTF8",
+                      "--locale=C",
+                      "--no-sync",
+                      "--wal-segsize=1",
+                      NULL};
+    char *fill[] = {"sh", "-c",
+                    text_of("%s/postgres --single -F -D %s postgres <%s", postgres, folder, sql),
+                    NULL};
+    char *pack[] = {"tar", "-C", folder, "-cf", fresh, ".", NULL};
+
+    folder_make(folder);
+    run("initdb", false, initdb);
+    file_write(sql, 0644, CONTENTS);
+    run("postgres --single", false, fill);
+    run("tar", true, pack);
+    if (rename(fresh, file))
+        support_fail("rename %s: %m", file);
+}
+
+static const char *template_file(void)
+{
+    const char *cache = getenv("PGSTAGE_TEST_CACHE");
+    char *file = text_of("%s/cluster-%08x.tar", cache ? cache : program_folder(), contents_hash());
+
+    if (access(file, R_OK))
+        template_make(file);
+    return file;
+}
+
+static PGconn *connect_once(const struct cluster *cluster, const char *database)
+{
+    return PQconnectdb(text_of("host=%s port=%d user=postgres dbname=%s connect_timeout=10 "
+                               "sslmode=disable gssencmode=disable",
+                               cluster->folder, cluster->port, database));
+}
+
+static bool answers(const struct cluster *cluster)
+{
+    PGconn *conn = connect_once(cluster, "postgres");
+    bool ok = PQstatus(conn) == CONNECTION_OK;
+
+    PQfinish(conn);
+    return ok;
+}
+
+static void postmaster_start(struct cluster *cluster)
+{
+    char *log = text_of("%s/postgres.log", cluster->folder);
+    char *arguments[] = {text_of("%s/postgres", program_postgres_folder()), "-D",
+                         text_of("%s/data", cluster->folder), NULL};
+    struct process_options options = {
+        .log = log, .folder = cluster->folder, .death_signal = SIGQUIT};
+
+    cluster->pid = process_start(arguments, &options);
+    if (!until(answers(cluster) || !process_is_alive(cluster->pid), 20000) ||
+        !process_is_alive(cluster->pid))
+        support_fail("PostgreSQL did not start:\n%s", file_text(log));
+}
+
+/* Unpacks the template and configures it. */
+static void cluster_make(struct cluster *cluster, const struct cluster_options *options)
+{
+    char *data = text_of("%s/data", cluster->folder);
+    char *unpack[] = {"tar", "-C", data, "-xpf", text_of("%s", template_file()), NULL};
+    const struct pki_certificate *certificate = options->certificate;
+    const char *ca_file = options->ca_file ? options->ca_file : pki_shared_ca()->certificate;
+
+    if (!certificate)
+        certificate = pki_shared_server();
+    folder_make(cluster->folder);
+    folder_make(data);
+    run("tar", true, unpack);
+    file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
+    file_write(text_of("%s/postgresql.conf", data), 0600,
+               text_of("%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
+                       "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
+                       SETTINGS, cluster->port, cluster->folder, certificate->certificate,
+                       certificate->key, ca_file, options->settings ? options->settings : ""));
+}
+
+static void end_at_cleanup(void *cluster)
+{
+    cluster_end(cluster, CLUSTER_IMMEDIATE);
+}
+
+struct cluster *cluster_start(const struct cluster_options *options)
+{
+    static const struct cluster_options defaults;
+    struct cluster *cluster = calloc(1, sizeof *cluster);
+
+    if (!cluster)
+        abort();
+    if (!options)
+        options = &defaults;
+    cluster->folder = text_of("%s/%s", test_folder(), options->name ? options->name : "cluster");
+    cluster->port = port_take();
+    cluster_make(cluster, options);
+    test_cleanup(end_at_cleanup, cluster);
+    postmaster_start(cluster);
+    return cluster;
+}
+
+void cluster_again(struct cluster *cluster)
+{
+    postmaster_start(cluster);
+}
+
+/* Children of the postmaster: it is their parent, so /proc tells them. */
+static void signal_children(pid_t postmaster, int signal_number)
+{
+    char *text = file_text(text_of("/proc/%d/task/%d/children", (int)postmaster, (int)postmaster));
+    char *rest = NULL;
+    const char *word;
+
+    for (word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
+        kill((pid_t)atoi(word), signal_number);
+    free(text);
+}
+
+void cluster_freeze(struct cluster *cluster, bool frozen)
+{
+    /* the postmaster first when stopping, so that it does not react to its children */
+    if (frozen)
+        kill(cluster->pid, SIGSTOP);
+    signal_children(cluster->pid, frozen ? SIGSTOP : SIGCONT);
+    if (!frozen)
+        kill(cluster->pid, SIGCONT);
+}
+
+void cluster_end(struct cluster *cluster, enum cluster_end how)
+{
+    static const int signals[] = {SIGINT, SIGQUIT, SIGKILL};
+
+    if (cluster->pid == 0)
+        return;
+    if (how == CLUSTER_KILL) {
+        kill(cluster->pid, SIGSTOP);
+        signal_children(cluster->pid, SIGKILL);
+    }
+    kill(cluster->pid, signals[how]);
+    kill(cluster->pid, SIGCONT);
+    if (process_wait(cluster->pid, 10000) < 0) {
+        kill(cluster->pid, SIGKILL);
+        process_wait(cluster->pid, 5000);
+    }
+    if (how == CLUSTER_KILL)
+        unlink(text_of("%s/data/postmaster.pid", cluster->folder));
+    cluster->pid = 0;
+}
+
+const char *cluster_route(const struct cluster *cluster)
+{
+    return text_of("host=127.0.0.1 port=%d", cluster->port);
+}
+
+PGconn *cluster_connect(const struct cluster *cluster, const char *database)
+{
+    PGconn *conn = connect_once(cluster, database);
+
+    if (PQstatus(conn) != CONNECTION_OK)
+        support_fail("cannot reach PostgreSQL directly: %s", PQerrorMessage(conn));
+    return conn;
+}
+
+char *cluster_value(const struct cluster *cluster, const char *sql)
+{
+    PGconn *conn = cluster_connect(cluster, "app");
+    PGresult *result = PQexec(conn, sql);
+    char *value;
+
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+        support_fail("%s: %s", sql, PQerrorMessage(conn));
+    value = text_of("%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    PQfinish(conn);
+    return value;
+}
+
+long cluster_number(const struct cluster *cluster, const char *sql)
+{
+    char *value = cluster_value(cluster, sql);
+    long number = atol(value);
+
+    free(value);
+    return number;
+}
+
+/* ---- the shared one ---- */
+
+struct cluster *cluster_shared(void)
+{
+    static struct cluster shared;
+
+    if (!shared.folder) {
+        shared.folder = text_of("%s/shared", program_folder());
+        shared.port = atoi(getenv(PORT_VARIABLE) ? getenv(PORT_VARIABLE) : "0");
+    }
+    return &shared;
+}
+
+void cluster_shared_start(void)
+{
+    struct cluster *shared = cluster_shared();
+    struct cluster_options options = {0};
+
+    shared->port = port_take();
+    setenv(PORT_VARIABLE, text_of("%d", shared->port), 1);
+    cluster_make(shared, &options);
+    postmaster_start(shared);
+    shared_pid = shared->pid;
+}
+
+void cluster_shared_stop(void)
+{
+    struct cluster *shared = cluster_shared();
+
+    shared->pid = shared_pid;
+    cluster_end(shared, CLUSTER_IMMEDIATE);
+}

@@ -1,0 +1,59 @@
+/*
+ * cluster: a PostgreSQL server of the tests' own, on 127.0.0.1 and a Unix socket.
+ *
+ * Roles: postgres (superuser), app (owns the databases app and db2), other, crowd, throng;
+ * user_md5, user_scram and user_plain must show the password "secret" by that method, everybody
+ * else is trusted. TLS is on, with the certificate of pki_shared_server() unless the options name
+ * another.
+ */
+#ifndef SUPPORT_CLUSTER_H
+#define SUPPORT_CLUSTER_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "pki.h"
+
+struct cluster {
+    char *folder; /* of data/, the Unix socket and the log */
+    int port;
+    pid_t pid; /* 0: stopped, or the program's shared one */
+};
+
+struct cluster_options {
+    const char *name;                          /* of its folder in the test's; NULL: "cluster" */
+    const char *settings;                      /* more lines of postgresql.conf */
+    const char *hba;                           /* instead of the usual pg_hba.conf */
+    const struct pki_certificate *certificate; /* NULL: the shared server certificate */
+    const char *ca_file;                       /* for client certificates; NULL: the shared CA */
+};
+
+enum cluster_end {
+    CLUSTER_FAST,      /* SIGINT: clients get 57P01 */
+    CLUSTER_IMMEDIATE, /* SIGQUIT: as after a crash */
+    CLUSTER_KILL,      /* SIGKILL to the postmaster and all its children */
+};
+
+/* The one that all tests of the program share: not to be stopped or reconfigured. */
+struct cluster *cluster_shared(void);
+/* A test's own; stopped at the test's end. Ready when this returns. */
+struct cluster *cluster_start(const struct cluster_options *options);
+void cluster_end(struct cluster *cluster, enum cluster_end how);
+/* Starts again after cluster_end, on the same port and data. */
+void cluster_again(struct cluster *cluster);
+/* "host=127.0.0.1 port=…" for a line of [databases]. */
+const char *cluster_route(const struct cluster *cluster);
+/* A connection past the pooler, as postgres; never NULL. */
+PGconn *cluster_connect(const struct cluster *cluster, const char *database);
+/* One value, asked past the pooler; allocated. */
+char *cluster_value(const struct cluster *cluster, const char *sql);
+long cluster_number(const struct cluster *cluster, const char *sql);
+/* Stops (SIGSTOP) or continues all processes of a test's own cluster: a host that hangs. */
+void cluster_freeze(struct cluster *cluster, bool frozen);
+
+/* For the runner. */
+void cluster_shared_start(void);
+void cluster_shared_stop(void);
+
+#endif

@@ -1,0 +1,19 @@
+# test/support: what the system tests share
+if HAVE_CRITERION
+check_LIBRARIES = test/support/libsupport.a
+test_support_libsupport_a_SOURCES = \
+	test/support/client.c test/support/client.h \
+	test/support/cluster.c test/support/cluster.h \
+	test/support/fake.c test/support/fake.h \
+	test/support/load.c test/support/load.h \
+	test/support/pki.c test/support/pki.h \
+	test/support/process.c test/support/process.h \
+	test/support/program.c test/support/program.h \
+	test/support/proxy.c test/support/proxy.h \
+	test/support/until.h \
+	test/support/wire.c test/support/wire.h
+test_support_libsupport_a_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS)
+SYSTEM_LIBS = test/support/libsupport.a $(LIBPQ_LIBS) $(OPENSSL_LIBS) $(CRITERION_LIBS)
+SYSTEM_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS) -I$(top_srcdir)/test/support
+endif
+EXTRA_DIST += test/support/run
