@@ -1,2 +1,23 @@
 # conf: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += \
+	include/pgstage/tables/options.def include/pgstage/tables/classes.def \
+	src/conf/inside.h include/pgstage/conf/settings.h include/pgstage/conf/origin.h \
+	src/conf/arena.c include/pgstage/conf/arena.h \
+	src/conf/report.c include/pgstage/conf/report.h \
+	src/conf/option.c include/pgstage/conf/option.h \
+	src/conf/value.c \
+	src/conf/class.c include/pgstage/conf/class.h \
+	src/conf/file.c include/pgstage/conf/file.h \
+	src/conf/variable.c include/pgstage/conf/variable.h \
+	src/conf/ini.c include/pgstage/conf/ini.h \
+	src/conf/connstr.c include/pgstage/conf/connstr.h \
+	src/conf/host.c include/pgstage/conf/host.h \
+	src/conf/users.c include/pgstage/conf/users.h \
+	src/conf/layer.c \
+	src/conf/source.c \
+	src/conf/build.c \
+	src/conf/validate.c \
+	src/conf/certificate.c \
+	src/conf/floor.c \
+	src/conf/snapshot.c include/pgstage/conf/snapshot.h \
+	src/conf/effective.c

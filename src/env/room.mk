@@ -1,2 +1,2 @@
 # env: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += src/env/route.c include/pgstage/env/route.h

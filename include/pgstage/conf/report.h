@@ -25,6 +25,8 @@ void report_error(struct report *report, const char *file, int line, const char 
     __attribute__((format(printf, 4, 5)));
 void report_warning(struct report *report, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* Puts the entries in the order of files (as they were first named) and lines. */
+void report_sort(struct report *report);
 /* `file:line: error: text` of one entry, allocated. */
 char *report_line(const struct report_entry *entry);
 

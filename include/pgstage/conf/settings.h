@@ -3,10 +3,10 @@
  *
  * There is one struct for all scopes: `snapshot_settings` resolves the scopes (built-in default <
  * [pgstage] < class preset < [environment] < [databases] < [users]) into one complete struct. Field
- * names are the options' names with the unit behind: an option `query_wait_timeout` of type DURATION
- * is `query_wait_timeout_us`, a SIZE `max_packet_size` is `max_packet_size_bytes`; BOOL, INT, ENUM and
- * TEXT have no suffix. A duration of 0 means "off" where the option says so. A text that is not set
- * is NULL. Frozen after it was made; any thread reads it.
+ * names are the options' names with the unit behind: an option `query_wait_timeout` of type
+ * DURATION is `query_wait_timeout_us`, a SIZE `max_packet_size` is `max_packet_size_bytes`; BOOL,
+ * INT, ENUM and TEXT have no suffix. A duration of 0 means "off" where the option says so. A text
+ * that is not set is NULL. Frozen after it was made; any thread reads it.
  */
 #ifndef PGSTAGE_CONF_SETTINGS_H
 #define PGSTAGE_CONF_SETTINGS_H

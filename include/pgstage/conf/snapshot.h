@@ -39,16 +39,16 @@ struct environment_config {
 /* One line of [databases]. `name` without the "@environment". */
 struct database_config {
     const char *name;
-    const char *environment; /* after '@' in the key; NULL: any (or PgBouncer style) */
-    const char *in_environment; /* the line's `environment=`; NULL: none */
-    bool is_fallback;           /* the key `*` */
+    const char *environment;         /* after '@' in the key; NULL: any (or PgBouncer style) */
+    const char *in_environment;      /* the line's `environment=`; NULL: none */
+    bool is_fallback;                /* the key `*` */
     const struct host_config *hosts; /* of `host=`/`port=`; none: the environment's hosts */
     size_t host_count;
 };
 
 struct listener_config {
-    const char *name;        /* NULL: the listener of [pgstage] itself */
-    const char *environment; /* NULL: not bound to one */
+    const char *name;                /* NULL: the listener of [pgstage] itself */
+    const char *environment;         /* NULL: not bound to one */
     const struct settings *settings; /* listen_addr, listen_port, unix_socket_dir, client_tls_* … */
 };
 
@@ -72,29 +72,59 @@ struct effective {
 };
 
 /*
- * Reads FILE with its includes, pgstage.d (its .ini files in name order), pgstage.local.ini and PGSTAGE__… variables, layers
- * and validates it. On any error NULL, and `report` says every mistake; warnings are in `report` in
- * both cases. Blocks on the disk. Control thread.
+ * Reads FILE with its includes, pgstage.d (its .ini files in name order), pgstage.local.ini and
+ * PGSTAGE__… variables, layers and validates it. On any error NULL, and `report` says every
+ * mistake; warnings are in `report` in both cases. Blocks on the disk. Control thread.
  */
 struct snapshot *snapshot_load(const char *file, struct report *report)
     __attribute__((warn_unused_result));
+/* The same for a text in place of a file; no other file and no variable of the process's layer is
+ * read. `name` stands for the file in messages. */
+struct snapshot *snapshot_parse(const char *name, const char *text, size_t length,
+                                struct report *report) __attribute__((warn_unused_result));
+/* The configuration of `old` with one option of [pgstage] set otherwise (the console's SET), as a
+ * new snapshot; NULL and errors in `report` when it does not fit or needs a restart. A RELOAD ends
+ * what was set. Control thread. */
+struct snapshot *snapshot_set(const struct snapshot *old, const char *key, const char *value,
+                              struct report *report) __attribute__((warn_unused_result));
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);
 
 const char *snapshot_file(const struct snapshot *snapshot);
 /* The [pgstage] scope. */
 const struct settings *snapshot_globals(const struct snapshot *snapshot);
-/* [pgstage] < preset < [environment]: what holds for an environment before any database is known. */
+/* [pgstage] < preset < [environment]: what holds for an environment before any database is known.
+ */
 const struct settings *snapshot_environment_settings(const struct snapshot *snapshot,
                                                      const struct environment_config *environment);
 const struct users *snapshot_users(const struct snapshot *snapshot);
 
 size_t snapshot_environment_count(const struct snapshot *snapshot);
-const struct environment_config *snapshot_environment(const struct snapshot *snapshot, size_t index);
+const struct environment_config *snapshot_environment(const struct snapshot *snapshot,
+                                                      size_t index);
+/* NULL when there is none. Hash lookups, as all of snapshot_find_…. */
+const struct environment_config *snapshot_find_environment(const struct snapshot *snapshot,
+                                                           const char *name);
+const struct environment_config *snapshot_default_environment(const struct snapshot *snapshot);
+/* The environment that a TLS server name means. */
+const struct environment_config *snapshot_find_sni(const struct snapshot *snapshot,
+                                                   const char *server_name);
+/* The line `name@environment`, or plain `name` when `environment` is NULL. */
+const struct database_config *snapshot_find_database(const struct snapshot *snapshot,
+                                                     const char *name, const char *environment);
+/* May this line serve that environment? A PgBouncer-style line serves none. */
+bool database_serves(const struct database_config *line,
+                     const struct environment_config *environment);
 size_t snapshot_database_count(const struct snapshot *snapshot);
 const struct database_config *snapshot_database(const struct snapshot *snapshot, size_t index);
 size_t snapshot_listener_count(const struct snapshot *snapshot);
 const struct listener_config *snapshot_listener(const struct snapshot *snapshot, size_t index);
+/* The names in [users], and [pgstage] < [users] for one user (known there or not): the limits that
+ * count over all databases. */
+size_t snapshot_user_count(const struct snapshot *snapshot);
+const char *snapshot_user(const struct snapshot *snapshot, size_t index);
+void snapshot_user_settings(const struct snapshot *snapshot, const char *user,
+                            struct settings *settings);
 size_t snapshot_peer_count(const struct snapshot *snapshot);
 const struct peer_config *snapshot_peer(const struct snapshot *snapshot, size_t index);
 
@@ -102,8 +132,8 @@ const struct peer_config *snapshot_peer(const struct snapshot *snapshot, size_t 
  * (NULL: none) and one user (NULL: before the user is known). Caller owns the reference. */
 struct effective *snapshot_effective(struct snapshot *snapshot, const struct database_config *line,
                                      const char *database,
-                                     const struct environment_config *environment,
-                                     const char *user) __attribute__((warn_unused_result));
+                                     const struct environment_config *environment, const char *user)
+    __attribute__((warn_unused_result));
 void effective_unref(struct effective *effective);
 struct effective *effective_ref(struct effective *effective);
 /* True when a server connection opened under `a` may go on serving under `b` (same hosts, dbname,

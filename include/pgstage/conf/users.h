@@ -27,7 +27,7 @@ struct user_secret {
 struct users *users_load(const char *file, struct report *report)
     __attribute__((warn_unused_result));
 void users_free(struct users *users);
-/* NULL when there is no such user. Any thread. */
+/* NULL when there is no such user; `users` may be NULL (no auth_file). Any thread. */
 const struct user_secret *users_find(const struct users *users, const char *user);
 size_t users_count(const struct users *users);
 const struct user_secret *users_at(const struct users *users, size_t index);

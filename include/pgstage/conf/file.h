@@ -1,0 +1,27 @@
+/*
+ * file: whole small files in memory. Blocks on the disk: the thread that loads.
+ */
+#ifndef PGSTAGE_CONF_FILE_H
+#define PGSTAGE_CONF_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Which file it really is, however its path was written. */
+struct file_identity {
+    uint64_t device, inode;
+};
+
+/*
+ * The whole file, allocated, with a NUL behind its `*length` bytes. NULL and `problem` (cut to
+ * `size`) when it cannot be read or is longer than `max_bytes`. `identity` may be NULL.
+ */
+char *file_read(const char *path, size_t max_bytes, size_t *length, struct file_identity *identity,
+                char *problem, size_t size) __attribute__((warn_unused_result));
+/* The folder of a path, "." when it names none; allocated. */
+char *file_folder(const char *path) __attribute__((warn_unused_result));
+/* `path`, or below `folder` when it is relative; allocated. */
+char *file_join(const char *folder, const char *path) __attribute__((warn_unused_result));
+
+#endif

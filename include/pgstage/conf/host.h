@@ -1,0 +1,32 @@
+/*
+ * host: reading lists of `name[@address][:port]`. Pure; any thread.
+ *
+ * An IPv6 address stands in brackets when a port follows (`[::1]:5432`); alone it needs none. A
+ * name that begins with '/' is the folder of a Unix socket, one that begins with '@' an abstract
+ * socket.
+ */
+#ifndef PGSTAGE_CONF_HOST_H
+#define PGSTAGE_CONF_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgstage/conf/arena.h"
+#include "pgstage/conf/snapshot.h"
+
+/*
+ * Reads a list with commas into `*hosts` of `*count`, both made in `arena`; `port` is for those
+ * that name none. False and `problem` (cut to `size`) at the first entry that is wrong.
+ */
+bool host_list_parse(struct arena *arena, const char *text, uint16_t port,
+                     const struct host_config **hosts, size_t *count, char *problem, size_t size)
+    __attribute__((warn_unused_result));
+/* A Unix socket rather than a host on the network? */
+bool host_is_socket(const struct host_config *host);
+/* `name[@address]:port` as host_list_parse reads it, allocated. */
+char *host_print(const struct host_config *host) __attribute__((warn_unused_result));
+bool host_lists_equal(const struct host_config *a, size_t a_count, const struct host_config *b,
+                      size_t b_count);
+
+#endif

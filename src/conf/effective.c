@@ -1,0 +1,117 @@
+/*
+ * effective: what one database in one environment means for one user, all scopes resolved.
+ *
+ * A copy of the settings and a reference to the snapshot whose texts it points into; immutable, so
+ * that any thread may read it, and counted, so that a RELOAD does not pull it away.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inside.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/conf/host.h"
+
+/* The record that users see, with its count and the client's name for the database behind it. */
+struct held {
+    struct effective effective;
+    atomic_uint references;
+    char name[];
+};
+
+struct effective *snapshot_effective(struct snapshot *snapshot, const struct database_config *line,
+                                     const char *database,
+                                     const struct environment_config *environment, const char *user)
+{
+    /* Every line that a snapshot hands out is the first field of its own record. */
+    const struct database *own = (const struct database *)line;
+    struct held *held = memory_new(sizeof(*held) + strlen(database) + 1);
+    struct effective *effective = &held->effective;
+    struct user_line *user_line = NULL;
+    atomic_init(&held->references, 1);
+    memcpy(held->name, database, strlen(database));
+    effective->settings =
+        environment ? *snapshot_environment_settings(snapshot, environment) : snapshot->globals;
+    layer_apply(&own->layer, &effective->settings);
+    if (user)
+        HASH_FIND_STR(snapshot->user_by_name, user, user_line);
+    if (user_line)
+        layer_apply(&user_line->layer, &effective->settings);
+    effective->snapshot = snapshot_ref(snapshot);
+    effective->database = held->name;
+    effective->dbname = effective->settings.dbname ? effective->settings.dbname : held->name;
+    effective->environment = environment;
+    effective->fallback = line->is_fallback;
+    effective->hosts = line->hosts;
+    effective->host_count = line->host_count;
+    if (!line->host_count && environment) {
+        effective->hosts = environment->hosts;
+        effective->host_count = environment->host_count;
+    } else if (!line->host_count && snapshot->has_socket) {
+        effective->hosts = &snapshot->socket;
+        effective->host_count = 1;
+    }
+    return effective;
+}
+
+struct effective *effective_ref(struct effective *effective)
+{
+    struct held *held = (struct held *)effective;
+    atomic_fetch_add_explicit(&held->references, 1, memory_order_relaxed);
+    return effective;
+}
+
+void effective_unref(struct effective *effective)
+{
+    struct held *held = (struct held *)effective;
+    if (!held || atomic_fetch_sub_explicit(&held->references, 1, memory_order_acq_rel) != 1)
+        return;
+    snapshot_unref(effective->snapshot);
+    free(held);
+}
+
+/* The options that a server connection was opened with. */
+static const char *const connection_options[] = {
+    "user",
+    "password",
+    "connect_query",
+    "client_encoding",
+    "datestyle",
+    "timezone",
+    "application_name",
+    "statement_timeout",
+    "server_tls_sslmode",
+    "server_tls_ca_file",
+    "server_tls_key_file",
+    "server_tls_cert_file",
+    "server_tls_crl_file",
+    "server_tls_protocols",
+    "server_tls_ciphers",
+    "server_tls13_ciphers",
+    "server_peer_user",
+};
+
+/* `user` means another option in [pgstage], so the other scopes are asked first. */
+static const struct option *connection_option(const char *name)
+{
+    const struct option *option = option_find(SCOPE_DATABASE, name);
+    return option ? option : option_find(SCOPE_ENVIRONMENT, name);
+}
+
+bool effective_same_servers(const struct effective *a, const struct effective *b)
+{
+    const struct environment_config *of_a = a->environment, *of_b = b->environment;
+    if (!text_equal(a->dbname, b->dbname) ||
+        !host_lists_equal(a->hosts, a->host_count, b->hosts, b->host_count) ||
+        !text_equal(of_a ? of_a->name : NULL, of_b ? of_b->name : NULL) ||
+        !text_equal(of_a ? of_a->class_name : NULL, of_b ? of_b->class_name : NULL))
+        return false;
+    for (size_t i = 0; i < sizeof(connection_options) / sizeof(connection_options[0]); i++) {
+        const struct option *option = connection_option(connection_options[i]);
+        if (!option_value_equal(option, option_load(option, &a->settings),
+                                option_load(option, &b->settings)))
+            return false;
+    }
+    return true;
+}

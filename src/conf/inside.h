@@ -1,0 +1,166 @@
+/*
+ * inside: how a snapshot is made of parts. For the files of conf/ only.
+ *
+ *   files, variables ──source.c──> entries ──build.c──> layers, objects ──validate.c, floor.c──>
+ * frozen
+ */
+#ifndef PGSTAGE_CONF_INSIDE_H
+#define PGSTAGE_CONF_INSIDE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "pgstage/base/map.h"
+#include "pgstage/conf/arena.h"
+#include "pgstage/conf/class.h"
+#include "pgstage/conf/ini.h"
+#include "pgstage/conf/option.h"
+#include "pgstage/conf/origin.h"
+#include "pgstage/conf/report.h"
+#include "pgstage/conf/snapshot.h"
+#include "pgstage/conf/users.h"
+
+/* One value that something says for an option. */
+struct assignment {
+    const struct option *option;
+    struct option_value value;
+    struct origin origin;
+    const char *raw; /* as it was written, before variables; NULL: a preset */
+    bool literal;    /* the value itself stands in a file, not only a variable's name */
+    bool derived;    /* made from another one (the content of password_file) */
+};
+
+/* What one section or line says; later ones have replaced earlier ones. Items are in the arena. */
+struct layer {
+    struct assignment *items;
+    size_t count, capacity;
+};
+
+/* A growing array of pointers; the array is allocated, the objects are in the arena. */
+struct pointers {
+    void **items;
+    size_t count, capacity;
+};
+
+/* One line of the files, one variable, or one SET, in the order in which they count. */
+struct source_entry {
+    struct ini_entry ini;
+    struct origin origin;
+};
+
+struct environment {
+    struct environment_config config;
+    const struct environment_class *class;
+    struct layer preset, layer;
+    struct settings settings; /* defaults < [pgstage] < preset < [environment] */
+    struct origin origin;
+    UT_hash_handle hh;
+};
+
+struct database {
+    struct database_config config;
+    const char *key; /* name, NUL, environment */
+    size_t key_length;
+    struct layer layer;
+    struct origin origin;
+    UT_hash_handle hh;
+};
+
+struct user_line {
+    const char *name;
+    struct layer layer;
+    struct origin origin;
+    UT_hash_handle hh;
+};
+
+struct listener {
+    struct listener_config config;
+    struct layer layer;
+    struct settings settings;
+    struct origin origin;
+};
+
+struct peer {
+    struct peer_config config;
+    struct layer layer;
+    struct origin origin;
+};
+
+/* A TLS server name and the environment that it means. */
+struct sni_name {
+    const char *name; /* in lower case */
+    struct environment *environment;
+    UT_hash_handle hh;
+};
+
+struct snapshot {
+    /* fixed */
+    struct arena arena;
+    const char *file, *config_dir;
+    bool offline; /* made from a text: no other file is read */
+    struct source_entry *entries;
+    size_t entry_count, entry_capacity;
+    struct layer layer; /* [pgstage] */
+    struct settings globals;
+    struct pointers environments, databases, users, listeners, peers; /* struct x * of each */
+    struct environment *environment_by_name;
+    struct database *database_by_key;
+    struct user_line *user_by_name;
+    struct sni_name *sni_by_name;
+    struct environment *default_environment;
+    struct host_config socket; /* where a database without host is looked for */
+    bool has_socket;
+    struct users *secrets;
+    /* shared: atomic */
+    atomic_uint references;
+};
+
+enum section_kind {
+    SECTION_GLOBAL,
+    SECTION_DATABASES,
+    SECTION_USERS,
+    SECTION_PEERS,
+    SECTION_ENVIRONMENT,
+    SECTION_LISTENER,
+    SECTION_UNKNOWN,
+};
+
+/* layer.c */
+struct assignment *layer_find(const struct layer *layer, const struct option *option);
+struct assignment *layer_find_name(const struct layer *layer, const char *name);
+/* Puts it in place of an earlier one for the same option. */
+struct assignment *layer_put(struct arena *arena, struct layer *layer,
+                             const struct assignment *assignment);
+void layer_apply(const struct layer *layer, struct settings *settings);
+void pointers_add(struct pointers *pointers, void *item);
+/* Where the value is from that holds for the database line (may be NULL) in the environment (may be
+ * NULL) before a user is known; NULL: the built-in default. */
+const struct assignment *snapshot_assignment(const struct snapshot *snapshot,
+                                             const struct environment *environment,
+                                             const struct database *line,
+                                             const struct option *option);
+/* report_error and report_warning at the place of an origin (NULL: nowhere). */
+void origin_error(struct report *report, const struct origin *origin, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void origin_warning(struct report *report, const struct origin *origin, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* source.c */
+void source_add(struct snapshot *snapshot, const struct ini_entry *ini, struct origin origin);
+void source_read(struct snapshot *snapshot, struct report *report);
+void source_read_text(struct snapshot *snapshot, const char *text, size_t length,
+                      struct report *report);
+/* The kind of a section, and in `*name` what stands behind `environment` or `listener` (in the
+ * arena). */
+enum section_kind section_parse(struct arena *arena, const char *section, const char **name);
+
+/* build.c */
+void build_snapshot(struct snapshot *snapshot, struct report *report);
+
+/* validate.c, certificate.c, floor.c */
+void validate_snapshot(struct snapshot *snapshot, struct report *report);
+void certificate_check(const struct snapshot *snapshot, struct report *report);
+void floor_check(const struct snapshot *snapshot, struct report *report);
+
+#endif

@@ -1,0 +1,264 @@
+/*
+ * option: the table of options as data, and finding a row by the name that a file uses.
+ *
+ * Constant data and pure functions; any thread. How texts become values is in value.c.
+ */
+#include "pgstage/conf/option.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "pgstage/base/text.h"
+
+#define LATER_AUTH "this login method is not available in this version; use scram-sha-256"
+
+static const struct option_word words_POOL_MODE[] = {
+    {"session", POOL_MODE_SESSION, NULL},
+    {"transaction", POOL_MODE_TRANSACTION, NULL},
+    {"statement", POOL_MODE_STATEMENT, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_AUTH[] = {
+    {"any", AUTH_ANY, NULL},
+    {"trust", AUTH_TRUST, NULL},
+    {"plain", AUTH_PLAIN, NULL},
+    {"md5", AUTH_MD5, NULL},
+    {"scram-sha-256", AUTH_SCRAM, NULL},
+    {"cert", AUTH_CERT, LATER_AUTH},
+    {"hba", AUTH_HBA, LATER_AUTH},
+    {"ldap", AUTH_LDAP, LATER_AUTH},
+    {"pam", AUTH_PAM, LATER_AUTH},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_TLS_MODE[] = {
+    {"disable", TLS_DISABLE, NULL},
+    {"allow", TLS_ALLOW, NULL},
+    {"prefer", TLS_PREFER, NULL},
+    {"require", TLS_REQUIRE, NULL},
+    {"verify-ca", TLS_VERIFY_CA, NULL},
+    {"verify-full", TLS_VERIFY_FULL, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_BALANCE[] = {
+    {"round-robin", BALANCE_ROUND_ROBIN, NULL},
+    {"disable", BALANCE_DISABLE, NULL},
+    {"least-connections", BALANCE_LEAST, NULL},
+    {"random", BALANCE_RANDOM, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_TARGET[] = {
+    {"any", TARGET_ANY, NULL},
+    {"read-write", TARGET_READ_WRITE, NULL},
+    {"read-only", TARGET_READ_ONLY, NULL},
+    {"primary", TARGET_PRIMARY, NULL},
+    {"standby", TARGET_STANDBY, NULL},
+    {"prefer-standby", TARGET_PREFER_STANDBY, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_SERVER_LOST[] = {
+    {"error", SERVER_LOST_ERROR, NULL},
+    {"disconnect", SERVER_LOST_DISCONNECT, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_CLIENT_GONE[] = {
+    {"cancel", CLIENT_GONE_CANCEL, NULL},
+    {"finish", CLIENT_GONE_FINISH, NULL},
+    {"close", CLIENT_GONE_CLOSE, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_SESSION_STATE[] = {
+    {"track", SESSION_STATE_TRACK, NULL}, {"pin", SESSION_STATE_PIN, NULL},
+    {"reset", SESSION_STATE_RESET, NULL}, {"reset_always", SESSION_STATE_RESET_ALWAYS, NULL},
+    {"error", SESSION_STATE_ERROR, NULL}, {NULL, 0, NULL},
+};
+static const struct option_word words_FAILOVER[] = {
+    {"follow", FAILOVER_FOLLOW, NULL},
+    {"promote", FAILOVER_PROMOTE, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_TWO_PRIMARIES[] = {
+    {"auto", TWO_PRIMARIES_AUTO, NULL},
+    {"newest", TWO_PRIMARIES_NEWEST, NULL},
+    {"keep", TWO_PRIMARIES_KEEP, NULL},
+    {"stop", TWO_PRIMARIES_STOP, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_ON_DEMOTE[] = {
+    {"close", ON_DEMOTE_CLOSE, NULL},
+    {"drain", ON_DEMOTE_DRAIN, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_MONITORING[] = {
+    {"basic", MONITORING_BASIC, NULL},
+    {"standard", MONITORING_STANDARD, NULL},
+    {"enhanced", MONITORING_ENHANCED, NULL},
+    {"comprehensive", MONITORING_COMPREHENSIVE, NULL},
+    {NULL, 0, NULL},
+};
+static const struct option_word words_LOG_LEVEL[] = {
+    {"debug", LOG_LEVEL_DEBUG, NULL},
+    {"info", LOG_LEVEL_INFO, NULL},
+    {"warning", LOG_LEVEL_WARNING, NULL},
+    {"error", LOG_LEVEL_ERROR, NULL},
+    {NULL, 0, NULL},
+};
+
+/* Forms that are no table of words have none. */
+#define words_YES_NO NULL
+#define words_NUMBER NULL
+#define words_AUTO NULL
+#define words_OCTAL NULL
+#define words_SECONDS NULL
+#define words_MILLISECONDS NULL
+#define words_BYTES NULL
+#define words_WORD NULL
+#define words_LIST NULL
+#define words_FILE NULL
+#define words_PATH NULL
+#define words_SECRET NULL
+#define words_LINE NULL
+
+/* A form that names a table of words is FORM_WORDS. */
+enum {
+    FORM_POOL_MODE = FORM_WORDS,
+    FORM_AUTH = FORM_WORDS,
+    FORM_TLS_MODE = FORM_WORDS,
+    FORM_BALANCE = FORM_WORDS,
+    FORM_TARGET = FORM_WORDS,
+    FORM_SERVER_LOST = FORM_WORDS,
+    FORM_CLIENT_GONE = FORM_WORDS,
+    FORM_SESSION_STATE = FORM_WORDS,
+    FORM_FAILOVER = FORM_WORDS,
+    FORM_TWO_PRIMARIES = FORM_WORDS,
+    FORM_ON_DEMOTE = FORM_WORDS,
+    FORM_MONITORING = FORM_WORDS,
+    FORM_LOG_LEVEL = FORM_WORDS,
+};
+
+/* The letters of the scopes column. */
+enum {
+    G = SCOPE_GLOBAL,
+    L = SCOPE_LISTENER,
+    E = SCOPE_ENVIRONMENT,
+    D = SCOPE_DATABASE,
+    U = SCOPE_USER,
+    P = SCOPE_PEER,
+};
+
+#define FIELD_BOOL(name) offsetof(struct settings, name)
+#define FIELD_INT(name) offsetof(struct settings, name)
+#define FIELD_ENUM(name) offsetof(struct settings, name)
+#define FIELD_TEXT(name) offsetof(struct settings, name)
+#define FIELD_DURATION(name) offsetof(struct settings, name##_us)
+#define FIELD_SIZE(name) offsetof(struct settings, name##_bytes)
+
+static const struct option options[] = {
+#define OPTION(type, name, form, scopes, text, minimum, maximum, reload, status, group, help)      \
+    {#name,                                                                                        \
+     OPTION_TYPE_##type,                                                                           \
+     (enum option_form)FORM_##form,                                                                \
+     scopes,                                                                                       \
+     text,                                                                                         \
+     minimum,                                                                                      \
+     maximum,                                                                                      \
+     RELOAD_##reload,                                                                              \
+     STATUS_##status,                                                                              \
+     #group,                                                                                       \
+     help,                                                                                         \
+     words_##form,                                                                                 \
+     FIELD_##type(name)},
+#include "pgstage/tables/options.def"
+#undef OPTION
+};
+
+/* Other spellings of a name, each in one scope. */
+static const struct {
+    unsigned scopes;
+    const char *alias, *name;
+} aliases[] = {
+    {SCOPE_GLOBAL, "user", "run_as_user"},
+    {SCOPE_GLOBAL, "service_name", "job_name"},
+    {SCOPE_DATABASE | SCOPE_USER | SCOPE_ENVIRONMENT, "reserve_pool", "reserve_pool_size"},
+};
+
+size_t option_count(void)
+{
+    return sizeof(options) / sizeof(options[0]);
+}
+
+const struct option *option_at(size_t index)
+{
+    return &options[index];
+}
+
+size_t option_index(const struct option *option)
+{
+    return (size_t)(option - options);
+}
+
+const struct option *option_find(enum option_scope scope, const char *name)
+{
+    for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
+        if ((aliases[i].scopes & scope) && strcmp(aliases[i].alias, name) == 0)
+            name = aliases[i].name;
+    for (size_t i = 0; i < option_count(); i++)
+        if ((options[i].scopes & scope) && strcmp(options[i].name, name) == 0)
+            return &options[i];
+    return NULL;
+}
+
+const struct option *option_find_anywhere(const char *name)
+{
+    for (unsigned scope = SCOPE_GLOBAL; scope <= SCOPE_PEER; scope *= 2) {
+        const struct option *option = option_find(scope, name);
+        if (option)
+            return option;
+    }
+    return NULL;
+}
+
+const char *option_nearest(enum option_scope scope, const char *name)
+{
+    const char *nearest = NULL;
+    unsigned best = (unsigned)strlen(name) / 3 + 1;
+    for (size_t i = 0; i < option_count(); i++) {
+        unsigned distance = text_distance(name, options[i].name);
+        if ((options[i].scopes & scope) && distance <= best && (!nearest || distance < best)) {
+            nearest = options[i].name;
+            best = distance;
+        }
+    }
+    return nearest;
+}
+
+const char *option_scope_name(enum option_scope scope)
+{
+    switch (scope) {
+    case SCOPE_GLOBAL:
+        return "[pgstage]";
+    case SCOPE_LISTENER:
+        return "[listener]";
+    case SCOPE_ENVIRONMENT:
+        return "[environment]";
+    case SCOPE_DATABASE:
+        return "[databases]";
+    case SCOPE_USER:
+        return "[users]";
+    case SCOPE_PEER:
+        return "[peers]";
+    }
+    return "";
+}
+
+void option_scopes_text(const struct option *option, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (unsigned scope = SCOPE_GLOBAL; scope <= SCOPE_PEER; scope *= 2) {
+        if (!(option->scopes & scope) || used >= size)
+            continue;
+        int length =
+            snprintf(text + used, size - used, "%s%s", used ? ", " : "", option_scope_name(scope));
+        used += length > 0 ? (size_t)length : 0;
+    }
+}
