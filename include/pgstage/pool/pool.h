@@ -25,6 +25,7 @@
 #include "pgstage/base/counter.h"
 #include "pgstage/base/list.h"
 
+struct limit;
 struct pool;
 struct registry;
 
@@ -37,7 +38,8 @@ enum pool_item_state {
     ITEM_DOOMED,   /* idle no more: its owner was told to close it */
 };
 
-/* Embedded in a server connection. Zeroed before pool_opened. */
+/* Embedded in a server connection. Zeroed before pool_opened, but for `generation`: whoever begins to
+ * open it may put pool_generation there, so that a RECONNECT that comes meanwhile counts for it. */
 struct pool_item {
     /* fixed */
     struct pool *pool;
@@ -48,9 +50,10 @@ struct pool_item {
     unsigned worker; /* who owns its I/O */
     uint64_t generation;
     uint64_t idle_since_us;
-    struct pool_waiter *waiter; /* RESERVED: for whom; NULL: the waiter has gone */
-    uint64_t waiter_id;
-    unsigned waiter_worker;
+    struct pool_waiter *waiter; /* RESERVED, GRANTED: for whom; NULL: the waiter has gone */
+    struct list_node news;      /* its owner has still to be told of the state */
+    const char *why;            /* DOOMED: the word for the owner */
+    struct limit *eviction;     /* DOOMED: the limit in which it makes room for another pool */
 };
 
 enum pool_waiter_state { WAITER_IDLE, WAITER_QUEUED, WAITER_PROMISED, WAITER_GRANTED };
@@ -65,10 +68,11 @@ struct pool_waiter {
     enum pool_waiter_state state;
     uint64_t since_us;      /* when it began to wait */
     uint64_t grant_item_id; /* GRANTED: which item is coming */
-    struct pool_item *item; /* PROMISED: which item was reserved */
+    struct pool_item *item; /* PROMISED, GRANTED: which item was reserved or is coming */
 };
 
-/* What the pool asks for. No lock is held; called on the thread that called into the pool. */
+/* What the pool asks for. No lock is held; called on the thread that called into the pool, which may
+ * be one that uses another pool under the same limit. */
 struct pool_events {
     /* Open a connection on this worker; a place is reserved. Ends with pool_opened or
      * pool_open_failed. */
@@ -140,6 +144,8 @@ bool pool_retire(struct pool *pool, struct pool_item *item, bool keep_minimum)
     __attribute__((warn_unused_result));
 /* Takes an IDLE item of this worker out for a check (ACTIVE): true. Then pool_return or pool_remove. */
 bool pool_take(struct pool *pool, struct pool_item *item) __attribute__((warn_unused_result));
+/* The present generation of items: pool_obsolete begins a new one. Any thread. */
+uint64_t pool_generation(const struct pool *pool);
 /* Is the item obsolete (RECONNECT, reload), so that pool_return would discard it? */
 bool pool_is_obsolete(struct pool *pool, const struct pool_item *item);
 /* Looks again whether waiters can be served: after back-off, when reserve_pool_timeout is over, and

@@ -1,1 +1,10 @@
 # pool: unit tests of this room
+if HAVE_CRITERION
+check_PROGRAMS += test/unit/pool/test_pool
+TESTS += test/unit/pool/test_pool
+test_unit_pool_test_pool_SOURCES = \
+	test/unit/pool/stage.c test/unit/pool/stage.h \
+	test/unit/pool/test_pool.c
+test_unit_pool_test_pool_CFLAGS = $(UNIT_CFLAGS)
+test_unit_pool_test_pool_LDADD = $(UNIT_LIBS)
+endif
