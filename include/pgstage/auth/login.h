@@ -19,6 +19,10 @@
 #include "pgstage/conf/settings.h"
 #include "pgstage/conf/users.h"
 
+/* The longest body of a password message that a dialogue takes; longer ones may be refused unread.
+ * (PostgreSQL's limit; tokens of cloud providers are tens of kilobytes.) */
+#define AUTH_MESSAGE_MAX_BYTES 65535
+
 enum auth_step {
     AUTH_SEND,   /* `out` holds messages; then wait for the next password message */
     AUTH_DERIVE, /* run auth_client_derive on another thread, then auth_client_resume */
@@ -29,22 +33,31 @@ enum auth_step {
 struct auth_client; /* the dialogue with one client */
 
 /*
- * Starts: `secret` is NULL for an unknown user. `method` is what is in force (HBA resolved, md5 turned
- * into SCRAM when the secret is SCRAM). `keys` is the shared cache (thread-safe).
- * `any` and `trust` give AUTH_OK at once (trust only for a known user when `must_exist`).
+ * Starts: `secret` is NULL for an unknown user; it is copied. `method` is what is in force (HBA
+ * resolved, md5 turned into SCRAM when the secret is SCRAM). `keys` is the shared cache
+ * (thread-safe). `any` and `trust` give AUTH_OK at once (trust only for a known user when
+ * `must_exist`).
  */
 struct auth_client *auth_client_new(enum auth_type method, const char *user,
                                     const struct user_secret *secret, bool must_exist,
                                     struct key_cache *keys) __attribute__((warn_unused_result));
+/* Not while auth_client_derive runs. NULL is nothing. */
 void auth_client_free(struct auth_client *auth);
 enum auth_step auth_client_start(struct auth_client *auth, struct buffer *out);
 /* The body of one password message ('p'). */
 enum auth_step auth_client_feed(struct auth_client *auth, const uint8_t *body, size_t length,
                                 struct buffer *out);
-/* On an offload thread, after AUTH_DERIVE; touches only the dialogue. */
+/* On an offload thread, after AUTH_DERIVE; touches only the dialogue and the key cache. Nothing but
+ * feed (which then fails) may be called meanwhile. */
 void auth_client_derive(struct auth_client *auth);
 enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out);
-/* After AUTH_FAILED: SQLSTATE 28P01 or 28000 or 08P01, and the text for the client; and for the log. */
+/* Makes the keys of a plain secret beforehand, so that this user's first login is as quick as the
+ * later ones, and as quick as the refusal of an unknown user. Slow when they are not there yet: on
+ * an offload thread. False when OpenSSL fails. */
+bool auth_warm(const struct user_secret *secret, struct key_cache *keys)
+    __attribute__((warn_unused_result));
+/* After AUTH_FAILED: SQLSTATE 28P01 or 28000 or 08P01, and the text for the client; and for the
+ * log. */
 const char *auth_client_sqlstate(const struct auth_client *auth);
 const char *auth_client_problem(const struct auth_client *auth);
 const char *auth_client_log_problem(const struct auth_client *auth);
@@ -55,21 +68,25 @@ struct auth_server;
 /* How pgstage may prove itself: a password, or SCRAM keys passed through, or neither. */
 struct credentials {
     const char *user;
-    const char *secret;   /* plain password or md5… as stored; NULL: none */
+    const char *secret; /* plain password or md5… as stored; NULL: none */
     enum secret_kind kind;
     bool allow_cleartext; /* may a cleartext password be sent on this connection? */
 };
 
-struct auth_server *auth_server_new(const struct credentials *credentials,
-                                    struct key_cache *keys) __attribute__((warn_unused_result));
+/* Copies the credentials. */
+struct auth_server *auth_server_new(const struct credentials *credentials, struct key_cache *keys)
+    __attribute__((warn_unused_result));
+/* Not while auth_server_derive runs. NULL is nothing. */
 void auth_server_free(struct auth_server *auth);
 /* The body of one AuthenticationRequest ('R'). AUTH_SEND also when nothing is to be sent (`out`
- * empty); AUTH_OK on AuthenticationOk — refused (AUTH_FAILED) when a SCRAM exchange has been started
- * but the server has not proved itself. */
+ * empty); AUTH_OK on AuthenticationOk — refused (AUTH_FAILED) when a SCRAM exchange has been
+ * started but the server has not proved itself. */
 enum auth_step auth_server_feed(struct auth_server *auth, const uint8_t *body, size_t length,
                                 struct buffer *out);
+/* On an offload thread, after AUTH_DERIVE; touches only the dialogue and the key cache. */
 void auth_server_derive(struct auth_server *auth);
 enum auth_step auth_server_resume(struct auth_server *auth, struct buffer *out);
+/* After AUTH_FAILED: for the log and the client; it may name the server's mechanisms. */
 const char *auth_server_problem(const struct auth_server *auth);
 
 #endif
