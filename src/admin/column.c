@@ -1,0 +1,277 @@
+/*
+ * column: the columns of every view, with their types.
+ *
+ * PgBouncer's names, types and order come first: exporters and scripts count on them, some by
+ * position. What pgstage adds goes last. A view's function fills exactly these columns (result_end
+ * checks it), and Describe and the reference page read them without running anything.
+ */
+#include "pgstage/admin/column.h"
+
+#define TEXT(name, help) {name, COLUMN_TEXT, help}
+#define INT4(name, help) {name, COLUMN_INT4, help}
+#define INT8(name, help) {name, COLUMN_INT8, help}
+#define NUMERIC(name, help) {name, COLUMN_NUMERIC, help}
+
+#define VIEW(name)                                                                                 \
+    const struct columns columns_of_##name = {name##_columns,                                      \
+                                              sizeof name##_columns / sizeof name##_columns[0]};
+
+const struct columns columns_of_none = {NULL, 0};
+
+static const struct column config_columns[] = {
+    TEXT("key", "the option"),
+    TEXT("value", NULL),
+    TEXT("default", NULL),
+    TEXT("changeable", "yes: a reload or SET changes it; no: a restart is needed"),
+    TEXT("origin", "file:line, variable, class or SET that the value comes from"),
+};
+VIEW(config)
+
+static const struct column databases_columns[] = {
+    TEXT("name", "what a client asks for; database@environment where an environment serves it"),
+    TEXT("host", "the hosts; empty: the Unix socket"),
+    INT4("port", "of the first host"),
+    TEXT("database", "the server's name for it"),
+    TEXT("force_user", "the user that every server connection logs in as"),
+    INT4("pool_size", NULL),
+    INT4("min_pool_size", NULL),
+    INT4("reserve_pool_size", NULL),
+    INT4("server_lifetime", "seconds"),
+    TEXT("pool_mode", NULL),
+    TEXT("load_balance_hosts", "empty with a single host"),
+    INT4("max_connections", "limit on servers; 0: none"),
+    INT4("current_connections", "servers"),
+    INT4("max_client_connections", "limit on clients; 0: none"),
+    INT4("current_client_connections", "clients"),
+    INT4("paused", "1: PAUSE or KILL is in force"),
+    INT4("disabled", "1: DISABLE is in force"),
+    TEXT("environment", NULL),
+};
+VIEW(databases)
+
+static const struct column pools_columns[] = {
+    TEXT("database", "database@environment where an environment serves it"),
+    TEXT("user", "the login on the server"),
+    INT4("cl_active", "clients that have a server or need none"),
+    INT4("cl_waiting", "clients that wait for a server"),
+    INT4("cl_active_cancel_req", "cancel requests passed on"),
+    INT4("cl_waiting_cancel_req", "cancel requests that wait"),
+    INT4("sv_active", "servers that have a client"),
+    INT4("sv_active_cancel", "servers that pass a cancel request on"),
+    INT4("sv_being_canceled", "free servers that a cancel request may still hit"),
+    INT4("sv_idle", "servers that can be lent at once"),
+    INT4("sv_used", "idle for longer than server_check_delay: checked before they are lent"),
+    INT4("sv_tested", "servers that are being checked or reset"),
+    INT4("sv_login", "servers that are connecting"),
+    INT4("maxwait", "longest present wait, whole seconds"),
+    INT4("maxwait_us", "and the microseconds of it"),
+    TEXT("pool_mode", NULL),
+    TEXT("load_balance_hosts", "empty with a single host"),
+    TEXT("environment", NULL),
+    INT4("paused", "1: PAUSE or KILL is in force"),
+};
+VIEW(pools)
+
+#define SOCKET_COLUMNS                                                                             \
+    TEXT("type", "C client, S server"), TEXT("user", NULL),                                        \
+        TEXT("database", "database@environment where an environment serves it"),                   \
+        TEXT("replication", "none, logical or physical"), TEXT("state", NULL),                     \
+        TEXT("addr", "the peer's address"), INT4("port", "the peer's port"),                       \
+        TEXT("local_addr", NULL), INT4("local_port", NULL), TEXT("connect_time", NULL),            \
+        TEXT("request_time", "of the latest query"), INT4("wait", "present wait, whole seconds"),  \
+        INT4("wait_us", "and the microseconds of it"),                                             \
+        INT4("close_needed", "1: closed as soon as it is free"), TEXT("ptr", "unique address"),    \
+        TEXT("link", "the address of the client or server at the other side"),                     \
+        INT4("remote_pid", "the server's process id"), TEXT("tls", "protocol and cipher"),         \
+        TEXT("application_name", NULL), INT4("prepared_statements", NULL),                         \
+        INT8("id", "unique while pgstage runs")
+#define SOCKET_COLUMNS_ADDED                                                                       \
+    TEXT("environment", NULL), TEXT("host", "the host's name in the configuration"),               \
+        INT4("worker", "the thread that serves it")
+
+static const struct column clients_columns[] = {SOCKET_COLUMNS, SOCKET_COLUMNS_ADDED};
+VIEW(clients)
+
+static const struct column servers_columns[] = {SOCKET_COLUMNS, SOCKET_COLUMNS_ADDED};
+VIEW(servers)
+
+static const struct column sockets_columns[] = {
+    SOCKET_COLUMNS,
+    INT4("recv_pos", "always 0: an idle connection owns no buffer"),
+    INT4("pkt_pos", "always 0"),
+    INT4("pkt_remain", "always 0"),
+    INT4("send_pos", "always 0"),
+    INT4("send_remain", "always 0"),
+    INT4("pkt_avail", "received bytes that wait to be passed on"),
+    INT4("send_avail", "bytes that wait for the peer to read"),
+    SOCKET_COLUMNS_ADDED,
+};
+VIEW(sockets)
+
+static const struct column users_columns[] = {
+    TEXT("name", NULL),
+    TEXT("pool_size", "empty: the database's"),
+    TEXT("reserve_pool_size", "empty: the database's"),
+    TEXT("pool_mode", "empty: the database's"),
+    INT4("max_user_connections", "limit on servers; 0: none"),
+    INT4("current_connections", "servers"),
+    INT4("max_user_client_connections", "limit on clients; 0: none"),
+    INT4("current_client_connections", "clients"),
+};
+VIEW(users)
+
+static const struct column environments_columns[] = {
+    TEXT("name", NULL),
+    TEXT("class", NULL),
+    TEXT("production_class", "yes: the rules of production hold"),
+    TEXT("hosts", NULL),
+    TEXT("dr_hosts", NULL),
+    TEXT("server_tls_sslmode", NULL),
+    TEXT("client_tls_sslmode", NULL),
+    INT4("pool_size", NULL),
+    INT4("max_connections", "limit on servers; 0: none"),
+    INT4("current_connections", "servers"),
+    INT4("max_client_connections", "limit on clients; 0: none"),
+    INT4("current_client_connections", "clients"),
+    TEXT("default", "yes: it serves databases for which nothing else decides"),
+};
+VIEW(environments)
+
+static const struct column hosts_columns[] = {
+    TEXT("environment", NULL),
+    TEXT("host", "the name in the configuration"),
+    TEXT("address", NULL),
+    INT4("port", NULL),
+    TEXT("state", "up, down (attempts are held back for a while) or unknown"),
+    INT8("connections", "server connections"),
+    INT8("failures", "attempts that failed since the last good one"),
+    TEXT("last_error", NULL),
+    INT8("retry_in_ms", "until the next attempt"),
+};
+VIEW(hosts)
+
+static const struct column lists_columns[] = {
+    TEXT("list", NULL),
+    INT4("items", NULL),
+};
+VIEW(lists)
+
+static const struct column stats_columns[] = {
+    TEXT("database", "database@environment where an environment serves it"),
+    NUMERIC("total_server_assignment_count", "times a server was lent to a client"),
+    NUMERIC("total_xact_count", "transactions"),
+    NUMERIC("total_query_count", "queries"),
+    NUMERIC("total_received", "bytes from clients"),
+    NUMERIC("total_sent", "bytes to clients"),
+    NUMERIC("total_xact_time", "microseconds in transactions"),
+    NUMERIC("total_query_time", "microseconds in queries"),
+    NUMERIC("total_wait_time", "microseconds that clients waited for a server"),
+    NUMERIC("total_client_parse_count", "named Parse messages from clients"),
+    NUMERIC("total_server_parse_count", "named Parse messages to servers"),
+    NUMERIC("total_bind_count", "Bind messages from clients"),
+    NUMERIC("total_client_login_count", "logins of clients"),
+    NUMERIC("avg_server_assignment_count", "per second"),
+    NUMERIC("avg_xact_count", "per second"),
+    NUMERIC("avg_query_count", "per second"),
+    NUMERIC("avg_recv", "bytes per second"),
+    NUMERIC("avg_sent", "bytes per second"),
+    NUMERIC("avg_xact_time", "microseconds per transaction"),
+    NUMERIC("avg_query_time", "microseconds per query"),
+    NUMERIC("avg_wait_time", "microseconds per server assignment"),
+    NUMERIC("avg_client_parse_count", "per second"),
+    NUMERIC("avg_server_parse_count", "per second"),
+    NUMERIC("avg_bind_count", "per second"),
+    NUMERIC("avg_client_login_count", "per second"),
+};
+VIEW(stats)
+
+static const struct column stats_totals_columns[] = {
+    TEXT("database", "database@environment where an environment serves it"),
+    NUMERIC("server_assignment_count", NULL),
+    NUMERIC("xact_count", NULL),
+    NUMERIC("query_count", NULL),
+    NUMERIC("bytes_received", NULL),
+    NUMERIC("bytes_sent", NULL),
+    NUMERIC("xact_time", "microseconds"),
+    NUMERIC("query_time", "microseconds"),
+    NUMERIC("wait_time", "microseconds"),
+    NUMERIC("client_parse_count", NULL),
+    NUMERIC("server_parse_count", NULL),
+    NUMERIC("bind_count", NULL),
+    NUMERIC("client_login_count", NULL),
+};
+VIEW(stats_totals)
+
+static const struct column stats_averages_columns[] = {
+    TEXT("database", "database@environment where an environment serves it"),
+    NUMERIC("server_assignment_count", "per second"),
+    NUMERIC("xact_count", "per second"),
+    NUMERIC("query_count", "per second"),
+    NUMERIC("bytes_received", "per second"),
+    NUMERIC("bytes_sent", "per second"),
+    NUMERIC("xact_time", "microseconds per transaction"),
+    NUMERIC("query_time", "microseconds per query"),
+    NUMERIC("wait_time", "microseconds per server assignment"),
+    NUMERIC("avg_client_parse_count", "per second"),
+    NUMERIC("avg_server_parse_count", "per second"),
+    NUMERIC("avg_bind_count", "per second"),
+    NUMERIC("avg_client_login_count", "per second"),
+};
+VIEW(stats_averages)
+
+static const struct column totals_columns[] = {
+    TEXT("name", "as in SHOW STATS: total_… and avg_…"),
+    NUMERIC("value", NULL),
+};
+VIEW(totals)
+
+static const struct column mem_columns[] = {
+    TEXT("name", NULL),
+    INT8("size", "bytes of one"),
+    INT8("used", "in use"),
+    INT8("free", "kept for the next"),
+    INT8("memtotal", "bytes of all"),
+};
+VIEW(mem)
+
+static const struct column state_columns[] = {
+    TEXT("key", "active, paused, suspended"),
+    TEXT("value", "yes or no"),
+};
+VIEW(state)
+
+static const struct column version_columns[] = {
+    TEXT("version", NULL),
+};
+VIEW(version)
+
+static const struct column dns_hosts_columns[] = {
+    TEXT("hostname", NULL),
+    INT8("ttl", "seconds until it is resolved again"),
+    TEXT("addrs", "addresses with commas between"),
+};
+VIEW(dns_hosts)
+
+static const struct column dns_zones_columns[] = {
+    TEXT("zonename", NULL),
+    INT8("serial", NULL),
+    INT4("count", NULL),
+};
+VIEW(dns_zones)
+
+static const struct column peers_columns[] = {
+    INT4("peer_id", NULL),
+    TEXT("host", NULL),
+    INT4("port", NULL),
+    INT4("pool_size", NULL),
+};
+VIEW(peers)
+
+static const struct column peer_pools_columns[] = {
+    INT4("peer_id", NULL),
+    INT4("cl_active_cancel_req", NULL),
+    INT4("cl_waiting_cancel_req", NULL),
+    INT4("sv_active_cancel", NULL),
+    INT4("sv_login", NULL),
+};
+VIEW(peer_pools)
