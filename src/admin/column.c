@@ -7,10 +7,22 @@
  */
 #include "pgstage/admin/column.h"
 
-#define TEXT(name, help) {name, COLUMN_TEXT, help}
-#define INT4(name, help) {name, COLUMN_INT4, help}
-#define INT8(name, help) {name, COLUMN_INT8, help}
-#define NUMERIC(name, help) {name, COLUMN_NUMERIC, help}
+#define TEXT(name, help)                                                                           \
+    {                                                                                              \
+        name, COLUMN_TEXT, help                                                                    \
+    }
+#define INT4(name, help)                                                                           \
+    {                                                                                              \
+        name, COLUMN_INT4, help                                                                    \
+    }
+#define INT8(name, help)                                                                           \
+    {                                                                                              \
+        name, COLUMN_INT8, help                                                                    \
+    }
+#define NUMERIC(name, help)                                                                        \
+    {                                                                                              \
+        name, COLUMN_NUMERIC, help                                                                 \
+    }
 
 #define VIEW(name)                                                                                 \
     const struct columns columns_of_##name = {name##_columns,                                      \

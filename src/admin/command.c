@@ -2,8 +2,8 @@
  * command: from tokens to a row of commands.def.
  *
  * The level stands in the row and is checked in one place, command_allows, before any function is
- * reached. Besides the table there is what drivers send without asking: SET and SHOW of a few server
- * parameters, BEGIN and COMMIT, DISCARD ALL. Those are answered as a server would and change
+ * reached. Besides the table there is what drivers send without asking: SET and SHOW of a few
+ * server parameters, BEGIN and COMMIT, DISCARD ALL. Those are answered as a server would and change
  * nothing outside the console session.
  */
 #include "pgstage/admin/command.h"
@@ -16,14 +16,17 @@
 
 const struct command_row command_rows[COMMAND_COUNT] = {
 #define COMMAND(verb, noun, level, argument, columns, function, help)                              \
-    [COMMAND_##function] = {verb, noun, CONSOLE_##level, ARGUMENT_##argument,                      \
-                            &columns_of_##columns, help},
+    [COMMAND_##function] = {                                                                       \
+        verb, noun, CONSOLE_##level, ARGUMENT_##argument, &columns_of_##columns, help},
 #include "pgstage/tables/commands.def"
 #undef COMMAND
 };
 
 /* What drivers read or set at the start of a session. */
-#define PRETEND(name, type, value) {{&(const struct column){name, COLUMN_##type, NULL}, 1}, value}
+#define PRETEND(name, type, value)                                                                 \
+    {                                                                                              \
+        {&(const struct column){name, COLUMN_##type, NULL}, 1}, value                              \
+    }
 static const struct pretended {
     struct columns columns;
     const char *value;
@@ -90,8 +93,8 @@ static const char *nearest_name(const char *word, bool nouns)
 static void refuse_unknown(struct command *command, const struct statement *statement)
 {
     bool is_show = statement_is(statement, 0, "show");
-    const char *word = statement->count > 1 && is_show ? statement->tokens[1].text
-                                                       : statement->tokens[0].text;
+    const char *word =
+        statement->count > 1 && is_show ? statement->tokens[1].text : statement->tokens[0].text;
     const char *near = nearest_name(word, is_show);
     const char *show = is_show ? "SHOW " : "";
     refuse(command, text_print("invalid command '%.200s', use SHOW HELP;", statement->text),
@@ -124,11 +127,10 @@ static size_t assignment_key(const struct statement *statement)
     size_t key = 1;
     if (statement_is(statement, 1, "session") || statement_is(statement, 1, "local"))
         key = statement->count > 3 && !statement_is(statement, 2, "to") ? 2 : 1;
-    bool is_assignment =
-        statement_has_value(statement, key) && statement->count > key + 1 &&
-        (statement_is(statement, key + 1, "to") ||
-         (statement->tokens[key + 1].kind == TOKEN_SYMBOL &&
-          strcmp(statement->tokens[key + 1].text, "=") == 0));
+    bool is_assignment = statement_has_value(statement, key) && statement->count > key + 1 &&
+                         (statement_is(statement, key + 1, "to") ||
+                          (statement->tokens[key + 1].kind == TOKEN_SYMBOL &&
+                           strcmp(statement->tokens[key + 1].text, "=") == 0));
     return is_assignment && statement_has_value(statement, key + 2) ? key : 0;
 }
 
@@ -172,13 +174,12 @@ static bool read_pretended(struct command *command, const struct statement *stat
 {
     size_t count = statement->count;
     if (is_show) {
-        const struct pretended *row =
-            count == 2 && statement_has_value(statement, 1)
-                ? find_pretended(statement->tokens[1].text)
-                : count == 4 && statement_is(statement, 1, "transaction") &&
-                          statement_is(statement, 2, "isolation")
-                      ? find_pretended("transaction_isolation")
-                      : NULL;
+        const struct pretended *row = count == 2 && statement_has_value(statement, 1)
+                                          ? find_pretended(statement->tokens[1].text)
+                                      : count == 4 && statement_is(statement, 1, "transaction") &&
+                                              statement_is(statement, 2, "isolation")
+                                          ? find_pretended("transaction_isolation")
+                                          : NULL;
         if (!row)
             return false;
         command->kind = COMMAND_PRETEND_ROW;

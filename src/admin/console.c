@@ -6,10 +6,11 @@
  *                                            │                                         ▼
  *   hooks.reply ◄─ out ◄─ console_done / console_fail ◄── hooks.run(job): at once or later
  *
- * While a job runs the session stands still: its further messages wait in `pending`, which the plane
- * bounds by not reading on before a reply says `resume`. A session whose client has left is freed at
- * once; its job lives on without it until whoever runs it ends it. The level of a command is checked
- * here, before hooks.run, and what changes something is logged here. Control thread only.
+ * While a job runs the session stands still: its further messages wait in `pending`, which the
+ * plane bounds by not reading on before a reply says `resume`. A session whose client has left is
+ * freed at once; its job lives on without it until whoever runs it ends it. The level of a command
+ * is checked here, before hooks.run, and what changes something is logged here. Control thread
+ * only.
  */
 #include "pgstage/admin/console.h"
 
@@ -50,7 +51,7 @@ struct console_session {
     bool skipping;           /* an extended message failed: everything up to Sync is ignored */
     bool running;            /* session_run is on the stack */
     bool closing;
-    bool gone;               /* the client has left while session_run was on the stack */
+    bool gone; /* the client has left while session_run was on the stack */
 };
 
 struct console {
@@ -95,7 +96,7 @@ static void session_free(struct console_session *session)
 void console_free(struct console *console)
 {
     struct console_session *session, *next;
-    HASH_ITER(hh, console->sessions, session, next)
+    HASH_ITER (hh, console->sessions, session, next)
         session_free(session);
     free(console);
 }
@@ -495,8 +496,8 @@ static void handle(struct console_session *session, uint8_t type, struct reader 
         return;
     case 'F':
         if (!session->skipping) {
-            message_error(&session->out, "ERROR", "0A000",
-                          "the console has no functions to call", NULL, NULL);
+            message_error(&session->out, "ERROR", "0A000", "the console has no functions to call",
+                          NULL, NULL);
             message_ready(&session->out, session->status);
         }
         return;

@@ -4,8 +4,8 @@
  *   Parse ─► struct prepared ─ Bind ─► struct portal ─ Execute (console.c runs the command once) ─►
  *   rows wait in the portal ─ portal_send hands out as many as each Execute asks for
  *
- * Commands take no parameters, so a Bind with one is refused. Everything a client can make grow here
- * is bounded: names by PORTAL_NAMES_MAX, rows by one result for each portal.
+ * Commands take no parameters, so a Bind with one is refused. Everything a client can make grow
+ * here is bounded: names by PORTAL_NAMES_MAX, rows by one result for each portal.
  */
 #include "pgstage/admin/portal.h"
 
@@ -60,14 +60,14 @@ struct portal *portal_find(struct portals *portals, const char *name)
 void portals_clear(struct portals *portals)
 {
     struct portal *portal, *next;
-    HASH_ITER(hh, portals->portals, portal, next)
+    HASH_ITER (hh, portals->portals, portal, next)
         portal_free(portals, portal);
 }
 
 void prepared_clear(struct portals *portals)
 {
     struct prepared *prepared, *next;
-    HASH_ITER(hh, portals->prepared, prepared, next)
+    HASH_ITER (hh, portals->prepared, prepared, next)
         prepared_free(portals, prepared);
 }
 
@@ -154,7 +154,7 @@ static uint16_t *read_formats(struct reader *body, size_t columns, struct buffer
     refuse(out, "08P01",
            !reader_is_done(body) ? "invalid Bind message"
            : !ok                 ? "unsupported format code"
-                                 : "bind message has another number of result formats than columns");
+                 : "bind message has another number of result formats than columns");
     return NULL;
 }
 

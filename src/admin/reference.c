@@ -123,21 +123,27 @@ void command_reference(struct buffer *out)
         out,
         "# The console\n\n"
         "Connect to the database `pgstage` (or `pgbouncer`) with any PostgreSQL client:\n"
-        "`psql -p 6432 pgstage`. `admin_users` may run everything; `stats_users` the commands that\n"
-        "are for all. The simple and the extended protocol work, statements end with `;`, names with\n"
+        "`psql -p 6432 pgstage`. `admin_users` may run everything; `stats_users` the commands "
+        "that\n"
+        "are for all. The simple and the extended protocol work, statements end with `;`, names "
+        "with\n"
         "odd characters stand in double quotes, and `SELECT x` is `SHOW x`. Every command that\n"
         "changes something is logged with user and address.\n\n"
-        "A *target* is a database (in every environment), `database@environment`, or an environment\n"
-        "(all its databases); without one a command means everything. The SQLSTATE of an error says\n"
-        "what is wrong: 42601 not understood, 42501 not allowed, 3D000 no such target, 55000 not in\n"
+        "A *target* is a database (in every environment), `database@environment`, or an "
+        "environment\n"
+        "(all its databases); without one a command means everything. The SQLSTATE of an error "
+        "says\n"
+        "what is wrong: 42601 not understood, 42501 not allowed, 3D000 no such target, 55000 not "
+        "in\n"
         "this state, 57014 cancelled, F0000 the configuration has mistakes (DETAIL lists each).\n\n"
         "This page is made by `pgstage --print-console-reference`.\n\n"
         "## Commands\n");
     put_commands(out, false);
     buffer_print(out, "\n## Views\n");
     put_commands(out, true);
-    buffer_print(out, "\n## Columns\n"
-                      "PgBouncer's columns come first and in its order; what pgstage adds is last.\n");
+    buffer_print(out,
+                 "\n## Columns\n"
+                 "PgBouncer's columns come first and in its order; what pgstage adds is last.\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (command_rows[i].columns->count > 0)
             put_columns(out, i);

@@ -4,15 +4,15 @@
  *   result_begin ─► DataRow header, column count ─► cells: length, bytes … ─► result_end: length
  *
  * Numbers are kept as integers until here, because only here is known which of the two formats of
- * which type they take: int4 and int8 are big-endian words, numeric is digits of base 10000. Drivers
- * ask for binary without asking first, so refusing it would lock them out.
+ * which type they take: int4 and int8 are big-endian words, numeric is digits of base 10000.
+ * Drivers ask for binary without asking first, so refusing it would lock them out.
  */
 #include "pgstage/admin/result.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pgstage/base/check.h"
@@ -100,7 +100,8 @@ void result_yes(struct result *result, bool value)
     result_text(result, value ? "yes" : "no");
 }
 
-/* numeric's binary form: count of digits, weight of the first, sign, scale, digits of base 10000. */
+/* numeric's binary form: count of digits, weight of the first, sign, scale, digits of base 10000.
+ */
 static void put_numeric(struct result *result, uint64_t magnitude, bool negative)
 {
     uint16_t digits[5];

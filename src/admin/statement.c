@@ -4,9 +4,9 @@
  *   "pause app; -- later\n show pools;"  →  [pause app]  [show pools]
  *
  * Comments (two dashes, and slash-star, which nest) and blanks separate tokens; `;` ends a
- * statement outside quotes. A quote is doubled inside quotes. A bare word may hold '@', '.', '-' and
- * anything else that database names hold, so `app@production` needs no quotes. The text comes from a
- * client: it is only ever walked up to its NUL.
+ * statement outside quotes. A quote is doubled inside quotes. A bare word may hold '@', '.', '-'
+ * and anything else that database names hold, so `app@production` needs no quotes. The text comes
+ * from a client: it is only ever walked up to its NUL.
  */
 #include "pgstage/admin/statement.h"
 

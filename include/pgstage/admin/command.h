@@ -53,7 +53,7 @@ struct command {
     enum command_kind kind;
     enum command_id id; /* COMMAND_RUN */
     const struct columns *columns;
-    const char *tag; /* of CommandComplete */
+    const char *tag;   /* of CommandComplete */
     char *target;      /* TARGET: database, database@environment or environment; NULL: all */
     char *key, *value; /* ASSIGNMENT; `value` also of PRETEND_ROW */
     uint64_t client_id;

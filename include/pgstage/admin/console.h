@@ -1,8 +1,8 @@
 /*
  * console: the protocol side of the console: sessions, statements, portals, one command at a time.
  *
- * Knows no data plane: bytes come in through console_input, answers leave through hooks, commands run
- * through hooks.run and answer at once or later. Control thread only.
+ * Knows no data plane: bytes come in through console_input, answers leave through hooks, commands
+ * run through hooks.run and answer at once or later. Control thread only.
  */
 #ifndef PGSTAGE_ADMIN_CONSOLE_H
 #define PGSTAGE_ADMIN_CONSOLE_H
@@ -19,8 +19,8 @@
 struct console;
 struct console_session;
 
-/* A command that runs. Whoever runs it ends it with console_done or console_fail, exactly once, also
- * when the client has gone meanwhile (the answer is then thrown away). */
+/* A command that runs. Whoever runs it ends it with console_done or console_fail, exactly once,
+ * also when the client has gone meanwhile (the answer is then thrown away). */
 struct console_job {
     /* fixed */
     uint64_t client_id;
@@ -54,7 +54,8 @@ void console_free(struct console *console);
 /* As in struct plane_hooks. */
 void console_opened(struct console *console, uint64_t client_id, const char *user,
                     enum console_level level, const char *from);
-void console_input(struct console *console, uint64_t client_id, const uint8_t *bytes, size_t length);
+void console_input(struct console *console, uint64_t client_id, const uint8_t *bytes,
+                   size_t length);
 void console_cancelled(struct console *console, uint64_t client_id);
 void console_closed(struct console *console, uint64_t client_id);
 

@@ -34,7 +34,7 @@ struct portal {
     struct command command; /* read again from the text; empty once it has run */
     const struct columns *columns;
     bool is_empty;
-    uint16_t *formats; /* one for each column */
+    uint16_t *formats;  /* one for each column */
     struct buffer rows; /* once it has run */
     size_t sent_bytes;  /* of them */
     bool has_run;
