@@ -16,4 +16,4 @@ test_support_libsupport_a_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS)
 SYSTEM_LIBS = test/support/libsupport.a $(LIBPQ_LIBS) $(OPENSSL_LIBS) $(CRITERION_LIBS)
 SYSTEM_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS) -I$(top_srcdir)/test/support
 endif
-EXTRA_DIST += test/support/run
+EXTRA_DIST += test/support/check-install test/support/run
