@@ -68,10 +68,10 @@ void certificate_write_key(const char *path, const struct certificate *certifica
                            const char *passphrase)
 {
     FILE *file = fopen(path, "w");
-    check(file && PEM_write_PrivateKey(file, certificate->key,
-                                       passphrase ? EVP_aes_256_cbc() : NULL,
-                                       (const unsigned char *)passphrase,
-                                       passphrase ? (int)strlen(passphrase) : 0, NULL, NULL) == 1);
+    check(file &&
+          PEM_write_PrivateKey(file, certificate->key, passphrase ? EVP_aes_256_cbc() : NULL,
+                               (const unsigned char *)passphrase,
+                               passphrase ? (int)strlen(passphrase) : 0, NULL, NULL) == 1);
     fclose(file);
 }
 

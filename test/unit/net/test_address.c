@@ -38,8 +38,9 @@ Test(address, an_ipv4_address_in_ipv6_form_is_ipv4)
 Test(address, names_are_not_numeric)
 {
     struct address address;
-    const char *names[] = {"localhost", "", "10.1", "127.0.0.1 ", "1.2.3.4.5", "[::1]", "fe80::1%",
-                           "fe80::1%nosuchif", "%1", "::1%0", "fe80::1%4294967296"};
+    const char *names[] = {
+        "localhost",        "",   "10.1",  "127.0.0.1 ",        "1.2.3.4.5", "[::1]", "fe80::1%",
+        "fe80::1%nosuchif", "%1", "::1%0", "fe80::1%4294967296"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         cr_assert_not(address_parse(&address, names[i], 1), "%s", names[i]);
 }

@@ -485,14 +485,17 @@ Test(stream, another_address_may_be_tried_inside_the_failure)
 
 Test(stream_tcp, is_tuned)
 {
-    struct stream_tuning tuning = {.keepalive = true, .keepidle_s = 61, .keepintvl_s = 7,
-                                   .keepcnt = 3, .user_timeout_ms = 4321,
+    struct stream_tuning tuning = {.keepalive = true,
+                                   .keepidle_s = 61,
+                                   .keepintvl_s = 7,
+                                   .keepcnt = 3,
+                                   .user_timeout_ms = 4321,
                                    .socket_buffer_bytes = 50000};
     stream_tune(&a.stream, &tuning);
     const struct {
         int level, name, expected;
-    } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},     {IPPROTO_TCP, TCP_KEEPIDLE, 61},
-                   {IPPROTO_TCP, TCP_KEEPINTVL, 7},   {IPPROTO_TCP, TCP_KEEPCNT, 3},
+    } options[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},         {IPPROTO_TCP, TCP_KEEPIDLE, 61},
+                   {IPPROTO_TCP, TCP_KEEPINTVL, 7},       {IPPROTO_TCP, TCP_KEEPCNT, 3},
                    {IPPROTO_TCP, TCP_USER_TIMEOUT, 4321}, {SOL_SOCKET, SO_SNDBUF, 100000},
                    {IPPROTO_TCP, TCP_NODELAY, 1}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {

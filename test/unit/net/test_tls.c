@@ -141,9 +141,8 @@ static void refused(const char *host, const char *because)
     cr_assert_not_null(strstr(outcome.client_problem, because), "%s", outcome.client_problem);
 }
 
-static const struct certificate_options named = {.common_name = "db",
-                                                 .alternatives =
-                                                     "DNS:db.example.com,DNS:*.pool.example.com"};
+static const struct certificate_options named = {
+    .common_name = "db", .alternatives = "DNS:db.example.com,DNS:*.pool.example.com"};
 
 Test(tls, verify_full_believes_the_right_name)
 {
@@ -194,16 +193,16 @@ Test(tls, verify_full_knows_addresses)
 
 Test(tls, an_expired_certificate_is_refused)
 {
-    struct certificate_options options = {.common_name = "db.example.com",
-                                          .from_days = -10, .to_days = -1};
+    struct certificate_options options = {
+        .common_name = "db.example.com", .from_days = -10, .to_days = -1};
     write_server(&options, &root, NULL);
     refused("db.example.com", "certificate has expired");
 }
 
 Test(tls, a_certificate_of_the_future_is_refused)
 {
-    struct certificate_options options = {.common_name = "db.example.com",
-                                          .from_days = 2, .to_days = 5};
+    struct certificate_options options = {
+        .common_name = "db.example.com", .from_days = 2, .to_days = 5};
     write_server(&options, &root, NULL);
     refused("db.example.com", "not yet valid");
 }
@@ -350,8 +349,7 @@ Test(tls, a_client_certificate_of_a_stranger_is_refused)
     client.key_file = folder_path("mallory-key.pem");
     struct outcome outcome = shake(&server, &client, "db.example.com");
     cr_assert_not(outcome.server);
-    cr_assert_not_null(strstr(outcome.server_problem, "self-signed"), "%s",
-                       outcome.server_problem);
+    cr_assert_not_null(strstr(outcome.server_problem, "self-signed"), "%s", outcome.server_problem);
 }
 
 Test(tls, without_verifying_no_client_certificate_is_asked_for)
@@ -409,9 +407,9 @@ Test(tls, ciphers_and_curves_are_chosen)
 static void not_made(bool for_clients, const struct tls_settings *settings, const char *because)
 {
     strcpy(problem, "");
-    struct tls_context *context =
-        for_clients ? tls_context_for_clients(settings, problem, sizeof problem)
-                    : tls_context_for_servers(settings, problem, sizeof problem);
+    struct tls_context *context = for_clients
+                                      ? tls_context_for_clients(settings, problem, sizeof problem)
+                                      : tls_context_for_servers(settings, problem, sizeof problem);
     cr_assert_null(context, "%s", because);
     cr_assert_not_null(strstr(problem, because), "%s", problem);
 }
@@ -487,8 +485,7 @@ Test(tls, pgbouncers_words_are_understood)
         settings.ciphers = ciphers[i];
         settings.ecdh_curve = i % 2 ? "auto" : "none";
         settings.dh_params = i % 2 ? "none" : "auto";
-        struct tls_context *context =
-            tls_context_for_clients(&settings, problem, sizeof problem);
+        struct tls_context *context = tls_context_for_clients(&settings, problem, sizeof problem);
         cr_assert_not_null(context, "%s: %s", ciphers[i], problem);
         tls_context_unref(context);
     }
@@ -519,10 +516,14 @@ Test(tls, disabled_makes_no_connections)
 
 Test(tls, options_become_settings)
 {
-    struct settings settings = {.client_tls_sslmode = TLS_REQUIRE, .client_tls_ca_file = "a",
-                                .client_tls_key_file = "b", .client_tls_crl_file = "c",
-                                .server_tls_sslmode = TLS_VERIFY_FULL, .server_tls_ca_file = "d",
-                                .server_tls_cert_file = "e", .server_tls13_ciphers = "f"};
+    struct settings settings = {.client_tls_sslmode = TLS_REQUIRE,
+                                .client_tls_ca_file = "a",
+                                .client_tls_key_file = "b",
+                                .client_tls_crl_file = "c",
+                                .server_tls_sslmode = TLS_VERIFY_FULL,
+                                .server_tls_ca_file = "d",
+                                .server_tls_cert_file = "e",
+                                .server_tls13_ciphers = "f"};
     struct tls_settings tls;
     tls_settings_of_clients(&tls, &settings);
     cr_assert_eq(tls.mode, TLS_REQUIRE);
