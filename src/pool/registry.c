@@ -241,7 +241,8 @@ static bool take_off(struct registry *registry, struct pool *pool)
     return off;
 }
 
-size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us)
+size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
+                      bool (*may_go)(struct pool *pool))
 {
     size_t freed = 0;
     if (!idle_us)
@@ -249,7 +250,8 @@ size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_
     struct collection collection = collect(registry, has_no_refs, NULL);
     for (size_t i = 0; i < collection.count; i++) {
         struct pool *pool = collection.pools[i];
-        if (is_forgotten(pool, now_us, idle_us) && take_off(registry, pool)) {
+        if (is_forgotten(pool, now_us, idle_us) && (!may_go || may_go(pool)) &&
+            take_off(registry, pool)) {
             free_pool(pool);
             freed++;
         } else {
@@ -303,9 +305,8 @@ size_t registry_pool_count(struct registry *registry)
 static bool is_named(const struct pool *pool, const void *argument)
 {
     const struct pool_key *key = argument;
-    return !key->database ||
-           (text_equal(pool->database, key->database) &&
-            (!key->environment || text_equal(pool->environment, key->environment)));
+    return (!key->database || text_equal(pool->database, key->database)) &&
+           (!key->environment || text_equal(pool->environment, key->environment));
 }
 
 void registry_pause(struct registry *registry, const char *database, const char *environment,

@@ -3,8 +3,9 @@
  * not.
  *
  * Under the registry's mutex. Each word has a number; for a database the latest word that is about
- * it counts, whether it was said of everything, of its name in all environments, or of it alone. A
- * word makes the earlier ones about the same databases pointless: those are dropped.
+ * it counts, whether it was said of everything, of its environment, of its name in all
+ * environments, or of it alone. A word makes the earlier ones about the same databases pointless:
+ * those are dropped.
  */
 #include <stdlib.h>
 
@@ -15,7 +16,8 @@
 struct word {
     char *key;
     size_t key_length;
-    char *database;
+    char *database;    /* NULL: all of the environment */
+    char *environment; /* NULL: all environments, or none */
     uint64_t number;
     bool on;
     UT_hash_handle hh;
@@ -30,9 +32,10 @@ struct switches {
     } all;
 };
 
-/* Kinds of keys: a name in all environments, a name in one (or in none). */
+/* Kinds of keys: a name in all environments, a name in one, all names of one environment. */
 #define EVERYWHERE '*'
 #define ONE '1'
+#define ENVIRONMENT 'e'
 
 struct switches *switches_new(void)
 {
@@ -44,22 +47,24 @@ static void drop(struct switches *switches, struct word *word)
     HASH_DEL(switches->words, word);
     free(word->key);
     free(word->database);
+    free(word->environment);
     free(word);
 }
 
-/* Drops the words about a name, or all. */
-static void drop_about(struct switches *switches, const char *database)
+/* Drops the words about a name, about an environment, or all. */
+static void drop_about(struct switches *switches, const char *database, const char *environment)
 {
     struct word *word, *next;
     HASH_ITER (hh, switches->words, word, next) {
-        if (!database || text_equal(word->database, database))
+        if ((!database || text_equal(word->database, database)) &&
+            (!environment || text_equal(word->environment, environment)))
             drop(switches, word);
     }
 }
 
 void switches_free(struct switches *switches)
 {
-    drop_about(switches, NULL);
+    drop_about(switches, NULL, NULL);
     free(switches);
 }
 
@@ -78,18 +83,19 @@ void switches_set(struct switches *switches, const char *database, const char *e
 {
     uint64_t number = ++switches->last_number;
     if (!database || !environment)
-        drop_about(switches, database);
-    if (!database) {
+        drop_about(switches, database, environment);
+    if (!database && !environment) {
         switches->all.number = number;
         switches->all.on = on;
         return;
     }
-    char kind = environment ? ONE : EVERYWHERE;
+    char kind = !environment ? EVERYWHERE : database ? ONE : ENVIRONMENT;
     struct word *word = find(switches, kind, database, environment);
     if (!word) {
         word = memory_new(sizeof(*word));
         word->key = registry_key(kind, database, environment, NULL, &word->key_length);
         word->database = text_copy(database);
+        word->environment = text_copy(environment);
         HASH_ADD_KEYPTR(hh, switches->words, word->key, word->key_length, word);
     }
     word->number = number;
@@ -100,11 +106,13 @@ bool switches_get(const struct switches *switches, const char *database, const c
 {
     uint64_t number = switches->all.number;
     bool on = switches->all.on;
-    for (int pass = 0; database && pass < 2; pass++) {
-        if (pass == 1 && !environment)
-            break;
-        struct word *word = pass ? find(switches, ONE, database, environment)
-                                 : find(switches, EVERYWHERE, database, NULL);
+    static const char kinds[] = {ENVIRONMENT, EVERYWHERE, ONE};
+    for (unsigned i = 0; i < sizeof kinds; i++) {
+        bool has_name = kinds[i] != ENVIRONMENT, has_environment = kinds[i] != EVERYWHERE;
+        if ((has_name && !database) || (has_environment && !environment))
+            continue;
+        struct word *word = find(switches, kinds[i], has_name ? database : NULL,
+                                 has_environment ? environment : NULL);
         if (word && word->number > number) {
             number = word->number;
             on = word->on;

@@ -2,9 +2,9 @@
  * registry: all pools by key, and the limits that span them.
  *
  * Shared by all threads; a mutex of its own that is never held together with a pool's. Limits are
- * counters with reserve and release; a pool that meets a full one stands in that limit's FIFO and an
- * idle item of another pool under the same limit is evicted (exactly one for each wish), and the place
- * that becomes free goes to the pool that waited longest.
+ * counters with reserve and release; a pool that meets a full one stands in that limit's FIFO and
+ * an idle item of another pool under the same limit is evicted (exactly one for each wish), and the
+ * place that becomes free goes to the pool that waited longest.
  */
 #ifndef PGSTAGE_POOL_REGISTRY_H
 #define PGSTAGE_POOL_REGISTRY_H
@@ -38,16 +38,18 @@ struct registry *registry_new(unsigned workers, const struct registry_events *ev
 /* All items, waiters and references must be gone. */
 void registry_free(struct registry *registry);
 
-/* Finds or makes the pool, with a reference for the caller. `limits` and `argument` are used for a new
- * one only. A pool of a paused database is born paused. */
+/* Finds or makes the pool, with a reference for the caller. `limits` and `argument` are used for a
+ * new one only. A pool of a paused database is born paused. */
 struct pool *registry_pool(struct registry *registry, const struct pool_key *key,
                            const struct pool_limits *limits, void *argument)
     __attribute__((warn_unused_result));
 struct pool *pool_ref(struct pool *pool);
 /* Pools without references, items and waiters are freed by registry_sweep, not here. */
 void pool_unref(struct pool *pool);
-/* Frees pools that nobody has used for `idle_us` (0: keep them); returns how many. Control thread. */
-size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us);
+/* Frees pools that nobody has used for `idle_us` (0: keep them) and that `may_go` (NULL: all;
+ * called without a lock) allows; returns how many. Control thread. */
+size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
+                      bool (*may_go)(struct pool *pool));
 /* Calls `each` for every pool with a reference held, no lock held. */
 void registry_each(struct registry *registry, void (*each)(struct pool *pool, void *argument),
                    void *argument);
@@ -81,23 +83,22 @@ void registry_discharge_from(struct registry *registry, const struct pool_key *k
                              const char *client_user);
 int64_t registry_client_count(struct registry *registry);
 
-/* PAUSE, RESUME, DISABLE, ENABLE for one database (with environment NULL: that name in every
- * environment) or all (database NULL); remembered for pools that are made later. */
+/* PAUSE, RESUME, DISABLE, ENABLE for one database, with environment NULL for that name in every
+ * environment, with database NULL for all of the environment, with both NULL for all; remembered
+ * for pools that are made later. The latest word about a database counts. */
 void registry_pause(struct registry *registry, const char *database, const char *environment,
                     bool paused, uint64_t now_us);
 void registry_disable(struct registry *registry, const char *database, const char *environment,
                       bool disabled);
 bool registry_is_paused(struct registry *registry, const char *database, const char *environment);
-bool registry_is_disabled(struct registry *registry, const char *database,
-                          const char *environment);
+bool registry_is_disabled(struct registry *registry, const char *database, const char *environment);
 
 struct limit_counts {
     int64_t servers, max_servers, clients, max_clients;
 };
 void registry_database_counts(struct registry *registry, const char *database,
                               const char *environment, struct limit_counts *counts);
-void registry_user_counts(struct registry *registry, const char *user,
-                          struct limit_counts *counts);
+void registry_user_counts(struct registry *registry, const char *user, struct limit_counts *counts);
 void registry_environment_counts(struct registry *registry, const char *environment,
                                  struct limit_counts *counts);
 
