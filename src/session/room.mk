@@ -1,3 +1,18 @@
 # session: the files of this room
-libpgstage_a_SOURCES += src/session/transaction.c include/pgstage/session/transaction.h
-libpgstage_a_SOURCES += src/session/parameters.c include/pgstage/session/parameters.h
+libpgstage_a_SOURCES += \
+	src/session/backend.c include/pgstage/session/backend.h \
+	src/session/cancel.c include/pgstage/session/cancel.h \
+	src/session/client.c include/pgstage/session/client.h \
+	src/session/console.c include/pgstage/session/console.h \
+	src/session/host.c include/pgstage/session/host.h \
+	src/session/login.c include/pgstage/session/login.h \
+	src/session/parameters.c include/pgstage/session/parameters.h \
+	src/session/plane.c include/pgstage/session/plane.h \
+	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
+	src/session/relay.c include/pgstage/session/relay.h \
+	src/session/server.c include/pgstage/session/server.h \
+	src/session/server_login.c include/pgstage/session/server_login.h \
+	src/session/setup.c \
+	src/session/transaction.c include/pgstage/session/transaction.h \
+	src/session/view.c \
+	src/session/worker.c include/pgstage/session/worker.h

@@ -1,9 +1,9 @@
 /*
  * parameters: the session parameters that follow a client from server to server.
  *
- * A set is immutable, sorted by name (case ignored), reference-counted with atomics and carries a hash,
- * so that "does this server already have what this client wants" is one comparison. NULL is the empty
- * set. Pure apart from allocation; a set may be shared by threads.
+ * A set is immutable, sorted by name (case ignored), reference-counted with atomics and carries a
+ * hash, so that "does this server already have what this client wants" is one comparison. NULL is
+ * the empty set. Pure apart from allocation; a set may be shared by threads.
  */
 #ifndef PGSTAGE_SESSION_PARAMETERS_H
 #define PGSTAGE_SESSION_PARAMETERS_H
@@ -18,8 +18,8 @@ struct parameters;
 
 struct parameters *parameters_ref(struct parameters *set);
 void parameters_unref(struct parameters *set);
-/* A new set like `set` (whose reference is taken over) with `name` = `value`; value NULL removes it.
- * Gives `set` itself when nothing changes. Parameters that change who the session is (role,
+/* A new set like `set` (whose reference is taken over) with `name` = `value`; value NULL removes
+ * it. Gives `set` itself when nothing changes. Parameters that change who the session is (role,
  * session_authorization) are never in a set: they change nothing. */
 struct parameters *parameters_with(struct parameters *set, const char *name, const char *value)
     __attribute__((warn_unused_result));
@@ -33,21 +33,21 @@ bool parameters_equal(const struct parameters *a, const struct parameters *b);
 /* Memory the set takes. */
 size_t parameters_bytes(const struct parameters *set);
 
-/* Puts the SQL that turns a session with `have` into one with `want`: sets what differs, resets what
- * is only in `have`. One string of statements, joined by ';' and without a NUL, that either all
- * succeed or change nothing when sent as one Query outside a transaction. False (and nothing put) when
- * they are equal already. Values are quoted whatever standard_conforming_strings is; the text is ASCII
- * even where values are not (these are read in the wanted client_encoding); parameters that are lists
- * of quoted names (search_path …) keep their elements. */
+/* Puts the SQL that turns a session with `have` into one with `want`: sets what differs, resets
+ * what is only in `have`. One string of statements, joined by ';' and without a NUL, that either
+ * all succeed or change nothing when sent as one Query outside a transaction. False (and nothing
+ * put) when they are equal already. Values are quoted whatever standard_conforming_strings is; the
+ * text is ASCII even where values are not (these are read in the wanted client_encoding);
+ * parameters that are lists of quoted names (search_path …) keep their elements. */
 bool parameters_sql(const struct parameters *have, const struct parameters *want,
                     struct buffer *sql);
 
 /* Does this parameter follow clients: client_encoding, DateStyle, TimeZone,
- * standard_conforming_strings, application_name, or one of `extra` (comma list, may be NULL)? role and
- * session_authorization never do. */
+ * standard_conforming_strings, application_name, or one of `extra` (comma list, may be NULL)? role
+ * and session_authorization never do. */
 bool parameter_is_tracked(const char *name, const char *extra);
-/* May a client set it in its StartupMessage (a plain GUC name: letters, digits, '_', '-' in parts of 1
- * to 63 bytes joined by '.')? */
+/* May a client set it in its StartupMessage (a plain GUC name: letters, digits, '_', '-' in parts
+ * of 1 to 63 bytes joined by '.')? */
 bool parameter_name_is_plain(const char *name);
 /* Is `name` in the comma list `list` (may be NULL; case and blanks ignored)? */
 bool parameter_in_list(const char *name, const char *list);

@@ -37,7 +37,8 @@ struct plane_hooks {
     /* A paused pool's last server, or the last obsolete server of a pool, has gone (any number of
      * times, late): look at what WAIT_CLOSE and PAUSE wait for. */
     void (*pools_changed)(void *context);
-    /* The last client has left while the plane is stopping (WAIT_FOR_CLIENTS), or the last server. */
+    /* The last client has left while the plane is stopping (WAIT_FOR_CLIENTS), or the last server.
+     */
     void (*idle)(void *context);
 };
 
@@ -46,8 +47,8 @@ struct plane_socket {
     int fd;
 };
 
-/* Makes workers (threads not yet running) for the snapshot; takes a reference of it. NULL and `problem`
- * when a listener or a TLS file cannot be used. */
+/* Makes workers (threads not yet running) for the snapshot; takes a reference of it. NULL and
+ * `problem` when a listener or a TLS file cannot be used. */
 struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
                         const struct plane_hooks *hooks, const struct plane_socket *inherited,
                         size_t inherited_count, char *problem, size_t size)
@@ -79,8 +80,8 @@ void plane_console_reply(struct plane *plane, uint64_t client_id, struct buffer 
                          bool close);
 
 /* ---- commands ---- */
-/* PAUSE / RESUME … are the registry's; these reach into the workers. database NULL: all. Environment
- * NULL: that database in every environment. */
+/* PAUSE / RESUME … are the registry's; these reach into the workers. database NULL: all.
+ * Environment NULL: that database in every environment. */
 void plane_reconnect(struct plane *plane, const char *database, const char *environment);
 /* Ends all clients (FATAL 57P01) and servers of these pools at once. */
 void plane_kill(struct plane *plane, const char *database, const char *environment);
@@ -104,7 +105,7 @@ int64_t plane_client_count(struct plane *plane);
 
 /* One row of SHOW CLIENTS, SERVERS, SOCKETS. Texts live during the call. */
 struct socket_view {
-    char type; /* 'C' client, 'S' server */
+    char type;                                 /* 'C' client, 'S' server */
     const char *user, *database, *environment; /* environment "" when none */
     const char *replication;                   /* "none" */
     const char *state;

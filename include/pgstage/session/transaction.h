@@ -39,11 +39,11 @@ enum copy_state {
 
 struct transaction {
     /* owner */
-    char status;       /* of the last ReadyForQuery: 'I', 'T', 'E' */
-    uint8_t copy;      /* enum copy_state */
-    bool skipping;     /* an extended message failed: the server ignores all up to a Sync */
-    bool batch_open;   /* extended messages were sent and no Sync behind them */
-    bool fenced;       /* COPY_UNCERTAIN: the fence has been sent */
+    char status;     /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    uint8_t copy;    /* enum copy_state */
+    bool skipping;   /* an extended message failed: the server ignores all up to a Sync */
+    bool batch_open; /* extended messages were sent and no Sync behind them */
+    bool fenced;     /* COPY_UNCERTAIN: the fence has been sent */
     bool wants_fence;
     bool failed;       /* the entry at the head was answered with an ErrorResponse */
     uint32_t capacity; /* of `entries`, a power of two, or 0 while `few` suffices */
@@ -83,8 +83,8 @@ static inline bool transaction_is_free(const struct transaction *transaction)
 }
 /* Is the next answer pgstage's own? */
 bool transaction_is_swallowing(const struct transaction *transaction);
-/* Must Close of an unused statement name and Sync be sent now, to find out which ReadyForQuery is the
- * last? The caller sends them and calls transaction_fence. */
+/* Must Close of an unused statement name and Sync be sent now, to find out which ReadyForQuery is
+ * the last? The caller sends them and calls transaction_fence. */
 static inline bool transaction_wants_fence(const struct transaction *transaction)
 {
     return transaction->wants_fence && !transaction->batch_open;

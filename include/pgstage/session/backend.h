@@ -1,0 +1,130 @@
+/*
+ * backend: what a pool means to the session: hosts, credentials, TLS, the parameters that clients
+ * are welcomed with; and each worker's share of it.
+ *
+ * One backend is attached to each pool. The control thread replaces its meaning on reload; each
+ * worker then takes the new one over into its share, so that the hot path reads without a lock.
+ */
+#ifndef PGSTAGE_SESSION_BACKEND_H
+#define PGSTAGE_SESSION_BACKEND_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "pgstage/base/buffer.h"
+#include "pgstage/conf/snapshot.h"
+#include "pgstage/net/tls.h"
+#include "pgstage/pool/pool.h"
+#include "pgstage/session/host.h"
+#include "pgstage/session/parameters.h"
+#include "pgstage/session/worker.h"
+
+/* The ParameterStatus messages of a server's login. Immutable, reference-counted. */
+struct welcome {
+    /* fixed */
+    _Atomic unsigned references;
+    struct parameters *parameters;
+    struct buffer messages;
+};
+
+/* What a pool means under one configuration. Immutable, reference-counted. */
+struct meaning {
+    /* fixed */
+    _Atomic unsigned references;
+    struct effective *effective;
+    struct tls_context *tls; /* NULL: no TLS to its servers */
+    size_t host_count;
+    struct host *hosts[];
+};
+
+/* How clients of a worker are counted in SHOW POOLS. */
+enum client_tally { TALLY_ACTIVE, TALLY_WAITING, TALLY_NONE, TALLY_COUNT };
+
+/* One worker's part. */
+struct share {
+    /* fixed */
+    struct backend *backend;
+    struct worker *worker;
+    /* owner */
+    struct list_node node; /* in worker->shares, from the first use */
+    struct meaning *meaning;
+    struct list clients; /* from login to end */
+    struct list servers; /* those whose I/O this worker does */
+    uint32_t tally[TALLY_COUNT];
+    uint32_t cancels; /* cancel connections under way */
+    struct timer pump;
+};
+
+struct backend {
+    /* fixed */
+    struct plane *plane;
+    struct pool *pool;
+    /* shared: atomic */
+    _Atomic unsigned turn; /* round-robin of hosts */
+    /* shared: mutex */
+    pthread_mutex_t mutex;
+    struct meaning *meaning;
+    struct welcome *welcome; /* NULL: no server has logged in yet */
+    struct {
+        char sqlstate[6];
+        char *text; /* NULL: the last login on a server was well */
+        uint64_t retry_at_us, pause_us;
+    } failure;
+    /* fixed array; each element has its own owner */
+    struct share shares[];
+};
+
+static inline struct backend *backend_of(struct pool *pool)
+{
+    return pool_attachment(pool);
+}
+static inline const struct settings *share_settings(const struct share *share)
+{
+    return &share->meaning->effective->settings;
+}
+
+/* registry_events.attach and detach. `argument` is a struct meaning (a reference is taken). */
+void *backend_attach(struct pool *pool, void *argument);
+void backend_detach(void *attachment);
+/* The plane that attach needs, handed in through this argument. */
+struct backend_seed {
+    struct plane *plane;
+    struct meaning *meaning;
+};
+
+/* Makes the meaning of a pool under a configuration; takes over the reference of `effective`. NULL
+ * and `problem` when a TLS file cannot be used. Control thread, or a worker at a client's login
+ * (files were validated at load, and are read once for each new pool). */
+struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct effective *effective,
+                            char *problem, size_t size) __attribute__((warn_unused_result));
+struct meaning *meaning_ref(struct meaning *meaning);
+void meaning_unref(struct meaning *meaning);
+/* The pool's limits under a meaning. */
+void meaning_limits(const struct meaning *meaning, struct pool_limits *limits);
+
+/* This worker's share, entered into its list on first use. The worker's thread. */
+struct share *backend_share(struct backend *backend, struct worker *worker);
+/* A new reference of the meaning / the welcome in force (NULL). Any thread. */
+struct meaning *backend_meaning(struct backend *backend);
+struct welcome *backend_welcome(struct backend *backend);
+void welcome_unref(struct welcome *welcome);
+/* The reload's new meaning: stored, and taken over by share_refresh on each worker. */
+void backend_set_meaning(struct backend *backend, struct meaning *meaning);
+void share_refresh(struct share *share);
+/* A server has logged in and reported these (reference taken over). */
+void backend_server_ready(struct backend *backend, struct parameters *parameters);
+/* A login on a server failed with an ErrorResponse; later clients hear it until `retry_at_us`. */
+void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
+                          uint64_t retry_at_us);
+/* When a login that was refused may be tried again: the pause doubles from 200 ms to `longest_us`,
+ * until a login succeeds. */
+uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longest_us);
+/* Has the last login failed so recently that a client should hear it? `text` allocated. */
+bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[6], char **text);
+/* Calls pool_pump now and arms the share's timer for when it wants to be called again. */
+void share_pump(struct share *share);
+
+/* pool_events: carried to the worker that is meant, by mail. Any thread. */
+extern const struct pool_events backend_events;
+
+#endif

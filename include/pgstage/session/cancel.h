@@ -1,0 +1,22 @@
+/*
+ * cancel: carries a CancelRequest to the right server, and never to another client's query.
+ */
+#ifndef PGSTAGE_SESSION_CANCEL_H
+#define PGSTAGE_SESSION_CANCEL_H
+
+#include <stdint.h>
+
+struct client;
+struct server;
+
+/* A CancelRequest came on this connection (state CANCEL from now on): looks for the client whose
+ * key it is, on whatever worker; when the server has heard it, or nobody has the key, the
+ * connection is closed. */
+void cancel_request(struct client *requester, uint32_t pid, uint32_t secret);
+/* Cancels what this server runs for whoever has it linked now (a timeout, a vanished client). */
+void cancel_server(struct server *server);
+
+/* The process id in the cancel key of this client: worker and slot. */
+uint32_t cancel_key_pid(const struct client *client);
+
+#endif

@@ -1,0 +1,117 @@
+/*
+ * client: one application's connection. Its worker's thread only.
+ */
+#ifndef PGSTAGE_SESSION_CLIENT_H
+#define PGSTAGE_SESSION_CLIENT_H
+
+#include "pgstage/base/log.h"
+#include "pgstage/net/stream.h"
+#include "pgstage/pool/pool.h"
+#include "pgstage/session/backend.h"
+#include "pgstage/session/reason.h"
+#include "pgstage/session/worker.h"
+
+struct login;
+struct server;
+
+/*
+ *  STARTUP ─► LOGIN ─► WELCOME ─► IDLE ◄──────► ACTIVE
+ *     │                             └► WAITING ──┘
+ *     ├► CANCEL          LOGIN ─► CONSOLE
+ *     └─────────────── any ─► CLOSING ─► GONE
+ */
+enum client_state {
+    CLIENT_STARTUP, /* TLS and the startup packet */
+    CLIENT_LOGIN,   /* proves who it is */
+    CLIENT_WELCOME, /* waits for a server's parameters */
+    CLIENT_IDLE,    /* has no server and asks nothing */
+    CLIENT_WAITING, /* has asked and waits for a server */
+    CLIENT_ACTIVE,  /* has a server */
+    CLIENT_CANCEL,  /* sent a CancelRequest, and waits until it has been carried out */
+    CLIENT_CONSOLE,
+    CLIENT_CLOSING, /* its last bytes are being written */
+    CLIENT_GONE,    /* freed at the end of the turn */
+};
+
+struct client {
+    /* fixed */
+    struct worker *worker;
+    uint64_t id;
+    uint32_t secret; /* of its cancel key */
+    struct door *door;
+    uint64_t connected_us; /* of the wall clock */
+    char *from;            /* "127.0.0.1:5000", for people */
+    /* owner */
+    enum client_state state;
+    struct stream stream;
+    struct loop_task task;
+    struct list_node node;       /* in worker->clients */
+    struct list_node share_node; /* in share->clients */
+    struct timer timer;
+    struct login *login; /* until it is logged in */
+    char *user;          /* NULL before the startup packet */
+    char *database;      /* as it asked, NULL before */
+    struct share *share; /* NULL: none yet, or console */
+    struct pool_waiter waiter;
+    struct server *server;
+    struct parameters *parameters; /* the session parameters that follow it */
+    uint8_t *held;                 /* bytes that have come and were not passed on */
+    uint32_t held_bytes;
+    uint32_t body_left; /* of a message that is passed on in pieces */
+    bool body_dropped;  /* … or dropped */
+    bool admitted;      /* counted in registry_admit */
+    bool admitted_to;   /* counted in registry_admit_to */
+    bool console;
+    bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
+    bool dropping_batch; /* a refused extended batch: all up to its Sync is dropped */
+    bool granted;        /* `held` is to be passed on before more is read */
+    uint8_t tally;       /* enum client_tally: where the share counts it */
+    uint64_t request_us; /* monotonic: when the last query or batch began */
+    uint64_t transaction_us;
+    uint64_t active_us;
+    uint64_t received_bytes, sent_bytes, transactions;
+};
+
+/* Takes over an accepted descriptor. The worker's thread. */
+void client_accept(struct worker *worker, struct door *door, int fd, const struct address *peer);
+/* Every change of state goes through here. */
+void client_set_state(struct client *client, enum client_state state);
+const char *client_state_name(enum client_state state);
+
+/* Ends it without a word (it has gone, or may not be told). The server it had is abandoned. */
+void client_close(struct client *client, enum reason reason);
+/* Tells it FATAL with the reason's SQLSTATE and text, then ends it. `detail`, when given, stands
+ * behind the text as ": detail". */
+void client_fail(struct client *client, enum reason reason, const char *detail);
+/* The same with an SQLSTATE and text of their own. */
+void client_fail_as(struct client *client, enum reason reason, const char *sqlstate,
+                    const char *text);
+/* Is there nothing more to do for it? */
+static inline bool client_is_over(const struct client *client)
+{
+    return client->state >= CLIENT_CLOSING;
+}
+/* Sends bytes made here; false when the client broke (it is closed then). */
+bool client_send(struct client *client, const void *bytes, size_t count);
+bool client_send_buffer(struct client *client, struct buffer *bytes);
+
+/* Logs in (login.c) is over: counts it in the share, sends the welcome. */
+void client_welcome(struct client *client, const struct parameters *server_parameters,
+                    const struct buffer *welcome_messages);
+/* Asks the pool for a server; true: it is linked now. Else it waits. */
+bool client_borrow(struct client *client);
+/* Stops waiting. */
+void client_forget_wait(struct client *client);
+/* Arms the timer for what its state allows to last. */
+void client_arm(struct client *client);
+/* Pauses or resumes reading, by the state of both sides. */
+void client_update_flow(struct client *client);
+/* Keeps bytes that cannot be passed on now; replaces what was held. */
+void client_hold(struct client *client, const uint8_t *bytes, size_t count);
+/* The worker is stopping, or the client's database was killed: ends it now if its transaction is
+ * over; else later. */
+void client_stop(struct client *client);
+void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * login: a client from its first byte to its welcome. The worker's thread only.
+ */
+#ifndef PGSTAGE_SESSION_LOGIN_H
+#define PGSTAGE_SESSION_LOGIN_H
+
+#include "pgstage/net/stream.h"
+#include "pgstage/session/client.h"
+
+/* Made when a client is accepted. */
+struct login *login_new(void);
+void login_free(struct login *login);
+/* Bytes can be read in STARTUP, LOGIN. */
+void login_readable(struct client *client);
+/* The TLS handshake is complete. */
+void login_secured(struct client *client);
+/* WELCOME: a server's parameters are known now, or the pool is failing. */
+void login_finish(struct client *client);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * server: one connection to a PostgreSQL server. Belongs to the worker that does its I/O, and moves
+ * between workers only as a whole, in a letter.
+ */
+#ifndef PGSTAGE_SESSION_SERVER_H
+#define PGSTAGE_SESSION_SERVER_H
+
+#include "pgstage/base/log.h"
+#include "pgstage/base/map.h"
+#include "pgstage/net/stream.h"
+#include "pgstage/pool/pool.h"
+#include "pgstage/session/backend.h"
+#include "pgstage/session/reason.h"
+#include "pgstage/session/transaction.h"
+
+struct client;
+struct server_login;
+
+/*
+ *  OPENING ─► LOGIN ─► SETUP ─┬─► IDLE ◄──► ACTIVE ─► DRAINING ─┐
+ *                             │     ▲       │   ▲               │
+ *                             │     └─ RESET ◄──┘ CHECK         │
+ *                             └──────────┴── any ─► GONE ◄──────┘
+ */
+enum server_state {
+    SERVER_OPENING,  /* name, TCP, TLS */
+    SERVER_LOGIN,    /* proves who we are; up to the first ReadyForQuery */
+    SERVER_SETUP,    /* runs connect_query */
+    SERVER_IDLE,     /* in the pool */
+    SERVER_CHECK,    /* linked: proves that it is alive before the client may use it */
+    SERVER_PREPARE,  /* linked: is given the client's session parameters */
+    SERVER_ACTIVE,   /* linked to a client */
+    SERVER_DRAINING, /* its client has gone: finishes what is owed */
+    SERVER_RESET,    /* runs server_reset_query */
+    SERVER_MOVING,   /* in a letter to another worker */
+    SERVER_GONE,     /* freed at the end of the turn */
+};
+
+struct server {
+    /* fixed */
+    struct backend *backend;
+    struct host *host;
+    uint64_t connected_wall_us;
+    uint64_t retire_us; /* when server_lifetime is over, monotonic; 0: never; 1: after one use */
+    /* owner */
+    struct worker *worker;
+    struct share *share;
+    enum server_state state;
+    struct stream stream;
+    struct pool_item item;
+    struct list_node node;       /* in worker->servers */
+    struct list_node share_node; /* in share->servers */
+    UT_hash_handle hh;           /* in worker->servers_by_id */
+    struct timer timer;
+    struct client *client;
+    struct transaction transaction;
+    struct meaning *meaning;       /* what it was opened under */
+    struct parameters *parameters; /* what it was given for the client it served last */
+    struct parameters *reported;   /* what it has reported since its login: the pool's welcome */
+    uint8_t *tail;                 /* the beginning of a message whose end has not come */
+    uint32_t tail_bytes;
+    uint32_t body_left;  /* of a message that is passed on in pieces */
+    bool body_swallowed; /* … or dropped */
+    bool query_failed;   /* a statement of our own was answered with an error */
+    bool close_needed;   /* it goes when it is free */
+    bool fatal;          /* it said FATAL: its end follows */
+    bool releasing;      /* free, but a cancel aimed at it is under way or bytes wait */
+    unsigned cancels;    /* cancel connections aimed at it */
+    uint64_t links;      /* how often it was linked: tells one client's time from another's */
+    struct server_login *login; /* until it is ready */
+    uint32_t remote_pid;
+    uint8_t *cancel_secret;
+    size_t cancel_secret_bytes;
+    struct address address;
+    uint64_t request_us;
+};
+
+/* Begins to connect for this share's pool (pool_events.open). The worker's thread. */
+void server_open(struct share *share);
+void server_set_state(struct server *server, enum server_state state);
+const char *server_state_name(const struct server *server);
+/* Closes it, takes it out of its pool; a client that is linked is told (see server_lost). */
+void server_close(struct server *server, enum reason reason, const char *detail);
+/* Is it linked to the client, and starts what must be done first (check, parameters); the client's
+ * task runs when it is ready. */
+void server_link(struct server *server, struct client *client);
+/* Its client needs it no more: back to the pool (through a reset where that is due), or closed in
+ * doubt. Unlinks. */
+void server_release(struct server *server);
+/* Its client has gone. `terminated`: it said so behind its last message; else it vanished. */
+void server_abandon(struct server *server, bool terminated);
+/* What the pool said of a server that was returned, opened, surrendered or accepted. */
+void server_dispose(struct server *server, enum pool_outcome outcome,
+                    const struct pool_grant *grant);
+/* A server that another worker sent here for the client with this id (a letter's content). */
+void server_arrive(struct worker *worker, struct server *server, uint64_t waiter_id);
+/* A cancel connection aimed at it has ended. */
+void server_cancel_over(struct server *server);
+/* The transaction-time part: everything owed is answered. Called by the relay. */
+void server_settled(struct server *server);
+/* Pauses or resumes reading, by the client's side. */
+void server_update_flow(struct server *server);
+/* A statement of our own, answers swallowed. */
+bool server_query(struct server *server, const char *sql);
+void server_log(const struct server *server, enum log_rank rank, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Room-internal: server_login.c hands over a server that has logged in. */
+void server_logged_in(struct server *server);
+void server_open_failed(struct server *server, enum reason reason, const char *sqlstate,
+                        const char *text);
+
+#endif

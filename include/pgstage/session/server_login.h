@@ -1,0 +1,25 @@
+/*
+ * server_login: how a server connection comes to be: host, name, TCP, TLS, startup, authentication.
+ *
+ * Room-internal: server.c and server_login.c share this door.
+ */
+#ifndef PGSTAGE_SESSION_SERVER_LOGIN_H
+#define PGSTAGE_SESSION_SERVER_LOGIN_H
+
+#include "pgstage/session/server.h"
+
+struct server_login;
+
+void server_login_free(struct server_login *login);
+/* Events of a server whose `login` stands. */
+void server_login_event(struct server *server, enum stream_event event);
+
+/* server.c: a server in OPENING that is listed. */
+struct server *server_new(struct share *share, struct host *host)
+    __attribute__((warn_unused_result));
+/* server.c: what to give stream_connect. */
+void (*server_stream_callback(void))(struct stream *, enum stream_event);
+/* server.c: it never became ready: frees it and tells the pool. */
+void server_discard(struct server *server, uint64_t retry_at_us);
+
+#endif

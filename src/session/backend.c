@@ -1,0 +1,462 @@
+/*
+ * backend.c: what a pool means, and how its wishes reach the right worker.
+ *
+ * A pool knows only items and waiters. The backend that is attached to it knows hosts, credentials
+ * and TLS under the configuration in force (`struct meaning`, immutable), and what its servers said
+ * of themselves (`struct welcome`). Wishes of the pool (open, reclaim, doom) always travel by mail,
+ * also to the own worker, so that nothing happens inside the call that caused it.
+ */
+#include "pgstage/session/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/conf/settings.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/login.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/message.h"
+
+/* The pause after the first refused login on a server. */
+#define BACKEND_FIRST_PAUSE_US (200 * CLOCK_MS)
+
+/* ---- meaning ---- */
+
+struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct effective *effective,
+                            char *problem, size_t size)
+{
+    struct meaning *meaning =
+        memory_new(sizeof(*meaning) + effective->host_count * sizeof(struct host *));
+    const char *environment = effective->environment ? effective->environment->name : NULL;
+
+    atomic_init(&meaning->references, 1);
+    meaning->effective = effective;
+    if (effective->settings.server_tls_sslmode > TLS_ALLOW) {
+        meaning->tls = setup_server_tls(setup, &effective->settings, problem, size);
+        if (!meaning->tls) {
+            meaning_unref(meaning);
+            return NULL;
+        }
+    }
+    meaning->host_count = effective->host_count;
+    for (size_t i = 0; i < effective->host_count; i++)
+        meaning->hosts[i] = hosts_get(plane->hosts, environment, &effective->hosts[i]);
+    return meaning;
+}
+
+struct meaning *meaning_ref(struct meaning *meaning)
+{
+    atomic_fetch_add_explicit(&meaning->references, 1, memory_order_relaxed);
+    return meaning;
+}
+
+void meaning_unref(struct meaning *meaning)
+{
+    if (!meaning || atomic_fetch_sub_explicit(&meaning->references, 1, memory_order_acq_rel) != 1)
+        return;
+    tls_context_unref(meaning->tls);
+    effective_unref(meaning->effective);
+    free(meaning);
+}
+
+void meaning_limits(const struct meaning *meaning, struct pool_limits *limits)
+{
+    const struct settings *settings = &meaning->effective->settings;
+
+    limits->pool_size = settings_pool_size(settings);
+    limits->min_pool_size = settings->min_pool_size;
+    limits->reserve_pool_size = settings->reserve_pool_size;
+    limits->reserve_pool_timeout_us = settings->reserve_pool_timeout_us;
+    limits->round_robin = settings->server_round_robin;
+    limits->warm = settings->user != NULL;
+}
+
+/* ---- welcome ---- */
+
+static struct welcome *welcome_new(struct parameters *parameters)
+{
+    struct welcome *welcome = memory_new(sizeof(*welcome));
+
+    atomic_init(&welcome->references, 1);
+    welcome->parameters = parameters;
+    for (size_t i = 0; i < parameters_count(parameters); i++) {
+        const char *name, *value;
+
+        parameters_at(parameters, i, &name, &value);
+        message_parameter_status(&welcome->messages, name, value);
+    }
+    return welcome;
+}
+
+void welcome_unref(struct welcome *welcome)
+{
+    if (!welcome || atomic_fetch_sub_explicit(&welcome->references, 1, memory_order_acq_rel) != 1)
+        return;
+    parameters_unref(welcome->parameters);
+    buffer_fini(&welcome->messages);
+    free(welcome);
+}
+
+/* ---- backend ---- */
+
+static void pump_due(struct loop *loop, struct timer *timer)
+{
+    (void)loop;
+    share_pump(list_entry(timer, struct share, pump));
+}
+
+void *backend_attach(struct pool *pool, void *argument)
+{
+    struct backend_seed *seed = argument;
+    unsigned count = seed->plane->worker_count;
+    struct backend *backend = memory_new(sizeof(*backend) + count * sizeof(struct share));
+
+    backend->plane = seed->plane;
+    backend->pool = pool;
+    pthread_mutex_init(&backend->mutex, NULL);
+    backend->meaning = meaning_ref(seed->meaning);
+    for (unsigned i = 0; i < count; i++) {
+        struct share *share = &backend->shares[i];
+
+        share->backend = backend;
+        share->worker = &seed->plane->workers[i];
+        list_init(&share->clients);
+        list_init(&share->servers);
+        share->pump.fire = pump_due;
+    }
+    return backend;
+}
+
+struct forget_letter {
+    struct mail mail;
+    struct backend *backend;
+    unsigned next;
+};
+
+static void backend_free(struct backend *backend)
+{
+    welcome_unref(backend->welcome);
+    meaning_unref(backend->meaning);
+    free(backend->failure.text);
+    pthread_mutex_destroy(&backend->mutex);
+    free(backend);
+}
+
+/* Takes one worker's share out of its lists, then goes on to the next worker. */
+static void deliver_forget(struct loop *loop, struct mail *mail)
+{
+    struct forget_letter *letter = (struct forget_letter *)mail;
+    struct worker *worker = worker_of(loop);
+    struct share *share = &letter->backend->shares[worker->index];
+
+    if (share->meaning) {
+        timer_detach(loop, &share->pump);
+        list_remove(&worker->shares, &share->node);
+        meaning_unref(share->meaning);
+    }
+    if (++letter->next < letter->backend->plane->worker_count) {
+        loop_post(letter->backend->plane->loops[letter->next], mail);
+        return;
+    }
+    backend_free(letter->backend);
+    free(letter);
+}
+
+void backend_detach(void *attachment)
+{
+    struct backend *backend = attachment;
+    struct forget_letter *letter;
+
+    if (!backend->plane->running) {
+        for (unsigned i = 0; i < backend->plane->worker_count; i++)
+            meaning_unref(backend->shares[i].meaning);
+        backend_free(backend);
+        return;
+    }
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_forget;
+    letter->backend = backend;
+    loop_post(backend->plane->loops[0], &letter->mail);
+}
+
+struct share *backend_share(struct backend *backend, struct worker *worker)
+{
+    struct share *share = &backend->shares[worker->index];
+
+    if (!share->meaning) {
+        share->meaning = backend_meaning(backend);
+        list_push_back(&worker->shares, &share->node);
+    }
+    return share;
+}
+
+struct meaning *backend_meaning(struct backend *backend)
+{
+    struct meaning *meaning;
+
+    pthread_mutex_lock(&backend->mutex);
+    meaning = meaning_ref(backend->meaning);
+    pthread_mutex_unlock(&backend->mutex);
+    return meaning;
+}
+
+struct welcome *backend_welcome(struct backend *backend)
+{
+    struct welcome *welcome;
+
+    pthread_mutex_lock(&backend->mutex);
+    welcome = backend->welcome;
+    if (welcome)
+        atomic_fetch_add_explicit(&welcome->references, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&backend->mutex);
+    return welcome;
+}
+
+void backend_set_meaning(struct backend *backend, struct meaning *meaning)
+{
+    struct meaning *old;
+
+    pthread_mutex_lock(&backend->mutex);
+    old = backend->meaning;
+    backend->meaning = meaning;
+    pthread_mutex_unlock(&backend->mutex);
+    meaning_unref(old);
+}
+
+void share_refresh(struct share *share)
+{
+    struct meaning *old = share->meaning;
+
+    share->meaning = backend_meaning(share->backend);
+    meaning_unref(old);
+    list_for_each (node, &share->clients) {
+        client_arm(list_entry(node, struct client, share_node));
+    }
+}
+
+void backend_server_ready(struct backend *backend, struct parameters *parameters)
+{
+    struct welcome *old = NULL;
+    char *text;
+
+    pthread_mutex_lock(&backend->mutex);
+    text = backend->failure.text;
+    backend->failure.text = NULL;
+    backend->failure.pause_us = 0;
+    if (!backend->welcome || !parameters_equal(backend->welcome->parameters, parameters)) {
+        old = backend->welcome;
+        backend->welcome = welcome_new(parameters_ref(parameters));
+    }
+    pthread_mutex_unlock(&backend->mutex);
+    parameters_unref(parameters);
+    welcome_unref(old);
+    free(text);
+}
+
+uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longest_us)
+{
+    uint64_t pause_us;
+
+    pthread_mutex_lock(&backend->mutex);
+    pause_us = backend->failure.pause_us ? backend->failure.pause_us * 2 : BACKEND_FIRST_PAUSE_US;
+    if (pause_us > longest_us)
+        pause_us = longest_us;
+    backend->failure.pause_us = pause_us;
+    pthread_mutex_unlock(&backend->mutex);
+    return now_us + pause_us;
+}
+
+bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[6], char **text)
+{
+    bool failing;
+
+    pthread_mutex_lock(&backend->mutex);
+    failing = backend->failure.text && now_us < backend->failure.retry_at_us;
+    if (failing) {
+        memcpy(sqlstate, backend->failure.sqlstate, 6);
+        *text = text_copy(backend->failure.text);
+    }
+    pthread_mutex_unlock(&backend->mutex);
+    return failing;
+}
+
+/* ---- letters to workers about a pool ---- */
+
+enum order { ORDER_OPEN, ORDER_RECLAIM, ORDER_DOOM, ORDER_LOGIN_FAILED };
+
+struct order_letter {
+    struct mail mail;
+    enum order order;
+    struct pool *pool; /* a reference */
+    uint64_t item_id;
+    const char *why; /* static */
+};
+
+static enum reason doom_reason(const char *why)
+{
+    static const enum reason known[] = {REASON_SERVER_EVICTED, REASON_SERVER_OBSOLETE,
+                                        REASON_SERVER_PAUSED, REASON_SERVER_CHANGED};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(why, reason_text(known[i])) == 0)
+            return known[i];
+    return strcmp(why, "paused") == 0     ? REASON_SERVER_PAUSED
+           : strcmp(why, "obsolete") == 0 ? REASON_SERVER_OBSOLETE
+                                          : REASON_SERVER_NOT_NEEDED;
+}
+
+static void surrender(struct server *server)
+{
+    struct pool_grant grant = {0};
+    enum pool_outcome outcome;
+
+    if (server->state != SERVER_IDLE)
+        return; /* it is closing, and the pool has been told */
+    outcome = pool_surrender(server->backend->pool, &server->item,
+                             loop_now_us(server->worker->loop), &grant);
+    server_dispose(server, outcome, &grant);
+}
+
+/* A login on the server was refused: clients that wait to be welcomed hear why, when no server is
+ * left that could welcome them. */
+static void tell_logins(struct share *share)
+{
+    struct pool_counts counts;
+
+    pool_counts(share->backend->pool, &counts);
+    if (counts.idle + counts.active + counts.reserved > 0)
+        return;
+    list_for_each_safe (node, &share->clients) {
+        struct client *client = list_entry(node, struct client, share_node);
+
+        if (client->state == CLIENT_WELCOME)
+            login_finish(client);
+    }
+}
+
+static void deliver_order(struct loop *loop, struct mail *mail)
+{
+    struct order_letter *letter = (struct order_letter *)mail;
+    struct worker *worker = worker_of(loop);
+    struct backend *backend = backend_of(letter->pool);
+    struct server *server = worker_server(worker, letter->item_id);
+
+    switch (letter->order) {
+    case ORDER_OPEN:
+        server_open(backend_share(backend, worker));
+        break;
+    case ORDER_RECLAIM:
+        if (server)
+            surrender(server);
+        break;
+    case ORDER_DOOM:
+        if (server && server->state == SERVER_IDLE)
+            server_close(server, doom_reason(letter->why), NULL);
+        break;
+    case ORDER_LOGIN_FAILED:
+        if (backend->shares[worker->index].meaning)
+            tell_logins(&backend->shares[worker->index]);
+        break;
+    }
+    pool_unref(letter->pool);
+    free(letter);
+}
+
+static void drop_order(struct mail *mail)
+{
+    struct order_letter *letter = (struct order_letter *)mail;
+
+    if (letter->order == ORDER_OPEN)
+        pool_open_failed(letter->pool, clock_now_us(), UINT64_MAX);
+    pool_unref(letter->pool);
+    free(letter);
+}
+
+static void post_order(struct pool *pool, unsigned worker, enum order order, uint64_t item_id,
+                       const char *why)
+{
+    struct order_letter *letter = memory_new(sizeof(*letter));
+
+    letter->mail.deliver = deliver_order;
+    letter->mail.drop = drop_order;
+    letter->order = order;
+    letter->pool = pool_ref(pool);
+    letter->item_id = item_id;
+    letter->why = why;
+    loop_post(backend_of(pool)->plane->loops[worker], &letter->mail);
+}
+
+static void on_open(struct pool *pool, unsigned worker)
+{
+    post_order(pool, worker, ORDER_OPEN, 0, NULL);
+}
+
+static void on_reclaim(struct pool *pool, unsigned worker, uint64_t item_id)
+{
+    post_order(pool, worker, ORDER_RECLAIM, item_id, NULL);
+}
+
+static void on_doom(struct pool *pool, unsigned worker, uint64_t item_id, const char *why)
+{
+    post_order(pool, worker, ORDER_DOOM, item_id, why);
+}
+
+struct drained_letter {
+    struct mail mail;
+    struct plane *plane;
+};
+
+static void deliver_drained(struct loop *loop, struct mail *mail)
+{
+    struct plane *plane = ((struct drained_letter *)mail)->plane;
+
+    (void)loop;
+    plane->hooks.pools_changed(plane->hooks.context);
+    free(mail);
+}
+
+static void on_drained(struct pool *pool)
+{
+    struct drained_letter *letter = memory_new(sizeof(*letter));
+
+    letter->mail.deliver = deliver_drained;
+    letter->plane = backend_of(pool)->plane;
+    loop_post(letter->plane->control, &letter->mail);
+}
+
+const struct pool_events backend_events = {
+    .open = on_open,
+    .reclaim = on_reclaim,
+    .doom = on_doom,
+    .drained = on_drained,
+};
+
+void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
+                          uint64_t retry_at_us)
+{
+    char *copy = text_copy(text), *old;
+
+    pthread_mutex_lock(&backend->mutex);
+    old = backend->failure.text;
+    backend->failure.text = copy;
+    (void)text_fit(backend->failure.sqlstate, sizeof(backend->failure.sqlstate), sqlstate);
+    backend->failure.retry_at_us = retry_at_us;
+    pthread_mutex_unlock(&backend->mutex);
+    free(old);
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        post_order(backend->pool, i, ORDER_LOGIN_FAILED, 0, NULL);
+}
+
+void share_pump(struct share *share)
+{
+    struct loop *loop = share->worker->loop;
+    uint64_t again_us = pool_pump(share->backend->pool, loop_now_us(loop));
+
+    if (again_us)
+        timer_set(loop, &share->pump, again_us);
+    else
+        timer_clear(&share->pump);
+}

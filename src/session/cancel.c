@@ -1,0 +1,288 @@
+/*
+ * cancel.c: from a CancelRequest to the server that runs the query.
+ *
+ *   requester's worker ── letter ──► worker of the client whose key it is ── connect ──► server
+ *          ▲                                     │ re-check, CancelRequest, wait for its end
+ *          └────────────── letter: over ─────────┘
+ *
+ * A key names worker and slot, so the letter goes to the right place at once. While the connection
+ * for the cancel is being made the query may end; it is looked at again right before the request is
+ * sent, and until the cancel connection has ended the server is lent to nobody else
+ * (server->cancels). The connection to the server has the same TLS policy as its other ones.
+ */
+#include "pgstage/session/cancel.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/console.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/frame.h"
+#include "pgstage/wire/message.h"
+#include "pgstage/wire/startup.h"
+
+/* More requests than this at a time for one server tell nothing new. */
+#define CANCELS_PER_SERVER 4
+
+/* A connection to a server that carries one CancelRequest. */
+struct cancel {
+    /* fixed */
+    struct worker *worker;
+    struct share *share;
+    struct meaning *meaning;
+    char *host_name;
+    uint64_t server_id, links, requester_id;
+    uint32_t remote_pid;
+    size_t secret_bytes;
+    uint8_t secret[CANCEL_KEY_MAX_BYTES];
+    /* owner */
+    struct stream stream;
+    struct timer timer;
+    bool asked_tls, sent, over;
+    struct address address;
+};
+
+uint32_t cancel_key_pid(const struct client *client)
+{
+    return UINT32_C(1) << 30 | client->worker->index << 20 | slot_of_id(client->id);
+}
+
+/* ---- letters ---- */
+
+struct cancel_letter {
+    struct mail mail;
+    uint64_t requester_id; /* 0: nobody waits */
+    uint32_t slot, secret;
+    bool heard;
+};
+
+static void deliver_over(struct loop *loop, struct mail *mail)
+{
+    struct cancel_letter *letter = (struct cancel_letter *)mail;
+    struct client *requester = worker_client(worker_of(loop), letter->requester_id);
+
+    if (requester && requester->state == CLIENT_CANCEL)
+        client_close(requester,
+                     letter->heard ? REASON_CLIENT_CANCEL_SENT : REASON_CLIENT_CANCEL_UNKNOWN);
+    free(letter);
+}
+
+static void tell_requester(struct plane *plane, uint64_t requester_id, bool heard)
+{
+    struct cancel_letter *letter;
+
+    if (!requester_id)
+        return;
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_over;
+    letter->requester_id = requester_id;
+    letter->heard = heard;
+    loop_post(plane->loops[worker_of_id(requester_id)], &letter->mail);
+}
+
+/* ---- the connection ---- */
+
+static void cancel_free(void *object)
+{
+    struct cancel *cancel = object;
+
+    meaning_unref(cancel->meaning);
+    free(cancel->host_name);
+    free(cancel);
+}
+
+static void cancel_over(struct cancel *cancel)
+{
+    struct server *server = worker_server(cancel->worker, cancel->server_id);
+    struct loop *loop = cancel->worker->loop;
+
+    if (cancel->over)
+        return;
+    cancel->over = true;
+    stream_close(&cancel->stream);
+    timer_detach(loop, &cancel->timer);
+    cancel->share->cancels--;
+    tell_requester(cancel->worker->plane, cancel->requester_id, cancel->sent);
+    loop_release(loop, cancel, cancel_free);
+    if (server)
+        server_cancel_over(server);
+}
+
+/* Is the query still the one that was meant? Then ask the server to end it. */
+static void send_request(struct cancel *cancel)
+{
+    struct server *server = worker_server(cancel->worker, cancel->server_id);
+    struct buffer out = {0};
+
+    if (!server || server->links != cancel->links ||
+        (server->state != SERVER_ACTIVE && server->state != SERVER_DRAINING) ||
+        transaction_is_settled(&server->transaction)) {
+        cancel_over(cancel);
+        return;
+    }
+    message_cancel(&out, cancel->remote_pid, cancel->secret, cancel->secret_bytes);
+    cancel->sent = stream_write(&cancel->stream, out.data, out.length) != STREAM_BROKEN;
+    buffer_fini(&out);
+    if (!cancel->sent)
+        cancel_over(cancel);
+}
+
+static void tls_answered(struct cancel *cancel)
+{
+    struct tls_context *tls = cancel->meaning->tls;
+    uint8_t answer;
+    ssize_t count = stream_read(&cancel->stream, &answer, 1);
+    SSL *ssl = NULL;
+
+    if (count == 0)
+        return;
+    if (count == 1 && answer == 'S')
+        ssl = tls_connect_new(tls, cancel->host_name);
+    if (ssl)
+        stream_secure(&cancel->stream, ssl, false);
+    else if (count == 1 && answer == 'N' && tls_context_mode(tls) <= TLS_PREFER)
+        send_request(cancel);
+    else
+        cancel_over(cancel);
+}
+
+static void cancel_event(struct stream *stream, enum stream_event event)
+{
+    struct cancel *cancel = list_entry(stream, struct cancel, stream);
+    uint8_t scrap[64];
+    struct buffer out = {0};
+
+    switch (event) {
+    case STREAM_CONNECTED:
+        if (!cancel->meaning->tls || address_is_local(&cancel->address)) {
+            send_request(cancel);
+            break;
+        }
+        cancel->asked_tls = true;
+        message_ssl_request(&out);
+        if (stream_write(stream, out.data, out.length) == STREAM_BROKEN)
+            cancel_over(cancel);
+        buffer_fini(&out);
+        break;
+    case STREAM_SECURED:
+        send_request(cancel);
+        break;
+    case STREAM_READABLE:
+        if (cancel->asked_tls && !stream->ssl && !cancel->sent)
+            tls_answered(cancel);
+        else if (stream_read(stream, scrap, sizeof(scrap)) != 0)
+            cancel_over(cancel); /* its end: the postmaster has passed the signal on */
+        break;
+    case STREAM_CLOSED:
+    case STREAM_FAILED:
+        cancel_over(cancel);
+        break;
+    case STREAM_DRAINED:
+        break;
+    }
+}
+
+static void cancel_timer(struct loop *loop, struct timer *timer)
+{
+    (void)loop;
+    cancel_over(list_entry(timer, struct cancel, timer));
+}
+
+static bool cancel_start(struct server *server, uint64_t requester_id)
+{
+    const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
+    struct loop *loop = server->worker->loop;
+    struct cancel *cancel;
+
+    if (!server->cancel_secret || server->cancels >= CANCELS_PER_SERVER ||
+        server->cancel_secret_bytes > CANCEL_KEY_MAX_BYTES)
+        return false;
+    cancel = memory_new(sizeof(*cancel));
+    cancel->worker = server->worker;
+    cancel->share = server->share;
+    cancel->meaning = meaning_ref(server->meaning);
+    cancel->host_name = text_copy(host_name(server->host));
+    cancel->server_id = server->item.id;
+    cancel->links = server->links;
+    cancel->requester_id = requester_id;
+    cancel->remote_pid = server->remote_pid;
+    cancel->secret_bytes = server->cancel_secret_bytes;
+    memcpy(cancel->secret, server->cancel_secret, cancel->secret_bytes);
+    cancel->address = server->address;
+    cancel->timer.fire = cancel_timer;
+    if (!stream_connect(&cancel->stream, loop, &cancel->address, cancel_event)) {
+        cancel_free(cancel);
+        return false;
+    }
+    timer_set(loop, &cancel->timer,
+              loop_now_us(loop) + (globals->cancel_wait_timeout_us ? globals->cancel_wait_timeout_us
+                                                                   : 10 * CLOCK_SECOND));
+    server->cancels++;
+    cancel->share->cancels++;
+    return true;
+}
+
+void cancel_server(struct server *server)
+{
+    (void)cancel_start(server, 0);
+}
+
+/* ---- whose key is it? ---- */
+
+/* True when a connection to a server was begun, which will tell the requester. */
+static bool cancel_client(struct client *client, uint64_t requester_id)
+{
+    switch (client->state) {
+    case CLIENT_WAITING:
+        client->canceled = true;
+        loop_defer(client->worker->loop, &client->task);
+        return false;
+    case CLIENT_ACTIVE:
+        /* our own statements are not what the client wants cancelled */
+        if (client->server->state != SERVER_ACTIVE ||
+            transaction_is_settled(&client->server->transaction))
+            return false;
+        return cancel_start(client->server, requester_id);
+    case CLIENT_CONSOLE:
+        console_cancel(client);
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void deliver_request(struct loop *loop, struct mail *mail)
+{
+    struct cancel_letter *letter = (struct cancel_letter *)mail;
+    struct worker *worker = worker_of(loop);
+    struct client *client = worker_client_at(worker, letter->slot);
+    bool known =
+        client && CRYPTO_memcmp(&client->secret, &letter->secret, sizeof(client->secret)) == 0;
+
+    if (!known || !cancel_client(client, letter->requester_id))
+        tell_requester(worker->plane, letter->requester_id, known);
+    free(letter);
+}
+
+void cancel_request(struct client *requester, uint32_t pid, uint32_t secret)
+{
+    struct plane *plane = requester->worker->plane;
+    unsigned worker = pid >> 20 & (WORKERS_MAX - 1);
+    struct cancel_letter *letter;
+
+    if (worker >= plane->worker_count) {
+        client_close(requester, REASON_CLIENT_CANCEL_UNKNOWN);
+        return;
+    }
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_request;
+    letter->requester_id = requester->id;
+    letter->slot = pid & (WORKER_CLIENTS_MAX - 1);
+    letter->secret = secret;
+    loop_post(plane->loops[worker], &letter->mail);
+}

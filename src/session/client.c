@@ -1,0 +1,576 @@
+/*
+ * client.c: an application's connection: its states, its waiting, its end.
+ *
+ * I/O callbacks only mark the client ready (client->task); what it sent is read in the second phase
+ * of the loop's turn, by the row of its state: login.c, relay.c or console.c. A client is freed at
+ * the end of the turn in which it ended, so code that called something which may end it asks
+ * client_is_over afterwards and need not fear for the memory.
+ *
+ * Bytes that cannot be passed on yet (no server, half a message) are kept in `held`, a piece of
+ * exactly their size and never more than one buffer; beyond that the client is paused.
+ */
+#include "pgstage/session/client.h"
+
+#include <inttypes.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/cancel.h"
+#include "pgstage/session/console.h"
+#include "pgstage/session/login.h"
+#include "pgstage/session/relay.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/message.h"
+
+/* How long a client that was told its end may take to read it. */
+#define CLIENT_LINGER_US (5 * CLOCK_SECOND)
+
+static void client_event(struct stream *stream, enum stream_event event);
+static void client_run(struct loop_task *task);
+static void client_timer(struct loop *loop, struct timer *timer);
+
+/* ---- states ---- */
+
+const char *client_state_name(enum client_state state)
+{
+    static const char *const names[] = {
+        [CLIENT_STARTUP] = "login",
+        [CLIENT_LOGIN] = "login",
+        [CLIENT_WELCOME] = "waiting",
+        [CLIENT_IDLE] = "idle",
+        [CLIENT_WAITING] = "waiting",
+        [CLIENT_ACTIVE] = "active",
+        [CLIENT_CANCEL] = "active_cancel_req",
+        [CLIENT_CONSOLE] = "active",
+        [CLIENT_CLOSING] = "closing",
+        [CLIENT_GONE] = "gone",
+    };
+    return names[state];
+}
+
+static enum client_tally tally_of(enum client_state state)
+{
+    switch (state) {
+    case CLIENT_IDLE:
+    case CLIENT_ACTIVE:
+        return TALLY_ACTIVE;
+    case CLIENT_WELCOME:
+    case CLIENT_WAITING:
+        return TALLY_WAITING;
+    default:
+        return TALLY_NONE;
+    }
+}
+
+static bool may_follow(enum client_state from, enum client_state to)
+{
+    static const uint16_t next[] = {
+        [CLIENT_STARTUP] = 1 << CLIENT_LOGIN | 1 << CLIENT_CANCEL,
+        [CLIENT_LOGIN] = 1 << CLIENT_WELCOME | 1 << CLIENT_CONSOLE,
+        [CLIENT_WELCOME] = 1 << CLIENT_IDLE,
+        [CLIENT_IDLE] = 1 << CLIENT_WAITING | 1 << CLIENT_ACTIVE,
+        [CLIENT_WAITING] = 1 << CLIENT_ACTIVE | 1 << CLIENT_IDLE,
+        [CLIENT_ACTIVE] = 1 << CLIENT_IDLE | 1 << CLIENT_WAITING,
+        [CLIENT_CANCEL] = 0,
+        [CLIENT_CONSOLE] = 0,
+        [CLIENT_CLOSING] = 0,
+        [CLIENT_GONE] = 0,
+    };
+    if (to == CLIENT_GONE)
+        return from != CLIENT_GONE;
+    if (to == CLIENT_CLOSING)
+        return from < CLIENT_CLOSING;
+    return next[from] >> to & 1;
+}
+
+void client_set_state(struct client *client, enum client_state state)
+{
+    enum client_tally tally = tally_of(state);
+
+    check(may_follow(client->state, state));
+    if (log_wants(RANK_TRACE))
+        client_log(client, RANK_TRACE, "client %s -> %s", client_state_name(client->state),
+                   client_state_name(state));
+    if (client->share && tally != client->tally) {
+        client->share->tally[client->tally]--;
+        client->share->tally[tally]++;
+        client->tally = (uint8_t)tally;
+    }
+    client->state = state;
+}
+
+/* ---- beginning ---- */
+
+static void tune(struct client *client)
+{
+    const struct settings *settings = snapshot_globals(client->worker->setup->snapshot);
+    struct stream_tuning tuning = {
+        .keepalive = settings->tcp_keepalive,
+        .keepidle_s = (int)settings->tcp_keepidle,
+        .keepintvl_s = (int)settings->tcp_keepintvl,
+        .keepcnt = (int)settings->tcp_keepcnt,
+        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
+        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
+    };
+    stream_tune(&client->stream, &tuning);
+}
+
+void client_accept(struct worker *worker, struct door *door, int fd, const struct address *peer)
+{
+    struct client *client = memory_new(sizeof(*client));
+    char text[ADDRESS_TEXT_BYTES];
+
+    stream_init(&client->stream, fd, client_event);
+    client->worker = worker;
+    client->door = door;
+    client->connected_us = clock_wall_us();
+    client->active_us = loop_now_us(worker->loop);
+    client->tally = TALLY_NONE;
+    client->task.run = client_run;
+    client->timer.fire = client_timer;
+    client->from = text_copy(address_text(peer, text));
+    if (RAND_bytes((unsigned char *)&client->secret, sizeof(client->secret)) != 1 ||
+        !worker_add_client(worker, client)) {
+        log_warning("%s: no room for a further client", client->from);
+        stream_close(&client->stream);
+        free(client->from);
+        free(client);
+        atomic_fetch_sub_explicit(&worker->client_load, 1, memory_order_relaxed);
+        return;
+    }
+    client->waiter.id = client->id;
+    client->waiter.worker = worker->index;
+    client->login = login_new();
+    if (!address_is_local(peer))
+        tune(client);
+    if (!stream_attach(&client->stream, worker->loop)) {
+        client_close(client, REASON_CLIENT_BROKEN);
+        return;
+    }
+    client_arm(client);
+}
+
+static void client_event(struct stream *stream, enum stream_event event)
+{
+    struct client *client = list_entry(stream, struct client, stream);
+
+    switch (event) {
+    case STREAM_READABLE:
+        loop_defer(client->worker->loop, &client->task);
+        break;
+    case STREAM_DRAINED:
+        if (client->state == CLIENT_CLOSING) {
+            client_close(client, REASON_SHUT_DOWN); /* it has read its last bytes */
+            break;
+        }
+        client_update_flow(client);
+        if (client->server)
+            server_update_flow(client->server);
+        if (client->held_bytes || client->state == CLIENT_CONSOLE)
+            loop_defer(client->worker->loop, &client->task);
+        break;
+    case STREAM_SECURED:
+        login_secured(client);
+        break;
+    case STREAM_CLOSED:
+        client_close(client, REASON_CLIENT_EOF);
+        break;
+    case STREAM_FAILED:
+        client_close(client, client->state == CLIENT_STARTUP ? REASON_CLIENT_TLS_FAILED
+                                                             : REASON_CLIENT_BROKEN);
+        break;
+    case STREAM_CONNECTED:
+        break;
+    }
+}
+
+static void client_run(struct loop_task *task)
+{
+    struct client *client = list_entry(task, struct client, task);
+
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_LOGIN:
+        login_readable(client);
+        break;
+    case CLIENT_WELCOME:
+    case CLIENT_IDLE:
+    case CLIENT_WAITING:
+    case CLIENT_ACTIVE:
+        relay_client(client);
+        break;
+    case CLIENT_CONSOLE:
+        console_readable(client);
+        break;
+    case CLIENT_CANCEL:
+    case CLIENT_CLOSING: {
+        uint8_t scrap[256];
+        ssize_t count = stream_read(&client->stream, scrap, sizeof(scrap));
+
+        if (count < 0)
+            client_close(client, REASON_CLIENT_CANCEL_SENT);
+        break;
+    }
+    case CLIENT_GONE:
+        break;
+    }
+}
+
+/* ---- sending ---- */
+
+bool client_send(struct client *client, const void *bytes, size_t count)
+{
+    if (!stream_is_open(&client->stream))
+        return false;
+    client->sent_bytes += count;
+    if (stream_write(&client->stream, bytes, count) == STREAM_BROKEN) {
+        client_close(client, REASON_CLIENT_BROKEN);
+        return false;
+    }
+    return true;
+}
+
+bool client_send_buffer(struct client *client, struct buffer *bytes)
+{
+    bool sent = bytes->length == 0 || client_send(client, bytes->data, bytes->length);
+
+    buffer_fini(bytes);
+    return sent;
+}
+
+/* ---- waiting for a server ---- */
+
+void client_hold(struct client *client, const uint8_t *bytes, size_t count)
+{
+    uint8_t *held = NULL;
+
+    if (count) {
+        held = memory_get(count);
+        memcpy(held, bytes, count);
+    }
+    free(client->held);
+    client->held = held;
+    client->held_bytes = (uint32_t)count;
+}
+
+bool client_borrow(struct client *client)
+{
+    struct share *share = client->share;
+    struct loop *loop = client->worker->loop;
+    struct pool_item *item = pool_borrow(share->backend->pool, &client->waiter, loop_now_us(loop));
+
+    if (client->state == CLIENT_IDLE && !item)
+        client_set_state(client, CLIENT_WAITING);
+    if (item) {
+        struct pool_grant grant = {.waiter = &client->waiter};
+
+        server_dispose(list_entry(item, struct server, item), POOL_LENT, &grant);
+        return !client_is_over(client) && client->server;
+    }
+    /* somebody has to look again when a back-off or reserve_pool_timeout is over */
+    if (!timer_is_set(&share->pump))
+        timer_set(loop, &share->pump, loop_now_us(loop) + 100 * CLOCK_MS);
+    client_arm(client);
+    return false;
+}
+
+void client_forget_wait(struct client *client)
+{
+    if (client->share)
+        pool_forget(client->share->backend->pool, &client->waiter,
+                    loop_now_us(client->worker->loop));
+}
+
+/* ---- time ---- */
+
+static uint64_t earlier(uint64_t due_us, uint64_t since_us, uint64_t limit_us)
+{
+    uint64_t other_us = since_us + limit_us;
+
+    return limit_us && (!due_us || other_us < due_us) ? other_us : due_us;
+}
+
+void client_arm(struct client *client)
+{
+    const struct settings *settings = client->share ? share_settings(client->share) : NULL;
+    const struct settings *globals;
+    uint64_t due_us = 0;
+
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_LOGIN:
+    case CLIENT_CANCEL:
+        globals = snapshot_globals(client->worker->setup->snapshot);
+        due_us = earlier(0, client->active_us,
+                         client->state == CLIENT_CANCEL ? globals->cancel_wait_timeout_us
+                                                        : globals->client_login_timeout_us);
+        break;
+    case CLIENT_WELCOME:
+    case CLIENT_WAITING:
+        due_us = earlier(0, client->waiter.since_us, settings->query_wait_timeout_us);
+        break;
+    case CLIENT_IDLE:
+        due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
+        break;
+    case CLIENT_ACTIVE:
+        due_us = earlier(0, client->transaction_us, settings->transaction_timeout_us);
+        if (!client->server || !transaction_is_settled(&client->server->transaction))
+            due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
+        else if (client->server->transaction.status != 'I')
+            due_us = earlier(due_us, client->active_us, settings->idle_transaction_timeout_us);
+        else
+            due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
+        break;
+    case CLIENT_CLOSING:
+        due_us = loop_now_us(client->worker->loop) + CLIENT_LINGER_US;
+        break;
+    case CLIENT_CONSOLE:
+    case CLIENT_GONE:
+        break;
+    }
+    if (due_us)
+        timer_set(client->worker->loop, &client->timer, due_us);
+    else
+        timer_clear(&client->timer);
+}
+
+static void active_timed_out(struct client *client, uint64_t now_us)
+{
+    const struct settings *settings = share_settings(client->share);
+    struct transaction *transaction = &client->server->transaction;
+    bool settled = transaction_is_settled(transaction);
+
+    if (settled && transaction->status == 'I') {
+        client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);
+    } else if (settings->transaction_timeout_us &&
+               now_us >= client->transaction_us + settings->transaction_timeout_us) {
+        if (!settled)
+            cancel_server(client->server);
+        client_fail(client, REASON_TRANSACTION_TIMEOUT, NULL);
+    } else if (settled) {
+        client_fail(client, REASON_IDLE_TRANSACTION_TIMEOUT, NULL);
+    } else {
+        cancel_server(client->server);
+        client_fail(client, REASON_QUERY_TIMEOUT, NULL);
+    }
+}
+
+static void client_timer(struct loop *loop, struct timer *timer)
+{
+    struct client *client = list_entry(timer, struct client, timer);
+
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_LOGIN:
+        client_fail(client, REASON_LOGIN_TIMEOUT, NULL);
+        break;
+    case CLIENT_CANCEL:
+        client_close(client, REASON_CANCEL_WAIT_TIMEOUT);
+        break;
+    case CLIENT_WELCOME:
+    case CLIENT_WAITING:
+        client_fail(client, REASON_QUERY_WAIT_TIMEOUT, NULL);
+        break;
+    case CLIENT_IDLE:
+        client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);
+        break;
+    case CLIENT_ACTIVE:
+        active_timed_out(client, loop_now_us(loop));
+        break;
+    case CLIENT_CLOSING:
+        client_close(client, REASON_CLIENT_BROKEN);
+        break;
+    case CLIENT_CONSOLE:
+    case CLIENT_GONE:
+        break;
+    }
+}
+
+/* ---- flow ---- */
+
+void client_update_flow(struct client *client)
+{
+    bool pause = false;
+
+    if (!stream_is_open(&client->stream) || client->state == CLIENT_CLOSING)
+        return;
+    switch (client->state) {
+    case CLIENT_WELCOME:
+    case CLIENT_WAITING:
+        pause = client->held_bytes >= LOOP_BUFFER_BYTES;
+        break;
+    case CLIENT_IDLE:
+        pause = stream_queued_bytes(&client->stream) > 0;
+        break;
+    case CLIENT_ACTIVE:
+        pause = stream_queued_bytes(&client->server->stream) > 0 ||
+                transaction_is_full(&client->server->transaction) ||
+                client->held_bytes >= LOOP_BUFFER_BYTES ||
+                /* its answers are not read: it gets no more work done */
+                (stream_queued_bytes(&client->stream) > 0 &&
+                 client->server->transaction.copy != COPY_IN);
+        break;
+    default:
+        break;
+    }
+    if (pause)
+        stream_pause(&client->stream);
+    else
+        stream_resume(&client->stream);
+}
+
+/* ---- the end ---- */
+
+void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+
+    if (!log_wants(rank))
+        return;
+    va_start(arguments, format);
+    text = text_vprint(format, arguments);
+    va_end(arguments);
+    log_write(rank, "C-%" PRIx64 ": %s/%s@%s %s", client->id,
+              client->database ? client->database : "(nodb)",
+              client->user ? client->user : "(nouser)", client->from, text);
+    free(text);
+}
+
+static void client_free(void *object)
+{
+    struct client *client = object;
+
+    login_free(client->login);
+    parameters_unref(client->parameters);
+    free(client->held);
+    free(client->user);
+    free(client->database);
+    free(client->from);
+    free(client);
+}
+
+static void log_end(const struct client *client, enum reason reason, const char *detail)
+{
+    const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
+    uint64_t age_us = clock_wall_us() - client->connected_us;
+
+    if (!globals->log_disconnections)
+        return;
+    client_log(client, RANK_LOG,
+               "closing because: %s%s%s (age=%" PRIu64 "s) environment=%s transactions=%" PRIu64
+               " received=%" PRIu64 " sent=%" PRIu64,
+               reason_text(reason), detail ? ": " : "", detail ? detail : "", age_us / CLOCK_SECOND,
+               client->share && pool_environment(client->share->backend->pool)
+                   ? pool_environment(client->share->backend->pool)
+                   : "-",
+               client->transactions, client->received_bytes, client->sent_bytes);
+}
+
+/* Takes it out of everything that counts or could call it; only its stream and memory stay. */
+static void client_leave(struct client *client, enum reason reason, const char *detail)
+{
+    struct worker *worker = client->worker;
+    struct plane *plane = worker->plane;
+    struct share *share = client->share;
+
+    log_end(client, reason, detail);
+    client_set_state(client, CLIENT_CLOSING);
+    if (client->console && client->login == NULL)
+        console_left(client);
+    if (client->server)
+        server_abandon(client->server, reason == REASON_CLIENT_TERMINATE);
+    if (share) {
+        client_forget_wait(client);
+        share->tally[client->tally]--;
+        list_remove(&share->clients, &client->share_node);
+        client->share = NULL;
+        if (client->admitted_to) {
+            struct pool *pool = share->backend->pool;
+            struct pool_key key = {pool_database(pool), pool_user(pool), pool_environment(pool)};
+
+            registry_discharge_from(plane->registry, &key, client->user);
+            pool_client_removed(pool, loop_now_us(worker->loop));
+        }
+        pool_unref(share->backend->pool);
+    }
+    if (client->admitted)
+        registry_discharge(plane->registry);
+    atomic_fetch_sub_explicit(&worker->client_load, 1, memory_order_relaxed);
+    plane_client_left(plane);
+}
+
+static void client_end(struct client *client)
+{
+    client_set_state(client, CLIENT_GONE);
+    worker_remove_client(client->worker, client);
+    stream_close(&client->stream);
+    timer_detach(client->worker->loop, &client->timer);
+    loop_undefer(client->worker->loop, &client->task);
+    loop_release(client->worker->loop, client, client_free);
+}
+
+void client_close(struct client *client, enum reason reason)
+{
+    if (client->state == CLIENT_GONE)
+        return;
+    if (client->state != CLIENT_CLOSING)
+        client_leave(client, reason, NULL);
+    client_end(client);
+}
+
+void client_fail_as(struct client *client, enum reason reason, const char *sqlstate,
+                    const char *text)
+{
+    const struct settings *globals;
+    struct buffer out = {0};
+    enum stream_result result;
+
+    if (client_is_over(client))
+        return;
+    globals = snapshot_globals(client->worker->setup->snapshot);
+    if (globals->log_pooler_errors)
+        client_log(client, RANK_WARNING, "pooler error: %s", text);
+    client_leave(client, reason, NULL);
+    message_error(&out, "FATAL", sqlstate, text, NULL, NULL);
+    result = stream_write(&client->stream, out.data, out.length);
+    buffer_fini(&out);
+    if (result == STREAM_QUEUED) {
+        stream_resume(&client->stream);
+        client_arm(client);
+        return;
+    }
+    client_end(client);
+}
+
+void client_fail(struct client *client, enum reason reason, const char *detail)
+{
+    char *text =
+        text_print("%s%s%s", reason_text(reason), detail ? ": " : "", detail ? detail : "");
+
+    client_fail_as(client, reason, reason_sqlstate(reason), text);
+    free(text);
+}
+
+void client_stop(struct client *client)
+{
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_LOGIN:
+    case CLIENT_WELCOME:
+    case CLIENT_IDLE:
+    case CLIENT_WAITING:
+        client_fail(client, REASON_SHUTDOWN, NULL);
+        break;
+    case CLIENT_ACTIVE:
+        if (transaction_is_free(&client->server->transaction) && !client->body_left)
+            client_fail(client, REASON_SHUTDOWN, NULL);
+        break;
+    default:
+        break;
+    }
+}

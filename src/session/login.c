@@ -1,0 +1,819 @@
+/*
+ * login.c: a client from its first byte to its welcome.
+ *
+ *   [TLS] ─► startup packet ─► route ─► authentication ─► limits ─► pool ─► welcome
+ *                                │            │ derivation (other thread)
+ *                                └ remembered; told only to who has proved who it is
+ *
+ * Whether a database or user exists is not told before the password was right: an unknown user
+ * walks the same dialogue with a verifier that nothing matches. Parameters that the client sent are
+ * kept aside and reach a server only with the client's own first query.
+ */
+#include "pgstage/session/login.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pgstage/auth/login.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/env/route.h"
+#include "pgstage/session/cancel.h"
+#include "pgstage/session/console.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/frame.h"
+#include "pgstage/wire/message.h"
+#include "pgstage/wire/startup.h"
+
+struct derivation {
+    struct offload_job job;
+    struct auth_client *auth;
+    struct client *client; /* NULL: it has gone */
+};
+
+struct login {
+    struct setup *setup; /* the configuration that this login stands under */
+    bool tls_asked, gss_asked;
+    struct auth_client *auth;
+    struct derivation *derivation;
+    enum route_result routed;
+    struct route route;
+    struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
+    char *unknown_option;   /* a startup parameter that cannot be had */
+    bool is_peer_admin;     /* console over a Unix socket, same system user */
+};
+
+struct login *login_new(void)
+{
+    return memory_new(sizeof(struct login));
+}
+
+void login_free(struct login *login)
+{
+    if (!login)
+        return;
+    if (login->derivation)
+        login->derivation->client = NULL; /* it frees the dialogue when it comes home */
+    auth_client_free(login->auth);
+    buffer_fini(&login->greeting);
+    setup_unref(login->setup);
+    free(login->unknown_option);
+    free(login);
+}
+
+static struct setup *setup_of(struct client *client)
+{
+    if (!client->login->setup)
+        client->login->setup = setup_ref(client->worker->setup);
+    return client->login->setup;
+}
+
+static const struct settings *globals_of(struct client *client)
+{
+    return snapshot_globals(setup_of(client)->snapshot);
+}
+
+static const struct setup_door *door_of(struct client *client)
+{
+    return &setup_of(client)->doors[client->door->index];
+}
+
+static bool is_local(const struct client *client)
+{
+    return address_is_local(listener_address(client->door->listener));
+}
+
+static void auth_step(struct client *client, enum auth_step step, struct buffer *out);
+
+/* ---- parameters of the startup packet ---- */
+
+/* One `name=value` of `options`. */
+static void take_option(struct client *client, char *setting)
+{
+    char *equals = strchr(setting, '=');
+
+    if (equals)
+        *equals = '\0';
+    for (char *at = setting; *at; at++)
+        if (*at == '-')
+            *at = '_'; /* as PostgreSQL reads --search-path */
+    if (!equals || !parameter_name_is_plain(setting)) {
+        free(client->login->unknown_option);
+        client->login->unknown_option = text_print("options (%s)", setting);
+        return;
+    }
+    client->parameters = parameters_with(client->parameters, setting, equals + 1);
+}
+
+/* `-c name=value`, `-cname=value`, `--name=value`, separated by blanks; a backslash escapes. */
+static void take_options(struct client *client, const char *text)
+{
+    char *word = memory_get(strlen(text) + 1);
+    bool setting_follows = false;
+
+    while (*text) {
+        size_t length = 0;
+
+        while (*text == ' ' || *text == '\t' || *text == '\n')
+            text++;
+        if (!*text)
+            break;
+        while (*text && *text != ' ' && *text != '\t' && *text != '\n') {
+            if (*text == '\\' && text[1])
+                text++;
+            word[length++] = *text++;
+        }
+        word[length] = '\0';
+        if (setting_follows) {
+            take_option(client, word);
+            setting_follows = false;
+        } else if (strcmp(word, "-c") == 0) {
+            setting_follows = true;
+        } else if (strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0) {
+            take_option(client, word + 2);
+        } else {
+            free(client->login->unknown_option);
+            client->login->unknown_option = text_print("options (%s)", word);
+        }
+    }
+    free(word);
+}
+
+static void take_parameter(struct client *client, const char *name, const char *value)
+{
+    const struct settings *globals = globals_of(client);
+
+    if (parameter_in_list(name, globals->ignore_startup_parameters))
+        return;
+    if (text_equal_nocase(name, "options")) {
+        take_options(client, value);
+    } else if (parameter_name_is_plain(name) && !text_equal_nocase(name, "role") &&
+               !text_equal_nocase(name, "session_authorization")) {
+        client->parameters = parameters_with(client->parameters, name, value);
+    } else {
+        free(client->login->unknown_option);
+        client->login->unknown_option = text_copy(name);
+    }
+}
+
+static void add_host_to_application_name(struct client *client)
+{
+    const char *name = parameters_get(client->parameters, "application_name");
+    char *with_host =
+        text_print("%s%s%s", name ? name : "", name && *name ? " - " : "", client->from);
+
+    client->parameters = parameters_with(client->parameters, "application_name", with_host);
+    free(with_host);
+}
+
+/* Protocol options and minor versions that we do not have are declined, as PostgreSQL does. */
+static void negotiate(struct client *client, const struct startup *startup)
+{
+    const char *unknown[16], *name, *value;
+    size_t offset = 0, count = 0;
+    struct buffer out = {0};
+
+    while (startup_next(startup, &offset, &name, &value))
+        if (text_starts_with(name, "_pq_.") && count < 16)
+            unknown[count++] = name;
+    if (count == 0 && startup->minor == 0)
+        return;
+    message_negotiate(&out, 0, unknown, count);
+    (void)client_send_buffer(client, &out);
+}
+
+/* ---- route and authentication ---- */
+
+static bool is_console_name(const char *database)
+{
+    return strcmp(database, "pgstage") == 0 || strcmp(database, "pgbouncer") == 0;
+}
+
+/* Whoever runs pgstage may administer it through its Unix socket. */
+static bool is_same_system_user(const struct client *client)
+{
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+
+    if (!is_local(client) ||
+        (strcmp(client->user, "pgbouncer") != 0 && strcmp(client->user, "pgstage") != 0))
+        return false;
+    return getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+           peer.uid == geteuid();
+}
+
+static bool lacks_tls(struct client *client, const struct settings *environment_settings)
+{
+    struct address peer;
+    bool loopback = is_local(client) ||
+                    (stream_peer_address(&client->stream, &peer) && address_is_loopback(&peer));
+
+    if (client->stream.ssl || is_local(client))
+        return false;
+    if (door_of(client)->listener->settings->client_tls_sslmode >= TLS_REQUIRE)
+        return true;
+    return environment_settings->client_tls_sslmode >= TLS_REQUIRE && !loopback;
+}
+
+static const struct settings *find_route(struct client *client)
+{
+    struct login *login = client->login;
+    struct snapshot *snapshot = setup_of(client)->snapshot;
+    struct route_request request = {
+        .database = client->database,
+        .listener = door_of(client)->listener,
+        .sni = client->stream.ssl
+                   ? SSL_get_servername(client->stream.ssl, TLSEXT_NAMETYPE_host_name)
+                   : NULL,
+        .user = client->user,
+    };
+
+    login->routed = route_find(snapshot, &request, &login->route);
+    if (login->routed != ROUTE_FOUND || !login->route.environment)
+        return snapshot_globals(snapshot);
+    return snapshot_environment_settings(snapshot, login->route.environment);
+}
+
+static void authenticate(struct client *client)
+{
+    const struct settings *settings = client->console ? globals_of(client) : find_route(client);
+    const struct users *users = snapshot_users(setup_of(client)->snapshot);
+    const struct user_secret *secret = users ? users_find(users, client->user) : NULL;
+    struct buffer out = {0};
+
+    if (lacks_tls(client, settings)) {
+        client_fail(client, REASON_LOGIN_TLS_REQUIRED, NULL);
+        return;
+    }
+    client_set_state(client, CLIENT_LOGIN);
+    client->login->is_peer_admin = client->console && is_same_system_user(client);
+    client->login->auth = auth_client_new(
+        client->login->is_peer_admin ? AUTH_ANY : (enum auth_type)settings->auth_type, client->user,
+        secret, settings->auth_type == AUTH_TRUST, client->worker->plane->keys);
+    auth_step(client, auth_client_start(client->login->auth, &out), &out);
+}
+
+static void start_up(struct client *client, const struct startup *startup)
+{
+    const char *name, *value;
+    size_t offset = 0;
+    bool replication = false;
+
+    while (startup_next(startup, &offset, &name, &value)) {
+        if (strcmp(name, "user") == 0) {
+            free(client->user);
+            client->user = text_copy(value);
+        } else if (strcmp(name, "database") == 0) {
+            free(client->database);
+            client->database = text_copy(value);
+        } else if (strcmp(name, "replication") == 0) {
+            replication = strcmp(value, "0") != 0 && !text_equal_nocase(value, "false") &&
+                          !text_equal_nocase(value, "off") && !text_equal_nocase(value, "no");
+        } else if (!text_starts_with(name, "_pq_.")) {
+            take_parameter(client, name, value);
+        }
+    }
+    if (!client->user || !*client->user) {
+        client_fail(client, REASON_CLIENT_NO_USER, NULL);
+        return;
+    }
+    if (!client->database || !*client->database) {
+        free(client->database);
+        client->database = text_copy(client->user);
+    }
+    negotiate(client, startup);
+    if (client_is_over(client))
+        return;
+    client->console = is_console_name(client->database);
+    if (client->login->unknown_option && !client->console) {
+        client_fail(client, REASON_CLIENT_PARAMETER, client->login->unknown_option);
+        return;
+    }
+    if (replication) {
+        client_fail(client, REASON_CLIENT_REPLICATION, NULL);
+        return;
+    }
+    if (globals_of(client)->application_name_add_host)
+        add_host_to_application_name(client);
+    if (!client->console) {
+        if (registry_admit(client->worker->plane->registry) != ADMITTED) {
+            client_fail(client, REASON_LOGIN_LIMIT_TOTAL, NULL);
+            return;
+        }
+        client->admitted = true;
+    }
+    authenticate(client);
+}
+
+/* ---- the first packets ---- */
+
+/* 'S' or 'N' to an SSLRequest. What came behind it in the clear was not meant for us in the clear
+ * (CVE-2021-3935). False: the client is gone or the handshake has begun. */
+static bool answer_ssl(struct client *client, size_t rest)
+{
+    struct tls_context *tls = is_local(client) ? NULL : door_of(client)->tls;
+    SSL *ssl;
+
+    if (rest > 0 || client->login->tls_asked || client->stream.ssl) {
+        client_fail(client, REASON_CLIENT_STUFFED, NULL);
+        return false;
+    }
+    client->login->tls_asked = true;
+    if (!tls)
+        return client_send(client, "N", 1);
+    if (!client_send(client, "S", 1))
+        return false;
+    ssl = tls_accept_new(tls);
+    if (!ssl) {
+        client_close(client, REASON_CLIENT_TLS_FAILED);
+        return false;
+    }
+    stream_secure(&client->stream, ssl, true);
+    return false;
+}
+
+/* One packet; false: stop (gone, waits for a handshake, or the dialogue goes on elsewhere). */
+static bool first_packet(struct client *client, const struct startup *startup, size_t rest)
+{
+    switch (startup->kind) {
+    case STARTUP_SSL:
+        return answer_ssl(client, rest);
+    case STARTUP_GSSENC:
+        if (rest > 0 || client->login->gss_asked || client->stream.ssl) {
+            client_fail(client, REASON_CLIENT_STUFFED, NULL);
+            return false;
+        }
+        client->login->gss_asked = true;
+        return client_send(client, "N", 1);
+    case STARTUP_CANCEL:
+        client_set_state(client, CLIENT_CANCEL);
+        client_arm(client);
+        if (startup->cancel_secret_bytes == sizeof(client->secret))
+            cancel_request(client, startup->cancel_pid, wire_get_u32(startup->cancel_secret));
+        else
+            client_close(client, REASON_CLIENT_CANCEL_UNKNOWN);
+        return false;
+    case STARTUP_MESSAGE:
+        if (startup->major != 3)
+            client_fail(client, REASON_CLIENT_OLD_PROTOCOL, NULL);
+        else
+            start_up(client, startup);
+        return false;
+    }
+    return false;
+}
+
+/* A TLS handshake without an SSLRequest: the first byte of a ClientHello can be no length. */
+static bool begins_with_tls(struct client *client)
+{
+    struct tls_context *tls = is_local(client) ? NULL : door_of(client)->tls;
+    uint8_t first;
+    SSL *ssl;
+
+    if (!tls || client->stream.ssl || client->held_bytes || client->login->tls_asked ||
+        stream_peek(&client->stream, &first, 1) != 1 || first != 0x16)
+        return false;
+    ssl = tls_accept_new(tls);
+    if (!ssl) {
+        client_close(client, REASON_CLIENT_TLS_FAILED);
+        return true;
+    }
+    stream_secure(&client->stream, ssl, true);
+    return true;
+}
+
+void login_secured(struct client *client)
+{
+    const unsigned char *protocol;
+    unsigned length;
+
+    if (client->login->tls_asked)
+        return;
+    /* direct TLS: only with ALPN, else another protocol's bytes could be made to look like ours */
+    SSL_get0_alpn_selected(client->stream.ssl, &protocol, &length);
+    if (length == 0)
+        client_fail(client, REASON_CLIENT_TLS_FAILED, "direct TLS needs ALPN \"postgresql\"");
+    client->login->tls_asked = true;
+}
+
+static void startup_readable(struct client *client, const uint8_t *data, size_t length)
+{
+    size_t at = 0;
+    struct startup startup;
+
+    for (int packets = 0; packets < 4; packets++) {
+        switch (startup_parse(data + at, length - at, &startup)) {
+        case STARTUP_PARTIAL:
+            client_hold(client, data + at, length - at);
+            return;
+        case STARTUP_BAD:
+            client_fail(client, REASON_CLIENT_BAD_STARTUP, startup.problem);
+            return;
+        case STARTUP_OK:
+            break;
+        }
+        at += startup.total_bytes;
+        client_hold(client, NULL, 0);
+        if (!first_packet(client, &startup, length - at)) {
+            if (!client_is_over(client) && client->state != CLIENT_STARTUP && at < length)
+                client_hold(client, data + at, length - at);
+            return;
+        }
+        if (at == length)
+            return;
+    }
+    client_fail(client, REASON_CLIENT_BAD_STARTUP, "too many packets");
+}
+
+/* ---- password messages ---- */
+
+/* The longest password message: 64 kB tokens are in use, and half a megabyte is no password. */
+#define PASSWORD_MAX_BYTES 65536
+
+static void password_readable(struct client *client, const uint8_t *data, size_t length)
+{
+    struct buffer out = {0};
+    struct frame frame;
+    size_t total;
+    enum auth_step step;
+
+    if (client->login->derivation || !client->login->auth) {
+        client_hold(client, data, length);
+        client_update_flow(client);
+        return;
+    }
+    switch (frame_peek(data, length, PASSWORD_MAX_BYTES, &frame)) {
+    case FRAME_PARTIAL:
+        client_hold(client, data, length);
+        return;
+    case FRAME_BAD:
+        client_fail(client, REASON_CLIENT_BAD_LENGTH, NULL);
+        return;
+    case FRAME_OK:
+        break;
+    }
+    if (frame.type == 'X') {
+        client_close(client, REASON_CLIENT_TERMINATE);
+        return;
+    }
+    if (frame.type != 'p') {
+        client_fail(client, REASON_CLIENT_UNEXPECTED, NULL);
+        return;
+    }
+    total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+    if (total > length) {
+        client_hold(client, data, length);
+        return;
+    }
+    client_hold(client, data + total, length - total);
+    step = auth_client_feed(client->login->auth, data + FRAME_HEADER_BYTES, frame.body_bytes, &out);
+    auth_step(client, step, &out);
+}
+
+void login_readable(struct client *client)
+{
+    size_t length = client->held_bytes, room = FRAME_HEADER_BYTES + PASSWORD_MAX_BYTES;
+    uint8_t *buffer;
+    ssize_t count;
+
+    if (client->state == CLIENT_STARTUP) {
+        if (begins_with_tls(client))
+            return;
+        room = STARTUP_MAX_BYTES + 8;
+    }
+    if (client->login->derivation || length >= room) {
+        stream_pause(&client->stream);
+        return;
+    }
+    buffer = memory_get(length + 4096);
+    if (length)
+        memcpy(buffer, client->held, length);
+    count = stream_read(&client->stream, buffer + length, 4096);
+    if (count < 0) {
+        client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
+    } else if (count > 0 || length > 0) {
+        length += (size_t)count;
+        if (stream_has_pending(&client->stream))
+            stream_read_later(&client->stream);
+        if (client->state == CLIENT_STARTUP)
+            startup_readable(client, buffer, length);
+        else
+            password_readable(client, buffer, length);
+    }
+    text_wipe(buffer, length);
+    free(buffer);
+}
+
+/* ---- steps of the dialogue ---- */
+
+static void derive(struct offload_job *job)
+{
+    auth_client_derive(list_entry(job, struct derivation, job)->auth);
+}
+
+static void derived(struct loop *loop, struct offload_job *job)
+{
+    struct derivation *derivation = list_entry(job, struct derivation, job);
+    struct client *client = derivation->client;
+    struct buffer out = {0};
+
+    (void)loop;
+    if (!client || job->cancelled) {
+        auth_client_free(derivation->auth);
+        if (client)
+            client->login->derivation = NULL;
+        free(derivation);
+        return;
+    }
+    client->login->auth = derivation->auth;
+    client->login->derivation = NULL;
+    free(derivation);
+    stream_resume(&client->stream);
+    auth_step(client, auth_client_resume(client->login->auth, &out), &out);
+}
+
+static void start_derivation(struct client *client)
+{
+    struct derivation *derivation = memory_new(sizeof(*derivation));
+
+    derivation->job.work = derive;
+    derivation->job.done = derived;
+    derivation->auth = client->login->auth;
+    derivation->client = client;
+    if (!offload_submit(client->worker->plane->derivations, client->worker->loop,
+                        &derivation->job)) {
+        free(derivation);
+        client_fail(client, REASON_LOGIN_BUSY, NULL);
+        return;
+    }
+    client->login->auth = NULL;
+    client->login->derivation = derivation;
+}
+
+static void refuse(struct client *client)
+{
+    struct auth_client *auth = client->login->auth;
+    char *text = text_copy(auth_client_problem(auth));
+    char sqlstate[6];
+
+    (void)text_fit(sqlstate, sizeof(sqlstate), auth_client_sqlstate(auth));
+    client_log(client, RANK_LOG, "login failed: %s", auth_client_log_problem(auth));
+    client_fail_as(client, REASON_LOGIN_FAILED, sqlstate, text);
+    free(text);
+}
+
+/* ---- after the password was right ---- */
+
+static bool admit(struct client *client, const struct pool_key *key)
+{
+    static const enum reason reasons[] = {
+        [REFUSED_TOTAL] = REASON_LOGIN_LIMIT_TOTAL,
+        [REFUSED_DATABASE] = REASON_LOGIN_LIMIT_DATABASE,
+        [REFUSED_USER] = REASON_LOGIN_LIMIT_USER,
+        [REFUSED_ENVIRONMENT] = REASON_LOGIN_LIMIT_ENVIRONMENT,
+    };
+    enum admission admission =
+        registry_admit_to(client->worker->plane->registry, key, client->user);
+
+    if (admission == ADMITTED)
+        return true;
+    client_fail(client, reasons[admission], NULL);
+    return false;
+}
+
+/* Limits of a database or user that this is the first client of are not known to the registry yet.
+ */
+static void set_limits(struct client *client, const struct pool_key *key,
+                       const struct effective *effective)
+{
+    struct registry *registry = client->worker->plane->registry;
+    const struct settings *settings = &effective->settings;
+    struct settings own;
+
+    registry_limit_database(registry, key->database, key->environment, settings->max_db_connections,
+                            settings->max_db_client_connections);
+    snapshot_user_settings(setup_of(client)->snapshot, client->user, &own);
+    registry_limit_user(registry, client->user, own.max_user_connections,
+                        own.max_user_client_connections);
+    if (strcmp(client->user, key->user) != 0) {
+        snapshot_user_settings(setup_of(client)->snapshot, key->user, &own);
+        registry_limit_user(registry, key->user, own.max_user_connections,
+                            own.max_user_client_connections);
+    }
+}
+
+/* Finds or makes the pool; NULL: the client has been told why not. */
+static struct pool *find_pool(struct client *client)
+{
+    struct route *route = &client->login->route;
+    struct plane *plane = client->worker->plane;
+    struct effective *effective = snapshot_effective(
+        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
+    const char *environment = route->environment ? route->environment->name : NULL;
+    struct pool_key key = {
+        .database = route->database,
+        .user = effective->settings.user ? effective->settings.user : client->user,
+        .environment = environment,
+    };
+    struct backend_seed seed = {.plane = plane};
+    struct pool_limits limits;
+    struct pool *pool = NULL;
+    char problem[256];
+
+    set_limits(client, &key, effective);
+    if (registry_is_disabled(plane->registry, key.database, environment)) {
+        client_fail(client, REASON_LOGIN_DISABLED, NULL);
+        effective_unref(effective);
+        return NULL;
+    }
+    if (!admit(client, &key)) {
+        effective_unref(effective);
+        return NULL;
+    }
+    seed.meaning = meaning_new(plane, setup_of(client), effective, problem, sizeof(problem));
+    if (seed.meaning) {
+        meaning_limits(seed.meaning, &limits);
+        pool = registry_pool(plane->registry, &key, &limits, &seed);
+        meaning_unref(seed.meaning);
+        client->admitted_to = true;
+        return pool;
+    }
+    registry_discharge_from(plane->registry, &key, client->user);
+    client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
+    client_fail(client, REASON_LOGIN_REFUSED, NULL);
+    return NULL;
+}
+
+static void join_pool(struct client *client)
+{
+    struct pool *pool = find_pool(client);
+    struct welcome *welcome;
+
+    if (!pool)
+        return;
+    client->share = backend_share(backend_of(pool), client->worker);
+    client->share->tally[TALLY_NONE]++;
+    client->tally = TALLY_NONE;
+    list_push_back(&client->share->clients, &client->share_node);
+    pool_client_added(pool);
+    counter_add(&pool_stats(pool, client->worker->index)->client_login_count, 1);
+    client_set_state(client, CLIENT_WELCOME);
+    welcome = backend_welcome(client->share->backend);
+    if (welcome) {
+        client_welcome(client, welcome->parameters, &welcome->messages);
+        welcome_unref(welcome);
+        return;
+    }
+    login_finish(client);
+    if (client->state == CLIENT_WELCOME)
+        (void)client_borrow(client);
+}
+
+void login_finish(struct client *client)
+{
+    struct backend *backend = client->share->backend;
+    struct welcome *welcome = backend_welcome(backend);
+    char sqlstate[6], *text;
+
+    if (welcome) {
+        client_welcome(client, welcome->parameters, &welcome->messages);
+        welcome_unref(welcome);
+        return;
+    }
+    if (backend_is_failing(backend, loop_now_us(client->worker->loop), sqlstate, &text)) {
+        char *told = text_print(
+            "server login has been failing, cached error: %s (server_login_retry)", text);
+
+        client_fail_as(client, REASON_LOGIN_SERVER_FAILING, sqlstate, told);
+        free(told);
+        free(text);
+    }
+}
+
+/* What a client wants as the server has it anyway need not be set for it. */
+static void forget_defaults(struct client *client, const struct parameters *defaults)
+{
+    size_t at = 0;
+
+    while (at < parameters_count(client->parameters)) {
+        const char *name, *value, *standard;
+
+        parameters_at(client->parameters, at, &name, &value);
+        standard = parameters_get(defaults, name);
+        if (standard && strcmp(standard, value) == 0)
+            client->parameters = parameters_with(client->parameters, name, NULL);
+        else
+            at++;
+    }
+}
+
+void client_welcome(struct client *client, const struct parameters *server_parameters,
+                    const struct buffer *welcome_messages)
+{
+    uint32_t secret = client->secret;
+    uint8_t bytes[4] = {(uint8_t)(secret >> 24), (uint8_t)(secret >> 16), (uint8_t)(secret >> 8),
+                        (uint8_t)secret};
+    struct buffer out = client->login->greeting;
+
+    client->login->greeting = (struct buffer){0};
+    forget_defaults(client, server_parameters);
+    buffer_put(&out, welcome_messages->data, welcome_messages->length);
+    for (size_t i = 0; i < parameters_count(client->parameters); i++) {
+        const char *name, *value;
+
+        parameters_at(client->parameters, i, &name, &value);
+        if (parameters_get(server_parameters, name))
+            message_parameter_status(&out, name, value);
+    }
+    message_backend_key(&out, cancel_key_pid(client), bytes, sizeof(bytes));
+    message_ready(&out, 'I');
+    login_free(client->login);
+    client->login = NULL;
+    client->active_us = loop_now_us(client->worker->loop);
+    client_set_state(client, CLIENT_IDLE);
+    if (!client_send_buffer(client, &out))
+        return;
+    client_arm(client);
+    client_update_flow(client);
+    if (client->held_bytes) {
+        client->granted = true;
+        loop_defer(client->worker->loop, &client->task);
+    }
+}
+
+static void enter_console(struct client *client)
+{
+    const struct settings *globals = globals_of(client);
+    enum console_level level = CONSOLE_NONE;
+
+    if (client->login->is_peer_admin || parameter_in_list(client->user, globals->admin_users))
+        level = CONSOLE_ADMIN;
+    else if (parameter_in_list(client->user, globals->stats_users))
+        level = CONSOLE_STATS;
+    if (level == CONSOLE_NONE) {
+        client_fail(client, REASON_LOGIN_CONSOLE, NULL);
+        return;
+    }
+    console_enter(client, level, &client->login->greeting);
+}
+
+static void log_attempt(struct client *client)
+{
+    char tls[96] = "no";
+
+    if (!globals_of(client)->log_connections)
+        return;
+    if (client->stream.ssl)
+        tls_describe(client->stream.ssl, tls, sizeof(tls));
+    client_log(client, RANK_LOG, "login attempt: db=%s user=%s tls=%s environment=%s",
+               client->database, client->user, tls,
+               !client->console && client->login->routed == ROUTE_FOUND &&
+                       client->login->route.environment
+                   ? client->login->route.environment->name
+                   : "-");
+}
+
+static void authenticated(struct client *client, struct buffer *out)
+{
+    client->login->greeting = *out;
+    log_attempt(client);
+    if (client->console) {
+        enter_console(client);
+    } else if (atomic_load_explicit(&client->worker->plane->stop, memory_order_relaxed)) {
+        client_fail(client, REASON_SHUTDOWN, NULL);
+    } else if (client->login->routed != ROUTE_FOUND) {
+        struct route_request request = {.database = client->database,
+                                        .listener = door_of(client)->listener,
+                                        .user = client->user};
+        char *text = route_explain(setup_of(client)->snapshot, &request, client->login->routed);
+
+        client_fail_as(client, REASON_LOGIN_NO_DATABASE, "3D000", text);
+        free(text);
+    } else {
+        join_pool(client);
+    }
+}
+
+static void auth_step(struct client *client, enum auth_step step, struct buffer *out)
+{
+    switch (step) {
+    case AUTH_SEND:
+        (void)client_send_buffer(client, out);
+        break;
+    case AUTH_DERIVE:
+        buffer_fini(out);
+        start_derivation(client);
+        return;
+    case AUTH_OK:
+        authenticated(client, out);
+        return;
+    case AUTH_FAILED:
+        buffer_fini(out);
+        refuse(client);
+        return;
+    }
+    if (!client_is_over(client) && client->held_bytes)
+        loop_defer(client->worker->loop, &client->task);
+}

@@ -1,0 +1,836 @@
+/*
+ * plane.c: the workers, what they share, and the doors through which clients come.
+ *
+ * The control thread makes it, starts it, swaps configurations in and takes it down. Worker 0 owns
+ * the listening sockets; it hands each accepted descriptor to the worker that has the fewest
+ * clients, and keeps it without any letter when that is itself.
+ */
+#include "pgstage/session/plane.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/server.h"
+
+/* Helpers for PBKDF2, and how many logins may wait for one. */
+#define DERIVATION_THREADS 1
+#define DERIVATIONS_MAX 4096
+#define KEYS_MAX 16384
+
+/* ---- doors ---- */
+
+static bool add_door(struct plane *plane, struct listener *listener, const char *listener_name)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct door *door;
+
+    if (!listener)
+        return false;
+    plane->doors = memory_resize(plane->doors, plane->door_count + 1, sizeof(*plane->doors));
+    door = &plane->doors[plane->door_count];
+    door->plane = plane;
+    door->listener = listener;
+    door->listener_name = text_copy(listener_name);
+    door->index = (unsigned)plane->door_count++;
+    log_log("listening on %s", address_text(listener_address(listener), text));
+    return true;
+}
+
+static void options_of(const struct settings *settings, struct listener_options *options)
+{
+    *options = (struct listener_options){
+        .backlog = (int)settings->listen_backlog,
+        .reuse_port = settings->so_reuseport,
+        .defer_accept = settings->tcp_defer_accept > 0,
+        .unix_mode = (unsigned)settings->unix_socket_mode,
+        .unix_group = settings->unix_socket_group,
+    };
+}
+
+/* One entry of listen_addr: `*`, an address, or a name with all its addresses. */
+static bool open_tcp(struct plane *plane, const struct listener_config *config, const char *name,
+                     char *problem, size_t size)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *all, *one;
+    bool any = strcmp(name, "*") == 0, opened = false;
+    struct listener_options options;
+    char port[8];
+    int failed;
+
+    options_of(config->settings, &options);
+    snprintf(port, sizeof(port), "%d", (int)config->settings->listen_port);
+    failed = getaddrinfo(any ? NULL : name, port, &hints, &all);
+    if (failed) {
+        snprintf(problem, size, "listen_addr %s: %s", name, gai_strerror(failed));
+        return false;
+    }
+    for (one = all; one; one = one->ai_next) {
+        struct address address;
+
+        if (!address_from(&address, one->ai_addr, one->ai_addrlen))
+            continue;
+        if (add_door(plane, listener_open(&address, &options, problem, size), config->name))
+            opened = true;
+        else if (!any)
+            break;
+    }
+    freeaddrinfo(all);
+    /* `*` means every family that this machine has; one is enough */
+    return any ? opened : opened && !one;
+}
+
+static bool open_listener(struct plane *plane, const struct listener_config *config, char *problem,
+                          size_t size)
+{
+    const struct settings *settings = config->settings;
+    struct listener_options options;
+    char *list = text_copy(settings->listen_addr ? settings->listen_addr : ""), *rest, *name;
+    bool opened = true;
+
+    options_of(settings, &options);
+    for (name = strtok_r(list, ", \t", &rest); name && opened; name = strtok_r(NULL, ", \t", &rest))
+        opened = open_tcp(plane, config, name, problem, size);
+    free(list);
+    if (opened && settings->unix_socket_dir && *settings->unix_socket_dir) {
+        struct address address;
+
+        if (!address_local(&address, settings->unix_socket_dir, (uint16_t)settings->listen_port)) {
+            snprintf(problem, size, "unix_socket_dir %s is too long", settings->unix_socket_dir);
+            return false;
+        }
+        opened = add_door(plane, listener_open(&address, &options, problem, size), config->name);
+    }
+    return opened;
+}
+
+/* Sockets from systemd stand for the listener with their port, or for [pgstage]'s own. */
+static bool adopt_sockets(struct plane *plane, const struct snapshot *snapshot,
+                          const struct plane_socket *sockets, size_t count, char *problem,
+                          size_t size)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct listener *listener = listener_adopt(sockets[i].fd, problem, size);
+        const char *name = NULL;
+
+        if (!listener)
+            return false;
+        for (size_t j = 0; j < snapshot_listener_count(snapshot); j++) {
+            const struct listener_config *config = snapshot_listener(snapshot, j);
+
+            if (config->name &&
+                config->settings->listen_port == address_port(listener_address(listener)))
+                name = config->name;
+        }
+        (void)add_door(plane, listener, name);
+    }
+    return true;
+}
+
+static bool open_doors(struct plane *plane, const struct snapshot *snapshot,
+                       const struct plane_socket *inherited, size_t inherited_count, char *problem,
+                       size_t size)
+{
+    if (inherited_count)
+        return adopt_sockets(plane, snapshot, inherited, inherited_count, problem, size);
+    for (size_t i = 0; i < snapshot_listener_count(snapshot); i++)
+        if (!open_listener(plane, snapshot_listener(snapshot, i), problem, size))
+            return false;
+    if (plane->door_count == 0) {
+        text_fit(problem, size, "nothing to listen on: set listen_addr or unix_socket_dir");
+        return false;
+    }
+    return true;
+}
+
+/* ---- accepting (worker 0) ---- */
+
+struct accept_letter {
+    struct mail mail;
+    struct door *door;
+    int fd;
+    struct address peer;
+};
+
+static void deliver_accept(struct loop *loop, struct mail *mail)
+{
+    struct accept_letter *letter = (struct accept_letter *)mail;
+
+    client_accept(worker_of(loop), letter->door, letter->fd, &letter->peer);
+    free(letter);
+}
+
+static void drop_accept(struct mail *mail)
+{
+    close(((struct accept_letter *)mail)->fd);
+    free(mail);
+}
+
+/* Connections that have not logged in are not in max_client_conn; this bounds them too. */
+static bool is_flooded(const struct plane *plane)
+{
+    const struct settings *globals = snapshot_globals(plane->workers[0].setup->snapshot);
+    uint64_t load = 0;
+
+    for (unsigned i = 0; i < plane->worker_count; i++)
+        load += atomic_load_explicit(&plane->workers[i].client_load, memory_order_relaxed);
+    return load >= (uint64_t)globals->max_client_conn + (uint64_t)globals->max_client_conn / 4 +
+                       (uint64_t)globals->console_reserved + 64;
+}
+
+static void on_accept(struct listener *listener, int fd, const struct address *peer)
+{
+    struct door *door = listener_context(listener);
+    struct plane *plane = door->plane;
+    struct worker *best = &plane->workers[0];
+    struct accept_letter *letter;
+
+    if (is_flooded(plane)) {
+        log_warning("too many connections are logging in: one more is closed");
+        close(fd);
+        return;
+    }
+    for (unsigned i = 1; i < plane->worker_count; i++)
+        if (atomic_load_explicit(&plane->workers[i].client_load, memory_order_relaxed) <
+            atomic_load_explicit(&best->client_load, memory_order_relaxed))
+            best = &plane->workers[i];
+    atomic_fetch_add_explicit(&best->client_load, 1, memory_order_relaxed);
+    if (best == &plane->workers[0]) {
+        client_accept(best, door, fd, peer);
+        return;
+    }
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_accept;
+    letter->mail.drop = drop_accept;
+    letter->door = door;
+    letter->fd = fd;
+    letter->peer = *peer;
+    loop_post(best->loop, &letter->mail);
+}
+
+/* ---- letters from the control thread to a worker ---- */
+
+enum plane_order { PLANE_LISTEN, PLANE_SHUT, PLANE_SETUP, PLANE_STOP, PLANE_KILL, PLANE_FINISH };
+
+struct plane_letter {
+    struct mail mail;
+    enum plane_order order;
+    struct plane *plane;
+    struct setup *setup;
+    char *database, *environment;
+    bool tcp_only;
+};
+
+static bool is_meant(const struct pool *pool, const char *database, const char *environment)
+{
+    if (database && strcmp(pool_database(pool), database) != 0)
+        return false;
+    return !environment || text_equal(pool_environment(pool), environment);
+}
+
+static void listen_all(struct plane *plane, struct loop *loop)
+{
+    for (size_t i = 0; i < plane->door_count; i++)
+        if (!listener_start(plane->doors[i].listener, loop, on_accept, &plane->doors[i]))
+            log_error("cannot accept connections: %s", strerror(errno));
+}
+
+static void shut_doors(struct plane *plane, bool tcp_only)
+{
+    for (size_t i = 0; i < plane->door_count; i++) {
+        struct door *door = &plane->doors[i];
+
+        if (tcp_only && address_is_local(listener_address(door->listener)))
+            continue;
+        listener_stop(door->listener);
+    }
+}
+
+static void take_setup(struct worker *worker, struct setup *setup)
+{
+    struct setup *old = worker->setup;
+
+    worker->setup = setup_ref(setup);
+    setup_unref(old);
+    list_for_each (node, &worker->shares) {
+        share_refresh(list_entry(node, struct share, node));
+    }
+}
+
+/* Ends clients may end others' waits but never other clients: the lists are safe to walk. */
+static void stop_clients(struct worker *worker)
+{
+    worker->stopping = true;
+    list_for_each_safe (node, &worker->clients) {
+        client_stop(list_entry(node, struct client, node));
+    }
+}
+
+static void kill_pools(struct worker *worker, const char *database, const char *environment)
+{
+    list_for_each_safe (node, &worker->clients) {
+        struct client *client = list_entry(node, struct client, node);
+
+        if (client->share && is_meant(client->share->backend->pool, database, environment))
+            client_fail(client, REASON_KILLED, NULL);
+    }
+    list_for_each_safe (node, &worker->servers) {
+        struct server *server = list_entry(node, struct server, node);
+
+        if (is_meant(server->backend->pool, database, environment))
+            server_close(server, REASON_KILLED, NULL);
+    }
+}
+
+static void finish(struct worker *worker)
+{
+    list_for_each_safe (node, &worker->clients) {
+        struct client *client = list_entry(node, struct client, node);
+
+        client_fail(client, REASON_SHUT_DOWN, NULL);
+        client_close(client, REASON_SHUT_DOWN);
+    }
+    while (!list_is_empty(&worker->servers))
+        server_close(list_entry(list_first(&worker->servers), struct server, node),
+                     REASON_SERVER_SHUTDOWN, NULL);
+    loop_stop(worker->loop);
+}
+
+static void plane_letter_free(struct mail *mail)
+{
+    struct plane_letter *letter = (struct plane_letter *)mail;
+
+    setup_unref(letter->setup);
+    free(letter->database);
+    free(letter->environment);
+    free(letter);
+}
+
+static void deliver_order(struct loop *loop, struct mail *mail)
+{
+    struct plane_letter *letter = (struct plane_letter *)mail;
+    struct worker *worker = worker_of(loop);
+
+    switch (letter->order) {
+    case PLANE_LISTEN:
+        listen_all(letter->plane, loop);
+        break;
+    case PLANE_SHUT:
+        shut_doors(letter->plane, letter->tcp_only);
+        break;
+    case PLANE_SETUP:
+        take_setup(worker, letter->setup);
+        break;
+    case PLANE_STOP:
+        stop_clients(worker);
+        break;
+    case PLANE_KILL:
+        kill_pools(worker, letter->database, letter->environment);
+        break;
+    case PLANE_FINISH:
+        if (worker->index == 0)
+            shut_doors(letter->plane, false);
+        finish(worker);
+        break;
+    }
+    plane_letter_free(mail);
+}
+
+static struct plane_letter *order_new(struct plane *plane, enum plane_order order)
+{
+    struct plane_letter *letter = memory_new(sizeof(*letter));
+
+    letter->mail.deliver = deliver_order;
+    letter->mail.drop = plane_letter_free;
+    letter->plane = plane;
+    letter->order = order;
+    return letter;
+}
+
+static void order_all(struct plane *plane, enum plane_order order, const char *database,
+                      const char *environment)
+{
+    for (unsigned i = 0; i < plane->worker_count; i++) {
+        struct plane_letter *letter = order_new(plane, order);
+
+        letter->setup = order == PLANE_SETUP ? setup_ref(plane->setup) : NULL;
+        letter->database = text_copy(database);
+        letter->environment = text_copy(environment);
+        loop_post(plane->loops[i], &letter->mail);
+    }
+}
+
+/* ---- making and taking down ---- */
+
+static unsigned count_workers(const struct settings *globals)
+{
+    cpu_set_t cpus;
+    long count = globals->workers;
+
+    if (count == 0 && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+        count = CPU_COUNT(&cpus);
+    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (unsigned)count;
+}
+
+static bool make_workers(struct plane *plane)
+{
+    plane->workers = memory_new(plane->worker_count * sizeof(*plane->workers));
+    plane->loops = memory_new(plane->worker_count * sizeof(struct loop *));
+    for (unsigned i = 0; i < plane->worker_count; i++) {
+        struct worker *worker = &plane->workers[i];
+
+        worker->plane = plane;
+        worker->index = i;
+        worker->setup = setup_ref(plane->setup);
+        list_init(&worker->clients);
+        list_init(&worker->servers);
+        list_init(&worker->shares);
+        plane->loops[i] = worker->loop = loop_new(i, worker);
+        if (!worker->loop)
+            return false;
+    }
+    return true;
+}
+
+struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
+                        const struct plane_hooks *hooks, const struct plane_socket *inherited,
+                        size_t inherited_count, char *problem, size_t size)
+{
+    const struct settings *globals = snapshot_globals(snapshot);
+    static const struct registry_events no_events;
+    struct registry_events events = no_events;
+    struct plane *plane = memory_new(sizeof(*plane));
+
+    plane->control = control;
+    plane->hooks = *hooks;
+    plane->worker_count = count_workers(globals);
+    events.pool = backend_events;
+    events.attach = backend_attach;
+    events.detach = backend_detach;
+    plane->registry = registry_new(plane->worker_count, &events);
+    registry_limit_clients(plane->registry, globals->max_client_conn);
+    plane->hosts = hosts_new();
+    plane->keys = key_cache_new(KEYS_MAX);
+    plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
+    plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
+    if (!plane->resolver || !plane->derivations) {
+        text_fit(problem, size, "no helper thread can be started");
+        goto failed;
+    }
+    if (!open_doors(plane, snapshot, inherited, inherited_count, problem, size))
+        goto failed;
+    plane->setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
+    if (!plane->setup)
+        goto failed;
+    if (make_workers(plane))
+        return plane;
+    text_fit(problem, size, "no event loop can be made");
+failed:
+    plane_free(plane);
+    return NULL;
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+
+    loop_run(worker->loop);
+    return NULL;
+}
+
+bool plane_start(struct plane *plane)
+{
+    for (unsigned i = 0; i < plane->worker_count; i++) {
+        struct worker *worker = &plane->workers[i];
+        char name[24];
+
+        if (pthread_create(&worker->thread, NULL, worker_main, worker) != 0) {
+            /* those that run are ended by plane_free */
+            plane->worker_count = i ? i : plane->worker_count;
+            plane->running = i > 0;
+            return false;
+        }
+        snprintf(name, sizeof(name), "worker %u", i + 1);
+        name[15] = '\0'; /* the kernel's limit */
+        pthread_setname_np(worker->thread, name);
+    }
+    plane->running = true;
+    loop_post(plane->loops[0], &order_new(plane, PLANE_LISTEN)->mail);
+    return true;
+}
+
+void plane_free(struct plane *plane)
+{
+    if (!plane)
+        return;
+    if (plane->running) {
+        order_all(plane, PLANE_FINISH, NULL, NULL);
+        for (unsigned i = 0; i < plane->worker_count; i++)
+            pthread_join(plane->workers[i].thread, NULL);
+        plane->running = false;
+    }
+    for (size_t i = 0; i < plane->door_count; i++) {
+        listener_close(plane->doors[i].listener);
+        free((char *)plane->doors[i].listener_name);
+    }
+    offload_free(plane->derivations);
+    for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
+        loop_free(plane->workers[i].loop);
+    resolver_free(plane->resolver);
+    registry_free(plane->registry);
+    for (unsigned i = 0; plane->workers && i < plane->worker_count; i++) {
+        struct worker *worker = &plane->workers[i];
+
+        setup_unref(worker->setup);
+        free(worker->slots);
+        free(worker->slot_next);
+        free(worker->slot_generation);
+    }
+    setup_unref(plane->setup);
+    hosts_free(plane->hosts);
+    key_cache_free(plane->keys);
+    free(plane->doors);
+    free(plane->workers);
+    free(plane->loops);
+    free(plane);
+}
+
+/* ---- reload ---- */
+
+/* What each pool will mean; made whole before anything is changed. */
+struct changes {
+    struct plane *plane;
+    struct setup *setup;
+    struct change {
+        struct pool *pool;       /* a reference */
+        struct meaning *meaning; /* NULL: its database is gone */
+    } * list;
+    size_t count;
+    char *problem;
+    size_t size;
+    bool failed;
+};
+
+/* The line that serves this database in this environment now: as route.h orders them. */
+static const struct database_config *find_line(const struct snapshot *snapshot, const char *name,
+                                               const struct environment_config *environment)
+{
+    const char *const names[] = {name, "*"};
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct database_config *line =
+            environment ? snapshot_find_database(snapshot, names[i], environment->name) : NULL;
+
+        if (!line)
+            line = snapshot_find_database(snapshot, names[i], NULL);
+        if (line && (environment ? database_serves(line, environment) : line->host_count > 0))
+            return line;
+    }
+    return NULL;
+}
+
+static void plan_change(struct pool *pool, void *argument)
+{
+    struct changes *changes = argument;
+    struct snapshot *snapshot = changes->setup->snapshot;
+    const char *environment_name = pool_environment(pool);
+    const struct environment_config *environment =
+        environment_name ? snapshot_find_environment(snapshot, environment_name) : NULL;
+    const struct database_config *line = NULL;
+    struct meaning *meaning = NULL;
+
+    if (!environment_name || environment)
+        line = find_line(snapshot, pool_database(pool), environment);
+    if (line) {
+        struct effective *effective =
+            snapshot_effective(snapshot, line, pool_database(pool), environment, pool_user(pool));
+
+        meaning =
+            meaning_new(changes->plane, changes->setup, effective, changes->problem, changes->size);
+        if (!meaning)
+            changes->failed = true;
+    }
+    changes->list = memory_resize(changes->list, changes->count + 1, sizeof(*changes->list));
+    changes->list[changes->count++] = (struct change){pool_ref(pool), meaning};
+}
+
+static void apply_change(struct change *change, uint64_t now_us)
+{
+    struct backend *backend = backend_of(change->pool);
+    struct meaning *old = backend_meaning(backend);
+    struct pool_limits limits;
+    bool same =
+        change->meaning && effective_same_servers(old->effective, change->meaning->effective);
+
+    if (change->meaning) {
+        meaning_limits(change->meaning, &limits);
+        backend_set_meaning(backend, meaning_ref(change->meaning));
+        pool_configure(change->pool, &limits, now_us);
+    }
+    if (!same)
+        pool_obsolete(change->pool, now_us);
+    meaning_unref(old);
+}
+
+bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem, size_t size)
+{
+    const struct settings *globals = snapshot_globals(snapshot);
+    struct changes changes = {.plane = plane, .problem = problem, .size = size};
+    uint64_t now_us = loop_now_us(plane->control);
+
+    changes.setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
+    if (!changes.setup)
+        return false;
+    registry_each(plane->registry, plan_change, &changes);
+    if (!changes.failed) {
+        setup_unref(plane->setup);
+        plane->setup = setup_ref(changes.setup);
+        registry_limit_clients(plane->registry, globals->max_client_conn);
+        resolver_set_ttl(plane->resolver, globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
+        for (size_t i = 0; i < changes.count; i++)
+            apply_change(&changes.list[i], now_us);
+        order_all(plane, PLANE_SETUP, NULL, NULL);
+    }
+    for (size_t i = 0; i < changes.count; i++) {
+        pool_unref(changes.list[i].pool);
+        meaning_unref(changes.list[i].meaning);
+    }
+    free(changes.list);
+    setup_unref(changes.setup);
+    return !changes.failed;
+}
+
+struct snapshot *plane_snapshot(const struct plane *plane)
+{
+    return plane->setup->snapshot;
+}
+
+/* ---- what the control plane asks ---- */
+
+struct registry *plane_registry(const struct plane *plane)
+{
+    return plane->registry;
+}
+
+struct resolver *plane_resolver(const struct plane *plane)
+{
+    return plane->resolver;
+}
+
+unsigned plane_worker_count(const struct plane *plane)
+{
+    return plane->worker_count;
+}
+
+struct loop *const *plane_loops(const struct plane *plane)
+{
+    return plane->loops;
+}
+
+struct loop *plane_control(const struct plane *plane)
+{
+    return plane->control;
+}
+
+struct matcher {
+    const char *database, *environment;
+    uint64_t now_us;
+    bool obsolete_only, found;
+};
+
+static void reconnect_one(struct pool *pool, void *argument)
+{
+    struct matcher *matcher = argument;
+
+    if (is_meant(pool, matcher->database, matcher->environment))
+        pool_obsolete(pool, matcher->now_us);
+}
+
+void plane_reconnect(struct plane *plane, const char *database, const char *environment)
+{
+    struct matcher matcher = {database, environment, loop_now_us(plane->control), false, false};
+
+    registry_each(plane->registry, reconnect_one, &matcher);
+}
+
+void plane_kill(struct plane *plane, const char *database, const char *environment)
+{
+    order_all(plane, PLANE_KILL, database, environment);
+}
+
+static void look_for_servers(struct pool *pool, void *argument)
+{
+    struct matcher *matcher = argument;
+    struct pool_counts counts;
+
+    if (!is_meant(pool, matcher->database, matcher->environment))
+        return;
+    pool_counts(pool, &counts);
+    if (matcher->obsolete_only ? counts.obsolete > 0
+                               : counts.idle + counts.active + counts.reserved + counts.doomed > 0)
+        matcher->found = true;
+}
+
+bool plane_has_servers(struct plane *plane, const char *database, const char *environment,
+                       bool obsolete_only)
+{
+    struct matcher matcher = {database, environment, 0, obsolete_only, false};
+
+    registry_each(plane->registry, look_for_servers, &matcher);
+    return matcher.found;
+}
+
+struct kill_letter {
+    struct mail mail;
+    struct plane *plane;
+    uint64_t client_id;
+    void (*done)(void *argument, bool found);
+    void *argument;
+    bool found;
+};
+
+static void deliver_killed(struct loop *loop, struct mail *mail)
+{
+    struct kill_letter *letter = (struct kill_letter *)mail;
+
+    (void)loop;
+    letter->done(letter->argument, letter->found);
+    free(letter);
+}
+
+static void deliver_kill(struct loop *loop, struct mail *mail)
+{
+    struct kill_letter *letter = (struct kill_letter *)mail;
+    struct client *client = worker_client(worker_of(loop), letter->client_id);
+
+    letter->found = client && !client_is_over(client);
+    if (letter->found)
+        client_fail(client, REASON_KILLED_CLIENT, NULL);
+    letter->mail.deliver = deliver_killed;
+    loop_post(letter->plane->control, &letter->mail);
+}
+
+void plane_kill_client(struct plane *plane, uint64_t client_id,
+                       void (*done)(void *argument, bool found), void *argument)
+{
+    unsigned worker = worker_of_id(client_id);
+    struct kill_letter *letter;
+
+    if (worker >= plane->worker_count) {
+        done(argument, false);
+        return;
+    }
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_kill;
+    letter->plane = plane;
+    letter->client_id = client_id;
+    letter->done = done;
+    letter->argument = argument;
+    loop_post(plane->loops[worker], &letter->mail);
+}
+
+/* ---- stopping ---- */
+
+struct idle_letter {
+    struct mail mail;
+    struct plane *plane;
+};
+
+static void deliver_idle(struct loop *loop, struct mail *mail)
+{
+    struct plane *plane = ((struct idle_letter *)mail)->plane;
+
+    (void)loop;
+    free(mail);
+    plane->hooks.idle(plane->hooks.context);
+}
+
+void plane_client_left(struct plane *plane)
+{
+    struct idle_letter *letter;
+
+    if (!atomic_load_explicit(&plane->stop, memory_order_acquire) ||
+        registry_client_count(plane->registry) > 0)
+        return;
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_idle;
+    letter->plane = plane;
+    loop_post(plane->control, &letter->mail);
+}
+
+void plane_stop(struct plane *plane, enum plane_stop how)
+{
+    struct plane_letter *letter = order_new(plane, PLANE_SHUT);
+
+    plane->stopping = true;
+    atomic_store_explicit(&plane->stop, (int)how + 1, memory_order_release);
+    letter->tcp_only = true;
+    loop_post(plane->loops[0], &letter->mail);
+    if (how == PLANE_STOP_FOR_SERVERS)
+        order_all(plane, PLANE_STOP, NULL, NULL);
+    plane_client_left(plane);
+}
+
+bool plane_is_stopping(const struct plane *plane)
+{
+    return plane->stopping;
+}
+
+int64_t plane_client_count(struct plane *plane)
+{
+    return registry_client_count(plane->registry);
+}
+
+/* ---- views of the control thread ---- */
+
+struct effective *plane_pool_effective(struct pool *pool)
+{
+    struct meaning *meaning = backend_meaning(backend_of(pool));
+    struct effective *effective = effective_ref(meaning->effective);
+
+    meaning_unref(meaning);
+    return effective;
+}
+
+struct host_row {
+    void (*row)(void *argument, const struct host_view *);
+    void *argument;
+    uint64_t now_us;
+};
+
+static void show_host(struct host *host, void *argument)
+{
+    struct host_row *out = argument;
+    struct host_state state;
+    struct host_view view = {
+        .environment = host_environment(host) ? host_environment(host) : "",
+        .name = host_name(host),
+        .address = host_address_text(host) ? host_address_text(host) : "",
+        .port = host_port(host),
+    };
+
+    host_state(host, &state);
+    view.connections = state.connections;
+    view.failures = state.failures;
+    view.state = !state.tried ? "unknown" : state.failures ? "down" : "up";
+    view.last_error = state.last_error;
+    view.retry_in_us = state.retry_at_us > out->now_us ? state.retry_at_us - out->now_us : 0;
+    out->row(out->argument, &view);
+}
+
+void plane_each_host(struct plane *plane, void (*row)(void *argument, const struct host_view *),
+                     void *argument)
+{
+    struct host_row out = {row, argument, loop_now_us(plane->control)};
+
+    hosts_each(plane->hosts, show_host, &out);
+}

@@ -1,0 +1,572 @@
+/*
+ * relay.c: the path of a query.
+ *
+ *   client ──► loop buffer ──► frames ──► (borrow) ──► one write to the server
+ *   client ◄── one write ◄──── frames ◄── loop buffer ◄── server
+ *
+ * Bytes are looked at where they were read and written from there; nothing is copied unless it
+ * cannot go on now. A message that fits into the buffer passes only when it is whole: so both sides
+ * can be told the truth when the other is lost. A longer one streams, and is counted in
+ * `body_left`. What the bytes mean to the server's state is the transaction's business
+ * (transaction.c).
+ */
+#include "pgstage/session/relay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/frame.h"
+#include "pgstage/wire/message.h"
+
+/* Pieces of one gathered write. */
+#define PIECES_MAX 16
+
+static struct pool_stats *stats_of(const struct client *client)
+{
+    return pool_stats(client->share->backend->pool, client->worker->index);
+}
+
+/* ------------------------------ client to server ------------------------------ */
+
+enum step {
+    STEP_NEXT, /* go on with the next message */
+    STEP_HOLD, /* keep what is left: it cannot go on now */
+    STEP_OVER, /* the client has ended */
+};
+
+/* Where one pass over the client's bytes stands. */
+struct pass {
+    const uint8_t *data;
+    size_t length;
+    size_t at;   /* what has been dealt with */
+    size_t from; /* what has been passed on; [from, at) goes out with the next write */
+};
+
+/* Writes what was gathered. */
+static bool pass_flush(struct client *client, struct pass *pass)
+{
+    size_t count = pass->at - pass->from;
+    const uint8_t *bytes = pass->data + pass->from;
+
+    pass->from = pass->at;
+    if (count == 0)
+        return true;
+    if (stream_write(&client->server->stream, bytes, count) == STREAM_BROKEN) {
+        server_close(client->server, REASON_SERVER_BROKEN, NULL);
+        return false;
+    }
+    return true;
+}
+
+/* Everything up to the Sync of a refused batch is dropped, and the Sync answered. */
+static bool drop_in_refused_batch(struct client *client, uint8_t type)
+{
+    struct buffer out = {0};
+
+    if (type == 'S') {
+        client->dropping_batch = false;
+        message_ready(&out, 'I');
+        return client_send_buffer(client, &out);
+    }
+    return true;
+}
+
+/* The first query or batch of those that wait is refused: its wait was cancelled. */
+static bool refuse_waiting(struct client *client, uint8_t type)
+{
+    struct buffer out = {0};
+
+    client->canceled = false;
+    message_error(&out, "ERROR", "57014", "canceling statement due to user request", NULL, NULL);
+    if (type == 'Q' || type == 'F')
+        message_ready(&out, 'I');
+    else
+        client->dropping_batch = true;
+    return client_send_buffer(client, &out);
+}
+
+/* A message that needs no server while the client has none. */
+static bool is_local(const struct client *client, uint8_t type)
+{
+    if (client->server)
+        return false;
+    return client->dropping_batch || client->canceled || type == 'S' || type == 'H' ||
+           type == 'd' || type == 'c' || type == 'f';
+}
+
+static enum step answer_locally(struct client *client, struct pass *pass, const struct frame *frame)
+{
+    size_t total = FRAME_HEADER_BYTES + (size_t)frame->body_bytes;
+    size_t there = pass->length - pass->at;
+    struct buffer out = {0};
+    bool alive = true;
+
+    if (client->dropping_batch) {
+        alive = drop_in_refused_batch(client, frame->type);
+    } else if (client->canceled && frame->type != 'S') {
+        alive = refuse_waiting(client, frame->type);
+    } else if (frame->type == 'S') {
+        /* nothing is open: the answer is known */
+        client->canceled = false;
+        message_ready(&out, 'I');
+        alive = client_send_buffer(client, &out);
+    }
+    /* CopyData and its like after a failed COPY, and Flush, ask for nothing */
+    if (!alive)
+        return STEP_OVER;
+    client->body_left = total > there ? (uint32_t)(total - there) : 0;
+    client->body_dropped = client->body_left > 0;
+    pass->at += total > there ? there : total;
+    pass->from = pass->at;
+    return STEP_NEXT;
+}
+
+/* Terminate: what was sent before it still goes out. */
+static enum step terminate(struct client *client, struct pass *pass)
+{
+    if (client->server && !pass_flush(client, pass))
+        return STEP_OVER;
+    client_close(client, REASON_CLIENT_TERMINATE);
+    return STEP_OVER;
+}
+
+static void count_message(struct client *client, const struct frame *frame, const uint8_t *body,
+                          size_t there)
+{
+    struct pool_stats *stats = stats_of(client);
+
+    switch (frame->type) {
+    case 'Q':
+    case 'F':
+    case 'E':
+        counter_add(&stats->query_count, 1);
+        break;
+    case 'P':
+        if (there && body[0] != '\0')
+            counter_add(&stats->client_parse_count, 1);
+        break;
+    case 'B':
+        counter_add(&stats->bind_count, 1);
+        break;
+    default:
+        break;
+    }
+}
+
+static bool is_known(uint8_t type)
+{
+    switch (type) {
+    case 'B':
+    case 'C':
+    case 'D':
+    case 'E':
+    case 'F':
+    case 'H':
+    case 'P':
+    case 'Q':
+    case 'S':
+    case 'X':
+    case 'c':
+    case 'd':
+    case 'f':
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The query or batch begins: from here its time is counted. */
+static void begin_request(struct client *client)
+{
+    struct server *server = client->server;
+    uint64_t now_us = loop_now_us(client->worker->loop);
+
+    if (!transaction_is_settled(&server->transaction))
+        return;
+    client->request_us = now_us;
+    server->request_us = now_us;
+    if (server->transaction.status == 'I')
+        client->transaction_us = now_us;
+}
+
+static enum step pass_message(struct client *client, struct pass *pass)
+{
+    uint64_t longest = snapshot_globals(client->worker->setup->snapshot)->max_packet_size_bytes;
+    size_t there = pass->length - pass->at, total;
+    const uint8_t *data = pass->data + pass->at;
+    struct transaction *transaction;
+    struct frame frame;
+
+    switch (frame_peek(data, there, UINT32_MAX, &frame)) {
+    case FRAME_PARTIAL:
+        return STEP_HOLD;
+    case FRAME_BAD:
+        client_fail(client, REASON_CLIENT_BAD_LENGTH, NULL);
+        return STEP_OVER;
+    case FRAME_OK:
+        break;
+    }
+    if (!is_known(frame.type)) {
+        client_fail(client, REASON_CLIENT_UNEXPECTED, NULL);
+        return STEP_OVER;
+    }
+    if (frame.body_bytes > longest) {
+        client_fail(client, REASON_CLIENT_TOO_LONG, NULL);
+        return STEP_OVER;
+    }
+    total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+    if (total > there && total <= LOOP_BUFFER_BYTES)
+        return STEP_HOLD;
+    if (frame.type == 'X')
+        return terminate(client, pass);
+    if (is_local(client, frame.type))
+        return answer_locally(client, pass, &frame);
+    if (!client->server && !client_borrow(client))
+        return client_is_over(client) ? STEP_OVER : STEP_HOLD;
+    if (client->server->state != SERVER_ACTIVE)
+        return STEP_HOLD; /* it is being checked or prepared */
+    transaction = &client->server->transaction;
+    if (transaction_is_full(transaction))
+        return STEP_HOLD;
+    begin_request(client);
+    count_message(client, &frame, data + FRAME_HEADER_BYTES, there - FRAME_HEADER_BYTES);
+    transaction_ask(transaction, frame.type, ANSWER_FORWARD);
+    if (total > there) {
+        client->body_left = (uint32_t)(total - there);
+        client->body_dropped = false;
+        pass->at = pass->length;
+    } else {
+        pass->at += total;
+    }
+    return STEP_NEXT;
+}
+
+/* The rest of a message that streams. */
+static void pass_body(struct client *client, struct pass *pass)
+{
+    size_t there = pass->length - pass->at;
+    size_t count = client->body_left < there ? client->body_left : there;
+
+    client->body_left -= (uint32_t)count;
+    pass->at += count;
+    if (client->body_dropped || !client->server)
+        pass->from = pass->at;
+    if (client->body_left == 0)
+        client->body_dropped = false;
+}
+
+/* A fence is due behind what was just sent (see transaction.c): the name is one that no client can
+ * have prepared, since it holds a byte that no identifier of a driver does. */
+static bool send_fence(struct server *server)
+{
+    struct buffer out = {0};
+    enum stream_result result;
+
+    message_close(&out, 'S',
+                  "pgstage\x01"
+                  "fence");
+    message_empty(&out, 'S');
+    transaction_fence(&server->transaction);
+    result = stream_write(&server->stream, out.data, out.length);
+    buffer_fini(&out);
+    if (result == STREAM_BROKEN) {
+        server_close(server, REASON_SERVER_BROKEN, NULL);
+        return false;
+    }
+    return true;
+}
+
+static void relay_bytes(struct client *client, const uint8_t *data, size_t length)
+{
+    struct pass pass = {.data = data, .length = length};
+    enum step step = STEP_NEXT;
+
+    while (step == STEP_NEXT && pass.at < pass.length) {
+        if (client->body_left)
+            pass_body(client, &pass);
+        else
+            step = pass_message(client, &pass);
+        if (step == STEP_OVER)
+            return;
+        if (step == STEP_NEXT && client->server &&
+            transaction_wants_fence(&client->server->transaction) && !client->body_left) {
+            if (!pass_flush(client, &pass) || !send_fence(client->server))
+                return;
+        }
+    }
+    if (client->server && client->server->state == SERVER_ACTIVE && !pass_flush(client, &pass))
+        return;
+    client_hold(client, pass.data + pass.at, pass.length - pass.at);
+    if (client->server && client->server->state == SERVER_ACTIVE)
+        server_settled(client->server); /* the last bytes may have been what it waited for */
+    if (client_is_over(client))
+        return;
+    client_arm(client);
+    client_update_flow(client);
+}
+
+void relay_client(struct client *client)
+{
+    struct loop *loop = client->worker->loop;
+    size_t size, length = client->held_bytes;
+    uint8_t *buffer = loop_buffer(loop, &size);
+    bool only_held = client->granted && length > 0;
+
+    client->granted = false;
+    if (length) {
+        memcpy(buffer, client->held, length);
+        client_hold(client, NULL, 0);
+    }
+    if (!only_held && length < size && !client->stream.read_paused) {
+        ssize_t count = stream_read(&client->stream, buffer + length, size - length);
+
+        if (count < 0) {
+            client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
+            return;
+        }
+        length += (size_t)count;
+        client->active_us = loop_now_us(loop);
+        client->received_bytes += (size_t)count;
+        if (client->share)
+            counter_add(&stats_of(client)->bytes_received, (uint64_t)count);
+        if (stream_has_pending(&client->stream))
+            stream_read_later(&client->stream);
+    }
+    if (client->state == CLIENT_WELCOME || client->state == CLIENT_WAITING) {
+        /* it waits for a server already: what comes meanwhile is kept behind the rest */
+        client_hold(client, buffer, length);
+        client_update_flow(client);
+        if (client->canceled) {
+            client_set_state(client, CLIENT_IDLE);
+            relay_bytes(client, buffer, length);
+        }
+        return;
+    }
+    relay_bytes(client, buffer, length);
+}
+
+/* ------------------------------ server to client ------------------------------ */
+
+struct gather {
+    struct iovec pieces[PIECES_MAX];
+    int count;
+    size_t bytes;
+};
+
+static void gather_add(struct gather *gather, const uint8_t *bytes, size_t count)
+{
+    struct iovec *last = gather->count ? &gather->pieces[gather->count - 1] : NULL;
+
+    gather->bytes += count;
+    if (last && (uint8_t *)last->iov_base + last->iov_len == bytes) {
+        last->iov_len += count;
+        return;
+    }
+    gather->pieces[gather->count++] = (struct iovec){(void *)bytes, count};
+}
+
+static void gather_flush(struct server *server, struct gather *gather)
+{
+    struct client *client = server->client;
+    int count = gather->count;
+
+    gather->count = 0;
+    if (!client || count == 0)
+        return;
+    client->sent_bytes += gather->bytes;
+    counter_add(&stats_of(client)->bytes_sent, gather->bytes);
+    gather->bytes = 0;
+    if (stream_writev(&client->stream, gather->pieces, count) == STREAM_BROKEN)
+        client_close(client, REASON_CLIENT_BROKEN);
+}
+
+/* A ParameterStatus: the server's session has changed; so has its client's. */
+static void note_parameter(struct server *server, const uint8_t *body, size_t length)
+{
+    const char *extra = share_settings(server->share)->track_extra_parameters;
+    struct client *client = server->client;
+    struct reader reader;
+    const char *name, *value, *standard;
+
+    reader_init(&reader, body, length);
+    name = reader_string(&reader);
+    value = reader_string(&reader);
+    if (reader.failed)
+        return;
+    if (server->state == SERVER_SETUP) {
+        /* connect_query makes the session what it is for every client */
+        server->reported = parameters_with(server->reported, name, value);
+        return;
+    }
+    if (!parameter_is_tracked(name, extra) && !parameters_get(server->parameters, name))
+        return;
+    standard = parameters_get(server->reported, name);
+    if (standard && strcmp(standard, value) == 0)
+        value = NULL; /* as it was at the server's login: nothing that must follow the client */
+    server->parameters = parameters_with(server->parameters, name, value);
+    if (client && (server->state == SERVER_ACTIVE || server->state == SERVER_PREPARE)) {
+        parameters_unref(client->parameters);
+        client->parameters = parameters_ref(server->parameters);
+    }
+}
+
+/* An ErrorResponse; its body may be longer than what is there. */
+static void note_error(struct server *server, const uint8_t *body, size_t there)
+{
+    struct error_fields fields;
+
+    (void)error_fields_read(&fields, body, there);
+    if (strcmp(fields.severity, "FATAL") == 0 || strcmp(fields.severity, "PANIC") == 0) {
+        server->fatal = true;
+        server_log(server, RANK_WARNING, "server says %s: %s (%s)", fields.severity, fields.message,
+                   fields.sqlstate);
+    }
+    if (transaction_is_swallowing(&server->transaction)) {
+        server->query_failed = true;
+        server_log(server, RANK_WARNING, "own statement failed: %s (%s)", fields.message,
+                   fields.sqlstate);
+    }
+}
+
+/* What a message means; -1: the server is closed. */
+static int weigh_message(struct server *server, const struct frame *frame, const uint8_t *body,
+                         size_t there)
+{
+    char status = 0;
+
+    switch (frame->type) {
+    case 'Z':
+        if (frame->body_bytes != 1)
+            goto bad;
+        status = (char)body[0];
+        break;
+    case 'E':
+        note_error(server, body, there);
+        break;
+    case 'S':
+        if (frame->body_bytes > there)
+            server->close_needed =
+                true; /* too long to be followed: another client must not get it */
+        else
+            note_parameter(server, body, there);
+        break;
+    default:
+        break;
+    }
+    switch (transaction_answer(&server->transaction, frame->type, status)) {
+    case VERDICT_FORWARD:
+        return 1;
+    case VERDICT_SWALLOW:
+        return 0;
+    case VERDICT_BAD:
+        break;
+    }
+bad:
+    server_close(server, REASON_SERVER_PROTOCOL, NULL);
+    return -1;
+}
+
+/* Passes on what is whole; returns how many bytes were dealt with, or -1 when the server is closed.
+ */
+static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t length)
+{
+    struct gather gather = {.count = 0};
+    size_t at = 0;
+
+    while (at < length) {
+        size_t there = length - at, total, count;
+        struct frame frame;
+        int forward;
+
+        if (server->body_left) {
+            count = server->body_left < there ? server->body_left : there;
+            server->body_left -= (uint32_t)count;
+            if (!server->body_swallowed)
+                gather_add(&gather, data + at, count);
+            at += count;
+            continue;
+        }
+        switch (frame_peek(data + at, there, UINT32_MAX, &frame)) {
+        case FRAME_PARTIAL:
+            goto partial;
+        case FRAME_BAD:
+            server_close(server, REASON_SERVER_PROTOCOL, "bad message length");
+            return -1;
+        case FRAME_OK:
+            break;
+        }
+        total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+        if (total > there && total <= LOOP_BUFFER_BYTES)
+            goto partial;
+        count = total > there ? there : total;
+        forward = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
+                                count - FRAME_HEADER_BYTES);
+        if (forward < 0)
+            return -1;
+        server->body_left = (uint32_t)(total - count);
+        server->body_swallowed = !forward;
+        if (forward)
+            gather_add(&gather, data + at, count);
+        at += count;
+        if (gather.count == PIECES_MAX)
+            gather_flush(server, &gather);
+        if (transaction_wants_fence(&server->transaction) &&
+            !(server->client && server->client->body_left)) {
+            gather_flush(server, &gather);
+            if (server->state == SERVER_GONE || !send_fence(server))
+                return -1;
+        }
+    }
+partial:
+    gather_flush(server, &gather);
+    return server->state == SERVER_GONE ? -1 : (ssize_t)at;
+}
+
+static void keep_tail(struct server *server, const uint8_t *bytes, size_t count)
+{
+    uint8_t *tail = NULL;
+
+    if (count) {
+        tail = memory_get(count);
+        memcpy(tail, bytes, count);
+    }
+    free(server->tail);
+    server->tail = tail;
+    server->tail_bytes = (uint32_t)count;
+}
+
+void relay_server(struct server *server)
+{
+    size_t size, length = server->tail_bytes;
+    uint8_t *buffer = loop_buffer(server->worker->loop, &size);
+    ssize_t count, done;
+
+    if (length)
+        memcpy(buffer, server->tail, length);
+    count = stream_read(&server->stream, buffer + length, size - length);
+    if (count == 0)
+        return;
+    if (count < 0) {
+        server_close(server,
+                     server->fatal
+                         ? REASON_SERVER_FATAL
+                         : (server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_CRASHED),
+                     NULL);
+        return;
+    }
+    length += (size_t)count;
+    if (stream_has_pending(&server->stream))
+        stream_read_later(&server->stream);
+    done = relay_frames(server, buffer, length);
+    if (done < 0)
+        return;
+    if (length - (size_t)done > 0 || server->tail_bytes)
+        keep_tail(server, buffer + done, length - (size_t)done);
+    server_settled(server);
+    if (server->state != SERVER_GONE && server->state != SERVER_MOVING)
+        server_update_flow(server);
+}

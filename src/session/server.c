@@ -1,0 +1,790 @@
+/*
+ * server.c: a connection to a PostgreSQL server, from the pool's view: linked, released, abandoned,
+ * moved, closed.
+ *
+ * How it comes to be is server_login.c. What stays true here: a server goes back to the pool only
+ * when nothing is owed, its status is 'I', all bytes for it are written and no cancel aimed at it
+ * is under way; whatever is in doubt is closed. Statements of our own (check, parameters, reset)
+ * run with nobody listening, in states of their own; an error in one of them is never a client's.
+ */
+#include "pgstage/session/server.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/cancel.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/login.h"
+#include "pgstage/session/relay.h"
+#include "pgstage/session/server_login.h"
+#include "pgstage/wire/message.h"
+
+static void recycle(struct server *server);
+
+/* ---- states ---- */
+
+const char *server_state_name(const struct server *server)
+{
+    switch (server->state) {
+    case SERVER_OPENING:
+    case SERVER_LOGIN:
+    case SERVER_SETUP:
+        return "new";
+    case SERVER_IDLE:
+    case SERVER_MOVING:
+        return "idle";
+    case SERVER_CHECK:
+    case SERVER_RESET:
+        return "tested";
+    case SERVER_PREPARE:
+    case SERVER_ACTIVE:
+        return "active";
+    case SERVER_DRAINING:
+        return server->cancels ? "being_canceled" : "active";
+    case SERVER_GONE:
+        break;
+    }
+    return "gone";
+}
+
+void server_set_state(struct server *server, enum server_state state)
+{
+    check(server->state != SERVER_GONE);
+    if (log_wants(RANK_TRACE))
+        server_log(server, RANK_TRACE, "server state %d -> %d", (int)server->state, (int)state);
+    server->state = state;
+}
+
+void server_log(const struct server *server, enum log_rank rank, const char *format, ...)
+{
+    const struct effective *effective = server->meaning->effective;
+    va_list arguments;
+    char *text;
+
+    if (!log_wants(rank))
+        return;
+    va_start(arguments, format);
+    text = text_vprint(format, arguments);
+    va_end(arguments);
+    log_write(rank, "S-%" PRIx64 ": %s%s%s/%s@%s:%u %s", server->item.id, effective->database,
+              effective->environment ? "@" : "",
+              effective->environment ? effective->environment->name : "",
+              pool_user(server->backend->pool), host_name(server->host),
+              (unsigned)host_port(server->host), text);
+    free(text);
+}
+
+static uint64_t now_of(const struct server *server)
+{
+    return loop_now_us(server->worker->loop);
+}
+
+/* Our own statements may not take for ever. */
+static void limit_own_statement(struct server *server)
+{
+    timer_set(server->worker->loop, &server->timer,
+              now_of(server) + share_settings(server->share)->server_connect_timeout_us);
+}
+
+bool server_query(struct server *server, const char *sql)
+{
+    struct buffer out = {0};
+    enum stream_result result;
+
+    server->query_failed = false;
+    transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
+    message_query(&out, sql);
+    result = stream_write(&server->stream, out.data, out.length);
+    buffer_fini(&out);
+    if (result == STREAM_BROKEN) {
+        server_close(server, REASON_SERVER_BROKEN, NULL);
+        return false;
+    }
+    limit_own_statement(server);
+    return true;
+}
+
+/* ---- lent to a client ---- */
+
+static void activate(struct server *server)
+{
+    struct client *client = server->client;
+
+    timer_clear(&server->timer);
+    server_set_state(server, SERVER_ACTIVE);
+    if (client->held_bytes) {
+        client->granted = true;
+        loop_defer(client->worker->loop, &client->task);
+    }
+    client_arm(client);
+    client_update_flow(client);
+}
+
+/* Gives the session the parameters that its client has. */
+static void prepare(struct server *server)
+{
+    struct client *client = server->client;
+    struct buffer sql = {0};
+
+    if (parameters_equal(server->parameters, client->parameters) ||
+        !parameters_sql(server->parameters, client->parameters, &sql)) {
+        activate(server);
+        return;
+    }
+    buffer_put_u8(&sql, '\0');
+    server_set_state(server, SERVER_PREPARE);
+    (void)server_query(server, (const char *)sql.data);
+    buffer_fini(&sql);
+}
+
+static void prepared(struct server *server)
+{
+    struct client *client = server->client;
+
+    if (server->query_failed) {
+        client_fail(client, REASON_SERVER_PARAMETERS_FAILED, NULL);
+        return;
+    }
+    /* what the server reported in its own spelling has been noted; the rest is as it was asked */
+    for (size_t i = 0; i < parameters_count(client->parameters); i++) {
+        const char *name, *value;
+
+        parameters_at(client->parameters, i, &name, &value);
+        if (!parameters_get(server->parameters, name))
+            server->parameters = parameters_with(server->parameters, name, value);
+    }
+    parameters_unref(client->parameters);
+    client->parameters = parameters_ref(server->parameters);
+    activate(server);
+}
+
+static const char *check_query(const struct settings *settings)
+{
+    const char *query = settings->server_check_query;
+
+    if (!query || !*query)
+        return NULL;
+    return strcmp(query, "<empty>") == 0 ? "" : query;
+}
+
+void server_link(struct server *server, struct client *client)
+{
+    const struct settings *settings = share_settings(server->share);
+    struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
+    uint64_t now_us = now_of(server);
+    uint64_t idle_us = server->request_us ? now_us - server->request_us : 0;
+
+    counter_add(&stats->server_assignment_count, 1);
+    if (client->state == CLIENT_WAITING)
+        counter_add(&stats->wait_time, now_us - client->waiter.since_us);
+    server->client = client;
+    client->server = server;
+    server->links++;
+    server->request_us = 0;
+    client->request_us = client->transaction_us = now_us;
+    client_set_state(client, CLIENT_ACTIVE);
+    if (idle_us > settings->server_check_delay_us && check_query(settings) &&
+        server->state == SERVER_IDLE) {
+        server_set_state(server, SERVER_CHECK);
+        (void)server_query(server, check_query(settings));
+        return;
+    }
+    prepare(server);
+}
+
+static struct client *unlink_client(struct server *server)
+{
+    struct client *client = server->client;
+
+    if (client) {
+        server->client = NULL;
+        client->server = NULL;
+    }
+    return client;
+}
+
+/* ---- given back ---- */
+
+static void idle_timer(struct server *server)
+{
+    const struct settings *settings = share_settings(server->share);
+    uint64_t due_us = server->retire_us;
+    uint64_t idle_us = settings->server_idle_timeout_us;
+
+    if (idle_us && (!due_us || server->request_us + idle_us < due_us))
+        due_us = server->request_us + idle_us;
+    if (due_us)
+        timer_set(server->worker->loop, &server->timer, due_us);
+    else
+        timer_clear(&server->timer);
+}
+
+struct move_letter {
+    struct mail mail;
+    struct server *server;
+    uint64_t waiter_id;
+};
+
+static void server_free(void *object)
+{
+    struct server *server = object;
+
+    server_login_free(server->login);
+    transaction_fini(&server->transaction);
+    parameters_unref(server->parameters);
+    parameters_unref(server->reported);
+    meaning_unref(server->meaning);
+    free(server->tail);
+    free(server->cancel_secret);
+    free(server);
+}
+
+static void deliver_move(struct loop *loop, struct mail *mail)
+{
+    struct move_letter *letter = (struct move_letter *)mail;
+    struct server *server = letter->server;
+    uint64_t waiter_id = letter->waiter_id;
+
+    free(letter);
+    server_arrive(worker_of(loop), server, waiter_id);
+}
+
+static void drop_move(struct mail *mail)
+{
+    struct move_letter *letter = (struct move_letter *)mail;
+    struct server *server = letter->server;
+
+    stream_close(&server->stream);
+    pool_remove(server->backend->pool, &server->item, clock_now_us());
+    host_connections_add(server->host, -1);
+    server_free(server);
+    free(letter);
+}
+
+static void move_away(struct server *server, const struct pool_grant *grant)
+{
+    struct move_letter *letter = memory_new(sizeof(*letter));
+
+    server_set_state(server, SERVER_MOVING);
+    timer_detach(server->worker->loop, &server->timer);
+    stream_detach(&server->stream);
+    worker_remove_server(server->worker, server);
+    list_remove(&server->share->servers, &server->share_node);
+    letter->mail.deliver = deliver_move;
+    letter->mail.drop = drop_move;
+    letter->server = server;
+    letter->waiter_id = grant->waiter_id;
+    loop_post(server->backend->plane->loops[grant->worker], &letter->mail);
+}
+
+static void place(struct server *server, struct worker *worker)
+{
+    worker_add_server(worker, server);
+    server->share = backend_share(server->backend, worker);
+    list_push_back(&server->share->servers, &server->share_node);
+}
+
+void server_arrive(struct worker *worker, struct server *server, uint64_t waiter_id)
+{
+    struct client *client = worker_client(worker, waiter_id);
+    struct pool *pool = server->backend->pool;
+    struct pool_grant grant = {0};
+    bool wanted;
+
+    place(server, worker);
+    wanted = pool_accept(pool, &server->item, worker->index, client ? &client->waiter : NULL);
+    server_set_state(server, SERVER_IDLE);
+    if (!stream_attach(&server->stream, worker->loop)) {
+        server_close(server, REASON_SERVER_BROKEN, NULL);
+        if (wanted)
+            (void)client_borrow(client); /* nothing of its has been sent: another one will do */
+        return;
+    }
+    if (wanted) {
+        grant.waiter = &client->waiter;
+        server_dispose(server, POOL_LENT, &grant);
+    } else {
+        server_dispose(server, pool_return(pool, &server->item, now_of(server), &grant), &grant);
+    }
+}
+
+void server_dispose(struct server *server, enum pool_outcome outcome,
+                    const struct pool_grant *given)
+{
+    struct pool_grant grant = *given;
+
+    /* clients that only want to be welcomed need no more than to know that there is a server */
+    while (outcome == POOL_LENT) {
+        struct client *client = list_entry(grant.waiter, struct client, waiter);
+
+        if (client->state != CLIENT_WELCOME) {
+            server_link(server, client);
+            return;
+        }
+        login_finish(client);
+        outcome = pool_return(server->backend->pool, &server->item, now_of(server), &grant);
+    }
+    switch (outcome) {
+    case POOL_KEPT:
+        server_set_state(server, SERVER_IDLE);
+        idle_timer(server);
+        break;
+    case POOL_MOVE:
+        move_away(server, &grant);
+        break;
+    case POOL_DISCARD:
+        server_close(server, REASON_SERVER_OBSOLETE, NULL);
+        break;
+    case POOL_LENT:
+        break;
+    }
+}
+
+static bool is_reset_due(const struct server *server)
+{
+    const struct settings *settings = share_settings(server->share);
+
+    if (!settings->server_reset_query || !*settings->server_reset_query)
+        return false;
+    return settings->pool_mode == POOL_MODE_SESSION || settings->server_reset_query_always;
+}
+
+static void give_back(struct server *server)
+{
+    struct pool_grant grant = {0};
+    enum pool_outcome outcome;
+    uint64_t now_us = now_of(server);
+
+    timer_clear(&server->timer);
+    server->request_us = now_us;
+    server_set_state(server, SERVER_IDLE);
+    outcome = pool_return(server->backend->pool, &server->item, now_us, &grant);
+    server_dispose(server, outcome, &grant);
+}
+
+/* Nobody uses it and all is answered: where does it go? */
+static void recycle(struct server *server)
+{
+    bool reset_done = server->state == SERVER_RESET;
+
+    if (server->close_needed || server->fatal) {
+        server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_CHANGED, NULL);
+        return;
+    }
+    if (server->retire_us && now_of(server) >= server->retire_us) {
+        server_close(server, REASON_SERVER_LIFETIME, NULL);
+        return;
+    }
+    if (server->cancels > 0 || stream_queued_bytes(&server->stream) > 0) {
+        /* the cancel might hit whoever came next: wait until it is over */
+        if (!reset_done)
+            server_set_state(server, SERVER_DRAINING);
+        server->releasing = true;
+        return;
+    }
+    server->releasing = false;
+    if (!reset_done && is_reset_due(server)) {
+        server_set_state(server, SERVER_RESET);
+        (void)server_query(server, share_settings(server->share)->server_reset_query);
+        return;
+    }
+    give_back(server);
+}
+
+void server_release(struct server *server)
+{
+    struct client *client = unlink_client(server);
+
+    client_set_state(client, CLIENT_IDLE);
+    if (client->held_bytes) {
+        client->granted = true;
+        loop_defer(client->worker->loop, &client->task);
+    }
+    recycle(server);
+    if (client->worker->stopping && client->state == CLIENT_IDLE && !client->held_bytes)
+        client_stop(client);
+}
+
+static void abandon_running(struct server *server, bool terminated)
+{
+    int action = share_settings(server->share)->client_gone_action;
+
+    if (server->transaction.copy == COPY_IN || server->transaction.count == 0 ||
+        (!terminated && action == CLIENT_GONE_CLOSE)) {
+        server_close(server, REASON_SERVER_ABANDONED, NULL);
+        return;
+    }
+    server_set_state(server, SERVER_DRAINING);
+    server_update_flow(server);
+    if (!terminated && action == CLIENT_GONE_CANCEL) {
+        cancel_server(server);
+        limit_own_statement(server);
+    }
+}
+
+void server_abandon(struct server *server, bool terminated)
+{
+    struct client *client = server->client;
+    bool cut = client->body_left && !client->body_dropped;
+
+    unlink_client(server);
+    if (cut) {
+        /* half a message has gone out; its rest never comes */
+        if (server->state == SERVER_ACTIVE && !transaction_is_settled(&server->transaction))
+            cancel_server(server);
+        server_close(server, REASON_SERVER_ABANDONED, NULL);
+        return;
+    }
+    switch (server->state) {
+    case SERVER_CHECK:
+    case SERVER_PREPARE:
+        if (transaction_is_free(&server->transaction))
+            recycle(server);
+        else
+            server_set_state(server, SERVER_DRAINING);
+        break;
+    case SERVER_ACTIVE:
+        if (!transaction_is_settled(&server->transaction)) {
+            abandon_running(server, terminated);
+        } else if (server->transaction.status == 'I') {
+            recycle(server);
+        } else {
+            server_close(server, REASON_SERVER_UNCLEAN, NULL);
+        }
+        break;
+    default:
+        server_close(server, REASON_SERVER_ABANDONED, NULL);
+        break;
+    }
+}
+
+/* ---- everything is answered ---- */
+
+/* Counts what has just ended. */
+static void count_end(struct server *server)
+{
+    struct client *client = server->client;
+    struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
+    uint64_t now_us = now_of(server);
+
+    if (!server->request_us)
+        return;
+    counter_add(&stats->query_time, now_us - server->request_us);
+    server->request_us = 0;
+    client->active_us = now_us;
+    if (server->transaction.status == 'I') {
+        counter_add(&stats->xact_count, 1);
+        counter_add(&stats->xact_time, now_us - client->transaction_us);
+        client->transactions++;
+    }
+}
+
+static void active_settled(struct server *server)
+{
+    struct client *client = server->client;
+    int mode = share_settings(server->share)->pool_mode;
+
+    count_end(server);
+    if (server->transaction.status != 'I') {
+        if (mode == POOL_MODE_STATEMENT)
+            client_fail(client, REASON_STATEMENT_MODE, NULL);
+        else
+            client_arm(client);
+        return;
+    }
+    if (client->body_left && !client->body_dropped)
+        return;
+    if (client->worker->stopping && stream_queued_bytes(&client->stream) == 0) {
+        client_stop(client);
+        return;
+    }
+    if (mode == POOL_MODE_SESSION) {
+        if (server->close_needed && share_settings(server->share)->server_fast_close)
+            server_close(server, REASON_SERVER_CHANGED, NULL);
+        else
+            client_arm(client);
+        return;
+    }
+    if (stream_queued_bytes(&server->stream) == 0)
+        server_release(server);
+}
+
+void server_settled(struct server *server)
+{
+    struct transaction *transaction = &server->transaction;
+
+    if (!transaction_is_settled(transaction)) {
+        if (server->state == SERVER_DRAINING && transaction->copy == COPY_IN)
+            server_close(server, REASON_SERVER_ABANDONED, NULL); /* nobody will send the data */
+        return;
+    }
+    switch (server->state) {
+    case SERVER_SETUP:
+        server_logged_in(server);
+        break;
+    case SERVER_CHECK:
+        if (server->query_failed)
+            server_close(server, REASON_SERVER_CHECK_FAILED, NULL);
+        else
+            prepare(server);
+        break;
+    case SERVER_PREPARE:
+        prepared(server);
+        break;
+    case SERVER_ACTIVE:
+        active_settled(server);
+        break;
+    case SERVER_DRAINING:
+        if (transaction->status == 'I')
+            recycle(server);
+        else
+            server_close(server, REASON_SERVER_UNCLEAN, NULL);
+        break;
+    case SERVER_RESET:
+        if (server->query_failed || transaction->status != 'I') {
+            server_close(server, REASON_SERVER_RESET_FAILED, NULL);
+            break;
+        }
+        if (strcasestr(share_settings(server->share)->server_reset_query, "discard all")) {
+            parameters_unref(server->parameters);
+            server->parameters = NULL;
+        }
+        recycle(server);
+        break;
+    default:
+        break;
+    }
+}
+
+void server_update_flow(struct server *server)
+{
+    if (!stream_is_open(&server->stream))
+        return;
+    if (server->client && stream_queued_bytes(&server->client->stream) > 0)
+        stream_pause(&server->stream);
+    else
+        stream_resume(&server->stream);
+}
+
+void server_cancel_over(struct server *server)
+{
+    server->cancels--;
+    if (server->cancels == 0 && server->releasing && server->state != SERVER_GONE)
+        recycle(server);
+}
+
+/* ---- the end ---- */
+
+/* Its client still waits for an answer: what it hears. */
+static void lose(struct client *client, enum reason reason, bool untouched, bool was_told)
+{
+    if (untouched) {
+        /* nothing of it was sent: another server will do */
+        client_set_state(client, CLIENT_IDLE);
+        client->granted = true;
+        loop_defer(client->worker->loop, &client->task);
+        return;
+    }
+    if (was_told)
+        client_close(client, reason); /* the server's own FATAL has gone to it */
+    else
+        client_fail(client, reason, NULL);
+}
+
+void server_close(struct server *server, enum reason reason, const char *detail)
+{
+    const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
+    uint64_t now_us = now_of(server);
+    struct client *client;
+    bool untouched, was_told;
+
+    if (server->state == SERVER_GONE)
+        return;
+    if (server->login) {
+        server_open_failed(server, reason, reason_sqlstate(reason),
+                           detail ? detail : reason_text(reason));
+        return;
+    }
+    if (globals->log_disconnections)
+        server_log(server, RANK_LOG, "closing because: %s%s%s (age=%" PRIu64 "s)",
+                   reason_text(reason), detail ? ": " : "", detail ? detail : "",
+                   (clock_wall_us() - server->connected_wall_us) / CLOCK_SECOND);
+    untouched = server->state == SERVER_CHECK || server->state == SERVER_PREPARE;
+    was_told = server->fatal && server->state == SERVER_ACTIVE;
+    client = unlink_client(server);
+    if (server->state == SERVER_IDLE || server->state == SERVER_ACTIVE) {
+        /* a server that is not needed is told so, as libpq does */
+        static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+
+        if (transaction_is_free(&server->transaction) && stream_queued_bytes(&server->stream) == 0)
+            (void)!stream_write(&server->stream, terminate, sizeof(terminate));
+    }
+    server_set_state(server, SERVER_GONE);
+    host_connections_add(server->host, -1);
+    stream_close(&server->stream);
+    timer_detach(server->worker->loop, &server->timer);
+    worker_remove_server(server->worker, server);
+    list_remove(&server->share->servers, &server->share_node);
+    pool_remove(server->backend->pool, &server->item, now_us);
+    loop_release(server->worker->loop, server, server_free);
+    if (!timer_is_set(&server->share->pump))
+        timer_set(server->worker->loop, &server->share->pump, now_us + 100 * CLOCK_MS);
+    if (client)
+        lose(client, reason, untouched, was_told);
+}
+
+/* ---- events ---- */
+
+static void server_event(struct stream *stream, enum stream_event event)
+{
+    struct server *server = list_entry(stream, struct server, stream);
+
+    if (server->login) {
+        server_login_event(server, event);
+        return;
+    }
+    switch (event) {
+    case STREAM_READABLE:
+        relay_server(server);
+        break;
+    case STREAM_DRAINED:
+        if (server->client) {
+            client_update_flow(server->client);
+            if (server->client->held_bytes)
+                loop_defer(server->worker->loop, &server->client->task);
+        }
+        if (server->releasing)
+            recycle(server);
+        else
+            server_settled(server);
+        break;
+    case STREAM_CLOSED:
+        server_close(server, REASON_SERVER_CRASHED, NULL);
+        break;
+    case STREAM_FAILED:
+        server_close(server, REASON_SERVER_BROKEN, NULL);
+        break;
+    case STREAM_CONNECTED:
+    case STREAM_SECURED:
+        break;
+    }
+}
+
+static void server_timer(struct loop *loop, struct timer *timer)
+{
+    struct server *server = list_entry(timer, struct server, timer);
+    uint64_t now_us = loop_now_us(loop);
+
+    if (server->login) {
+        server_open_failed(server, REASON_SERVER_CONNECT_TIMEOUT, "08001",
+                           reason_text(REASON_SERVER_CONNECT_TIMEOUT));
+        return;
+    }
+    switch (server->state) {
+    case SERVER_IDLE: {
+        bool old = server->retire_us && now_us >= server->retire_us;
+
+        if (pool_retire(server->backend->pool, &server->item, !old)) {
+            server_close(server, old ? REASON_SERVER_LIFETIME : REASON_SERVER_IDLE_TIMEOUT, NULL);
+        } else {
+            /* needed for min_pool_size, or just promised to somebody: looked at again later */
+            timer_set(loop, timer, now_us + CLOCK_SECOND);
+        }
+        break;
+    }
+    case SERVER_CHECK:
+        server_close(server, REASON_SERVER_CHECK_FAILED, NULL);
+        break;
+    case SERVER_PREPARE:
+        server_close(server, REASON_SERVER_PARAMETERS_FAILED, NULL);
+        break;
+    case SERVER_RESET:
+        server_close(server, REASON_SERVER_RESET_FAILED, NULL);
+        break;
+    case SERVER_DRAINING:
+        server_close(server, REASON_SERVER_ABANDONED, NULL);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- the beginning ---- */
+
+struct server *server_new(struct share *share, struct host *host)
+{
+    struct server *server = memory_new(sizeof(*server));
+
+    server->backend = share->backend;
+    server->host = host;
+    server->meaning = meaning_ref(share->meaning);
+    server->stream.fd = -1;
+    server->timer.fire = server_timer;
+    server->connected_wall_us = clock_wall_us();
+    transaction_init(&server->transaction);
+    place(server, share->worker);
+    return server;
+}
+
+void (*server_stream_callback(void))(struct stream *, enum stream_event)
+{
+    return server_event;
+}
+
+/* A server that never became ready goes; the pool is told when it may try again. */
+void server_discard(struct server *server, uint64_t retry_at_us)
+{
+    struct share *share = server->share;
+    struct pool *pool = server->backend->pool;
+    struct loop *loop = server->worker->loop;
+
+    server_set_state(server, SERVER_GONE);
+    stream_close(&server->stream);
+    timer_detach(loop, &server->timer);
+    worker_remove_server(server->worker, server);
+    list_remove(&share->servers, &server->share_node);
+    loop_release(loop, server, server_free);
+    pool_open_failed(pool, loop_now_us(loop), retry_at_us);
+    if (!timer_is_set(&share->pump) || (retry_at_us && retry_at_us < share->pump.due_us))
+        timer_set(loop, &share->pump,
+                  retry_at_us ? retry_at_us : loop_now_us(loop) + 100 * CLOCK_MS);
+}
+
+/* Our own end of the connection, by which the server's log knows it. */
+static const char *from_text(const struct server *server, char text[ADDRESS_TEXT_BYTES])
+{
+    struct address address;
+
+    return stream_local_address(&server->stream, &address) ? address_text(&address, text) : "?";
+}
+
+void server_logged_in(struct server *server)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct pool_grant grant = {0};
+    enum pool_outcome outcome;
+    uint64_t lifetime_us = share_settings(server->share)->server_lifetime_us;
+    uint64_t now_us = now_of(server);
+
+    server_login_free(server->login);
+    server->login = NULL;
+    timer_clear(&server->timer);
+    host_succeeded(server->host);
+    host_connections_add(server->host, 1);
+    backend_server_ready(server->backend, parameters_ref(server->reported));
+    /* spread over the last eighth, so that servers opened together do not close together */
+    server->retire_us = lifetime_us ? now_us + lifetime_us -
+                                          map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1)
+                                    : 1;
+    server->request_us = now_us;
+    server_set_state(server, SERVER_IDLE);
+    outcome =
+        pool_opened(server->backend->pool, &server->item, server->worker->index, now_us, &grant);
+    HASH_ADD(hh, server->worker->servers_by_id, item.id, sizeof(server->item.id), server);
+    server_log(server, RANK_LOG, "new connection to server (from %s)", from_text(server, text));
+    server_dispose(server, outcome, &grant);
+}

@@ -1,0 +1,624 @@
+/*
+ * server_login.c: a server connection from the wish of the pool to its first ReadyForQuery.
+ *
+ *   pick host ─► resolve ─► connect ─► SSLRequest ─► TLS ─► startup ─► authentication ─► parameters
+ *                  │           │ next address  │ 'N'                       │ derivation (other
+ * thread) └───────────┴───────────────┴── server_open_failed ◄────┘
+ *
+ * All of it stands under one deadline, server_connect_timeout. Nothing that a client said reaches a
+ * server here: parameters of clients are set later, on a connection that has proved itself. After
+ * the one byte that answers an SSLRequest nothing is read in the clear (CVE-2021-3935).
+ */
+#include "pgstage/session/server_login.h"
+
+#include <inttypes.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/auth/login.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/relay.h"
+#include "pgstage/wire/frame.h"
+#include "pgstage/wire/message.h"
+#include "pgstage/wire/startup.h"
+
+#define PROTOCOL_3_0 0x00030000u
+
+enum phase { PHASE_RESOLVE, PHASE_CONNECT, PHASE_SSL_ANSWER, PHASE_TLS, PHASE_LOGIN };
+
+struct derivation {
+    struct offload_job job;
+    struct auth_server *auth;
+    struct server *server; /* NULL: it has gone */
+};
+
+struct server_login {
+    enum phase phase;
+    bool authenticated; /* AuthenticationOk has come */
+    struct resolver_query query;
+    struct resolver_answer answer;
+    size_t address_index;
+    struct server *server;
+    struct auth_server *auth;
+    struct derivation *derivation;
+};
+
+static void step_failed(struct server *server, enum reason reason, const char *text);
+static void connect_next(struct server *server);
+
+void server_login_free(struct server_login *login)
+{
+    if (!login)
+        return;
+    if (login->query.ticket)
+        resolver_cancel(login->server->backend->plane->resolver, login->server->worker->loop,
+                        &login->query);
+    if (login->derivation)
+        login->derivation->server = NULL; /* it frees the dialogue when it comes home */
+    auth_server_free(login->auth);
+    free(login);
+}
+
+/* ---- which host ---- */
+
+static struct host *least_connected(const struct meaning *meaning, uint64_t now_us)
+{
+    struct host *best = NULL;
+    uint64_t fewest = UINT64_MAX;
+
+    for (size_t i = 0; i < meaning->host_count; i++) {
+        struct host_state state;
+
+        host_state(meaning->hosts[i], &state);
+        if (state.retry_at_us <= now_us && state.connections < fewest) {
+            fewest = state.connections;
+            best = meaning->hosts[i];
+        }
+    }
+    return best;
+}
+
+/* A host that may be tried now; else NULL and when one may be. */
+static struct host *pick_host(struct share *share, uint64_t now_us, uint64_t *retry_at_us)
+{
+    const struct meaning *meaning = share->meaning;
+    size_t count = meaning->host_count, first = 0;
+    int balance = share_settings(share)->load_balance_hosts;
+
+    *retry_at_us = now_us + share_settings(share)->server_login_retry_us;
+    if (count == 0)
+        return NULL;
+    if (balance == BALANCE_LEAST && count > 1) {
+        struct host *best = least_connected(meaning, now_us);
+        if (best)
+            return best;
+    }
+    if (balance == BALANCE_ROUND_ROBIN)
+        first = atomic_fetch_add_explicit(&share->backend->turn, 1, memory_order_relaxed) % count;
+    else if (balance == BALANCE_RANDOM)
+        first = map_hash(&now_us, sizeof(now_us)) % count;
+    for (size_t i = 0; i < count; i++) {
+        struct host *host = meaning->hosts[(first + i) % count];
+        uint64_t at_us = host_retry_at(host);
+
+        if (at_us <= now_us)
+            return host;
+        if (at_us < *retry_at_us)
+            *retry_at_us = at_us;
+    }
+    return NULL;
+}
+
+/* ---- connecting ---- */
+
+static void resolved(struct loop *loop, struct resolver_query *query,
+                     const struct resolver_answer *answer)
+{
+    struct server_login *login = list_entry(query, struct server_login, query);
+
+    (void)loop;
+    login->answer = *answer;
+    connect_next(login->server);
+}
+
+void server_open(struct share *share)
+{
+    struct loop *loop = share->worker->loop;
+    uint64_t now_us = loop_now_us(loop), retry_at_us;
+    struct host *host = pick_host(share, now_us, &retry_at_us);
+    const char *target;
+    struct server *server;
+    struct server_login *login;
+
+    if (!host) {
+        pool_open_failed(share->backend->pool, now_us, retry_at_us);
+        if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)
+            timer_set(loop, &share->pump, retry_at_us);
+        return;
+    }
+    server = server_new(share, host);
+    login = memory_new(sizeof(*login));
+    login->server = server;
+    login->query.answered = resolved;
+    server->login = login;
+    timer_set(loop, &server->timer, now_us + share_settings(share)->server_connect_timeout_us);
+    if (host_is_local(host)) {
+        login->answer.count =
+            address_local(&login->answer.addresses[0], host_name(host), host_port(host));
+        connect_next(server);
+        return;
+    }
+    target = host_address_text(host) ? host_address_text(host) : host_name(host);
+    if (resolver_ask(share->backend->plane->resolver, loop, &login->query, target, host_port(host),
+                     &login->answer))
+        connect_next(server);
+}
+
+static void tune(struct server *server)
+{
+    const struct settings *settings = share_settings(server->share);
+    struct stream_tuning tuning = {
+        .keepalive = settings->tcp_keepalive,
+        .keepidle_s = (int)settings->tcp_keepidle,
+        .keepintvl_s = (int)settings->tcp_keepintvl,
+        .keepcnt = (int)settings->tcp_keepcnt,
+        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
+        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
+    };
+    stream_tune(&server->stream, &tuning);
+}
+
+/* Tries the next address of the name; the deadline is that of the whole. */
+static void connect_next(struct server *server)
+{
+    struct server_login *login = server->login;
+    char problem[160];
+
+    if (login->answer.count == 0) {
+        snprintf(problem, sizeof(problem), "cannot resolve %s: %s", host_name(server->host),
+                 login->answer.problem[0] ? login->answer.problem : "no address");
+        step_failed(server, REASON_SERVER_CONNECT_FAILED, problem);
+        return;
+    }
+    login->phase = PHASE_CONNECT;
+    while (login->address_index < login->answer.count) {
+        server->address = login->answer.addresses[login->address_index++];
+        if (stream_connect(&server->stream, server->worker->loop, &server->address,
+                           server_stream_callback()))
+            return;
+    }
+    step_failed(server, REASON_SERVER_CONNECT_FAILED, strerror(server->stream.error));
+}
+
+static bool say(struct server *server, struct buffer *out)
+{
+    enum stream_result result = STREAM_DONE;
+
+    if (out->length)
+        result = stream_write(&server->stream, out->data, out->length);
+    buffer_fini(out);
+    if (result == STREAM_BROKEN)
+        step_failed(server, REASON_SERVER_BROKEN, strerror(server->stream.error));
+    return result != STREAM_BROKEN;
+}
+
+static void start_up(struct server *server)
+{
+    const struct effective *effective = server->meaning->effective;
+    const struct settings *settings = &effective->settings;
+    const char *pairs[16];
+    size_t count = 0;
+    struct buffer out = {0};
+    struct credentials credentials = {.user = pool_user(server->backend->pool)};
+    const struct user_secret *secret;
+
+    const struct {
+        const char *name, *value;
+    } wanted[] = {
+        {"user", credentials.user},
+        {"database", effective->dbname},
+        {"client_encoding", settings->client_encoding},
+        {"datestyle", settings->datestyle},
+        {"timezone", settings->timezone},
+        {"application_name", settings->application_name},
+    };
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        if (!wanted[i].value)
+            continue;
+        pairs[count++] = wanted[i].name;
+        pairs[count++] = wanted[i].value;
+    }
+    if (settings->password) {
+        credentials.secret = settings->password;
+        credentials.kind = secret_kind_of(settings->password);
+    } else if ((secret = users_find(snapshot_users(effective->snapshot), credentials.user))) {
+        credentials.secret = secret->secret;
+        credentials.kind = secret->kind;
+    }
+    credentials.allow_cleartext =
+        !(effective->environment && effective->environment->production_class) ||
+        (server->stream.ssl && settings->server_tls_sslmode == TLS_VERIFY_FULL);
+    server->login->phase = PHASE_LOGIN;
+    server->login->auth = auth_server_new(&credentials, server->backend->plane->keys);
+    server_set_state(server, SERVER_LOGIN);
+    message_startup(&out, PROTOCOL_3_0, pairs, count / 2);
+    (void)say(server, &out);
+}
+
+static void connected(struct server *server)
+{
+    struct buffer out = {0};
+
+    if (!address_is_local(&server->address))
+        tune(server);
+    if (!server->meaning->tls || address_is_local(&server->address)) {
+        start_up(server);
+        return;
+    }
+    server->login->phase = PHASE_SSL_ANSWER;
+    message_ssl_request(&out);
+    (void)say(server, &out);
+}
+
+/* Exactly one byte is read: what might be stuffed behind it in the clear is the handshake's to
+ * refuse. */
+static void ssl_answered(struct server *server)
+{
+    uint8_t answer;
+    ssize_t count = stream_read(&server->stream, &answer, 1);
+    SSL *ssl;
+
+    if (count == 0)
+        return;
+    if (count < 0) {
+        step_failed(server, REASON_SERVER_CRASHED, "no answer to SSLRequest");
+    } else if (answer == 'S') {
+        ssl = tls_connect_new(server->meaning->tls, host_name(server->host));
+        if (!ssl) {
+            step_failed(server, REASON_SERVER_TLS_FAILED, "TLS cannot be set up");
+            return;
+        }
+        server->login->phase = PHASE_TLS;
+        stream_secure(&server->stream, ssl, false);
+    } else if (answer == 'N' && tls_context_mode(server->meaning->tls) <= TLS_PREFER) {
+        start_up(server);
+    } else {
+        step_failed(server, REASON_SERVER_TLS_REFUSED, NULL);
+    }
+}
+
+/* ---- authentication ---- */
+
+static void authenticated_step(struct server *server, enum auth_step step, struct buffer *out);
+
+static void derive(struct offload_job *job)
+{
+    auth_server_derive(list_entry(job, struct derivation, job)->auth);
+}
+
+static void derived(struct loop *loop, struct offload_job *job)
+{
+    struct derivation *derivation = list_entry(job, struct derivation, job);
+    struct server *server = derivation->server;
+    struct buffer out = {0};
+    enum auth_step step;
+
+    (void)loop;
+    if (!server || job->cancelled) {
+        auth_server_free(derivation->auth);
+        if (server)
+            server->login->derivation = NULL;
+        free(derivation);
+        return;
+    }
+    server->login->auth = derivation->auth;
+    server->login->derivation = NULL;
+    free(derivation);
+    step = auth_server_resume(server->login->auth, &out);
+    authenticated_step(server, step, &out);
+}
+
+static void start_derivation(struct server *server)
+{
+    struct derivation *derivation = memory_new(sizeof(*derivation));
+
+    derivation->job.work = derive;
+    derivation->job.done = derived;
+    derivation->auth = server->login->auth;
+    derivation->server = server;
+    if (!offload_submit(server->backend->plane->derivations, server->worker->loop,
+                        &derivation->job)) {
+        free(derivation);
+        step_failed(server, REASON_SERVER_LOGIN_FAILED, "too many logins at once");
+        return;
+    }
+    server->login->auth = NULL;
+    server->login->derivation = derivation;
+}
+
+static void authenticated_step(struct server *server, enum auth_step step, struct buffer *out)
+{
+    switch (step) {
+    case AUTH_OK:
+        server->login->authenticated = true;
+        (void)say(server, out);
+        break;
+    case AUTH_SEND:
+        (void)say(server, out);
+        break;
+    case AUTH_DERIVE:
+        buffer_fini(out);
+        start_derivation(server);
+        break;
+    case AUTH_FAILED:
+        buffer_fini(out);
+        step_failed(server, REASON_SERVER_LOGIN_FAILED, auth_server_problem(server->login->auth));
+        break;
+    }
+}
+
+/* ---- messages of a login ---- */
+
+static void read_key(struct server *server, const uint8_t *body, size_t length)
+{
+    if (length < 8 || length > 4 + CANCEL_KEY_MAX_BYTES)
+        return;
+    server->remote_pid = wire_get_u32(body);
+    free(server->cancel_secret);
+    server->cancel_secret_bytes = length - 4;
+    server->cancel_secret = memory_get(length - 4);
+    memcpy(server->cancel_secret, body + 4, length - 4);
+}
+
+static void read_parameter(struct server *server, const uint8_t *body, size_t length)
+{
+    struct reader reader;
+    const char *name, *value;
+
+    reader_init(&reader, body, length);
+    name = reader_string(&reader);
+    value = reader_string(&reader);
+    if (!reader.failed && name[0])
+        server->reported = parameters_with(server->reported, name, value);
+}
+
+/* Does the host have the role that the pool needs? Only known for environments. */
+static bool has_wanted_role(const struct server *server)
+{
+    const struct effective *effective = server->meaning->effective;
+    const char *standby = parameters_get(server->reported, "in_hot_standby");
+    int wanted = effective->settings.target_session_attrs;
+
+    if (!effective->environment || effective->host_count < 2 || !standby)
+        return true;
+    if (wanted == TARGET_READ_WRITE || wanted == TARGET_PRIMARY)
+        return strcmp(standby, "off") == 0;
+    return true;
+}
+
+static void ready(struct server *server, char status)
+{
+    const struct settings *settings = &server->meaning->effective->settings;
+
+    if (status != 'I' || !server->login->authenticated) {
+        step_failed(server, REASON_SERVER_PROTOCOL, "not idle after login");
+        return;
+    }
+    if (!has_wanted_role(server)) {
+        step_failed(server, REASON_SERVER_CONNECT_FAILED, "the host is a standby");
+        return;
+    }
+    server_set_state(server, SERVER_SETUP);
+    if (settings->connect_query && *settings->connect_query) {
+        transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
+        struct buffer out = {0};
+        message_query(&out, settings->connect_query);
+        (void)say(server, &out);
+        return;
+    }
+    server_settled(server);
+}
+
+static void refused(struct server *server, const uint8_t *body, size_t length)
+{
+    struct error_fields fields;
+
+    (void)error_fields_read(&fields, body, length);
+    server_open_failed(server, REASON_SERVER_LOGIN_FAILED, fields.sqlstate, fields.message);
+}
+
+/* One whole message; false when the login ended in failure (the server is gone). */
+static bool login_message(struct server *server, uint8_t type, const uint8_t *body, size_t length)
+{
+    struct buffer out = {0};
+    enum auth_step step;
+
+    switch (type) {
+    case 'R':
+        if (!server->login->auth || server->login->authenticated) {
+            step_failed(server, REASON_SERVER_PROTOCOL, "unexpected authentication request");
+            break;
+        }
+        step = auth_server_feed(server->login->auth, body, length, &out);
+        authenticated_step(server, step, &out);
+        break;
+    case 'S':
+        read_parameter(server, body, length);
+        break;
+    case 'K':
+        read_key(server, body, length);
+        break;
+    case 'E':
+        refused(server, body, length);
+        break;
+    case 'Z':
+        ready(server, length == 1 ? (char)body[0] : '?');
+        break;
+    case 'N':
+    case 'v':
+        break;
+    default:
+        step_failed(server, REASON_SERVER_PROTOCOL, "unexpected message at login");
+        break;
+    }
+    return server->state != SERVER_GONE;
+}
+
+static void keep_rest(struct server *server, const uint8_t *bytes, size_t count)
+{
+    uint8_t *rest = count ? memory_get(count) : NULL;
+
+    if (count)
+        memcpy(rest, bytes, count);
+    free(server->tail);
+    server->tail = rest;
+    server->tail_bytes = (uint32_t)count;
+}
+
+static void login_readable(struct server *server)
+{
+    size_t size, length = server->tail_bytes, at = 0;
+    uint8_t *buffer = loop_buffer(server->worker->loop, &size);
+    struct frame frame;
+    ssize_t count;
+
+    if (length)
+        memcpy(buffer, server->tail, length);
+    count = stream_read(&server->stream, buffer + length, size - length);
+    if (count == 0)
+        return;
+    if (count < 0) {
+        step_failed(server, REASON_SERVER_CRASHED, "connection closed during login");
+        return;
+    }
+    length += (size_t)count;
+    while (server->login && server->state == SERVER_LOGIN &&
+           frame_peek(buffer + at, length - at, UINT32_MAX, &frame) == FRAME_OK) {
+        size_t total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+
+        if (total > LOOP_BUFFER_BYTES) {
+            step_failed(server, REASON_SERVER_PROTOCOL, "message too long for a login");
+            return;
+        }
+        if (total > length - at)
+            break;
+        if (!login_message(server, frame.type, buffer + at + FRAME_HEADER_BYTES, frame.body_bytes))
+            return;
+        at += total;
+    }
+    if (server->state == SERVER_LOGIN && length - at >= FRAME_HEADER_BYTES &&
+        frame_peek(buffer + at, length - at, UINT32_MAX, &frame) == FRAME_BAD) {
+        step_failed(server, REASON_SERVER_PROTOCOL, "bad message length");
+        return;
+    }
+    if (server->state == SERVER_LOGIN) {
+        keep_rest(server, buffer + at, length - at);
+        if (stream_has_pending(&server->stream))
+            stream_read_later(&server->stream);
+    } else if (at < length) {
+        /* ReadyForQuery was the last word; nothing has been asked since */
+        server_close(server, REASON_SERVER_DIRTY, NULL);
+    } else {
+        keep_rest(server, NULL, 0);
+    }
+}
+
+void server_login_event(struct server *server, enum stream_event event)
+{
+    struct server_login *login = server->login;
+    char problem[256];
+
+    switch (event) {
+    case STREAM_CONNECTED:
+        connected(server);
+        break;
+    case STREAM_SECURED:
+        start_up(server);
+        break;
+    case STREAM_READABLE:
+        if (server->state == SERVER_SETUP)
+            relay_server(server);
+        else if (login->phase == PHASE_SSL_ANSWER)
+            ssl_answered(server);
+        else
+            login_readable(server);
+        break;
+    case STREAM_CLOSED:
+    case STREAM_FAILED:
+        (void)stream_problem(&server->stream, problem, sizeof(problem));
+        if (login->phase == PHASE_CONNECT && login->address_index < login->answer.count) {
+            log_debug("%s: %s, trying the next address", host_name(server->host), problem);
+            stream_close(&server->stream);
+            connect_next(server);
+            break;
+        }
+        step_failed(server,
+                    login->phase == PHASE_CONNECT ? REASON_SERVER_CONNECT_FAILED
+                    : login->phase == PHASE_TLS   ? REASON_SERVER_TLS_FAILED
+                                                  : REASON_SERVER_BROKEN,
+                    problem);
+        break;
+    case STREAM_DRAINED:
+        break;
+    }
+}
+
+/* ---- failure ---- */
+
+static void step_failed(struct server *server, enum reason reason, const char *text)
+{
+    server_open_failed(server, reason, reason_sqlstate(reason), text ? text : reason_text(reason));
+}
+
+/* Would it be wrong to let clients wait, because waiting does not mend it? A host that is down or
+ * starting up may be back in a moment; a refused login or an untrusted certificate stays. */
+static bool is_lasting(enum reason reason, const char *sqlstate)
+{
+    switch (reason) {
+    case REASON_SERVER_LOGIN_FAILED:
+        return strcmp(sqlstate, "57P03") != 0 && strcmp(sqlstate, "57P01") != 0;
+    case REASON_SERVER_TLS_FAILED:
+    case REASON_SERVER_TLS_REFUSED:
+    case REASON_SERVER_PROTOCOL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void server_open_failed(struct server *server, enum reason reason, const char *sqlstate,
+                        const char *text)
+{
+    uint64_t now_us = loop_now_us(server->worker->loop);
+    uint64_t longest_us = share_settings(server->share)->server_login_retry_us;
+    bool lasting = is_lasting(reason, sqlstate);
+    char *line, *told, *cause;
+    uint64_t retry_at_us;
+
+    if (server->state == SERVER_GONE)
+        return;
+    told = text_copy(text); /* may point into the dialogue that ends here */
+    line = text_print("%s: %s", reason_text(reason), told);
+    cause = reason == REASON_SERVER_LOGIN_FAILED && strcmp(sqlstate, "08001") != 0
+                ? text_print("server login failed: FATAL %s", told)
+                : text_copy(line);
+    server_log(server, RANK_WARNING, "closing because: %s", cause);
+    if (reason == REASON_SERVER_LOGIN_FAILED && lasting)
+        retry_at_us = backend_pause(server->backend, now_us, longest_us);
+    else
+        retry_at_us = host_failed(server->host, now_us, longest_us, line);
+    if (server->meaning->host_count > 1 && !(reason == REASON_SERVER_LOGIN_FAILED && lasting))
+        retry_at_us = 0; /* another host can be tried at once; server_open knows which */
+    if (lasting)
+        backend_login_failed(server->backend, sqlstate, told,
+                             retry_at_us ? retry_at_us : now_us + longest_us);
+    server_login_free(server->login);
+    server->login = NULL;
+    server_discard(server, retry_at_us);
+    free(cause);
+    free(line);
+    free(told);
+}
