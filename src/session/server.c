@@ -225,6 +225,7 @@ static void idle_timer(struct server *server)
 
 struct move_letter {
     struct mail mail;
+    struct loop *target;
     struct server *server;
     uint64_t waiter_id;
 };
@@ -265,6 +266,14 @@ static void drop_move(struct mail *mail)
     free(letter);
 }
 
+/* At the end of the turn, when nothing here can look at the server any more. */
+static void send_move(void *object)
+{
+    struct move_letter *letter = object;
+
+    loop_post(letter->target, &letter->mail);
+}
+
 static void move_away(struct server *server, const struct pool_grant *grant)
 {
     struct move_letter *letter = memory_new(sizeof(*letter));
@@ -278,7 +287,8 @@ static void move_away(struct server *server, const struct pool_grant *grant)
     letter->mail.drop = drop_move;
     letter->server = server;
     letter->waiter_id = grant->waiter_id;
-    loop_post(server->backend->plane->loops[grant->worker], &letter->mail);
+    letter->target = server->backend->plane->loops[grant->worker];
+    loop_release(server->worker->loop, letter, send_move);
 }
 
 static void place(struct server *server, struct worker *worker)
