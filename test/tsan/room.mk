@@ -4,4 +4,9 @@ check_PROGRAMS += test/tsan/test_worker_tsan
 TESTS += test/tsan/test_worker_tsan
 test_tsan_test_worker_tsan_SOURCES = test/tsan/test_worker_tsan.c
 test_tsan_test_worker_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
+
+check_PROGRAMS += test/tsan/test_net_tsan
+TESTS += test/tsan/test_net_tsan
+test_tsan_test_net_tsan_SOURCES = test/tsan/test_net_tsan.c
+test_tsan_test_net_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
 endif
