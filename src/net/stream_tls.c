@@ -40,6 +40,7 @@ void stream_secure(struct stream *stream, SSL *ssl, bool accepting)
     stream->state = STREAM_STATE_SHAKING;
     stream->read_for_write = false;
     stream->postponed = 0;
+    stream->later = 0; /* what was to be told of the plain connection is over */
     ERR_clear_error();
     if (stream_has_output(stream)) {
         stream_fail(stream, EPROTO); /* plain bytes would be sent as secret ones */

@@ -199,6 +199,11 @@ Test(stream_tcp, a_half_closed_peer_is_seen_while_paused)
     cr_assert_lt(turns_within(loop, 50), 50);
     cr_assert_eq(b.closed, 1);
     cr_assert_eq(stream_write(&b.stream, "answer", 6), STREAM_DONE);
+    settle(loop);
+    reset_on_close(a.stream.fd); /* news of the same kind are not told again */
+    stream_close(&a.stream);
+    cr_assert_lt(turns_within(loop, 50), 50);
+    cr_assert_eq(b.closed, 1);
 }
 
 Test(stream_tcp, the_end_is_told_from_a_reset)
@@ -427,6 +432,39 @@ Test(stream, connects_and_sends_what_was_written_before)
     cr_assert_eq(c.connected, 1);
     peer_fini(&c);
     close(accepted);
+    close(fd);
+}
+
+static void fill_when_connected(struct peer *peer, enum stream_event event)
+{
+    static uint8_t bytes[100000];
+    if (event != STREAM_CONNECTED)
+        return;
+    enum stream_result result;
+    do {
+        result = stream_write(&peer->stream, bytes, sizeof bytes);
+    } while (result == STREAM_DONE);
+    cr_assert_eq(result, STREAM_QUEUED);
+}
+
+Test(stream, is_not_drained_while_a_later_write_waits)
+{
+    struct address address;
+    struct peer c, d;
+    int fd = listen_at(&address);
+    cr_assert_eq(listen(fd, 1), 0);
+    cr_assert(peer_connect(&c, loop, &address));
+    c.then = fill_when_connected;
+    stream_write(&c.stream, "early", 5); /* drained before the callback fills the socket */
+    cr_assert(turn_until(loop, is_connected, &c));
+    settle(loop);
+    cr_assert_eq(c.drained, 0);
+    peer_init(&d, loop, accept(fd, NULL, NULL));
+    cr_assert(turn_until(loop, peer_has_drained, &c));
+    settle(loop);
+    cr_assert_eq(c.drained, 1);
+    peer_fini(&c);
+    peer_fini(&d);
     close(fd);
 }
 
