@@ -438,6 +438,12 @@ static int weigh_message(struct server *server, const struct frame *frame, const
 {
     char status = 0;
 
+    if (server->state == SERVER_IDLE && frame->type != 'S' && frame->type != 'N') {
+        if (frame->type == 'E')
+            note_error(server, body, there);
+        server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY, NULL);
+        return -1;
+    }
     switch (frame->type) {
     case 'Z':
         if (frame->body_bytes != 1)

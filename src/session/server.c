@@ -431,7 +431,8 @@ static void abandon_running(struct server *server, bool terminated)
     server_set_state(server, SERVER_DRAINING);
     server_update_flow(server);
     if (!terminated && action == CLIENT_GONE_CANCEL) {
-        cancel_server(server);
+        if (server->cancels == 0)
+            cancel_server(server);
         limit_own_statement(server);
     }
 }
