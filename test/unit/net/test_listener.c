@@ -14,6 +14,7 @@
 #include "pgstage/net/listener.h"
 
 static struct loop *loop;
+static const char *test_folder;
 static char problem[256];
 static const struct listener_options usual = {.backlog = 16, .unix_mode = 0700};
 
@@ -23,7 +24,7 @@ static struct address accepted_peer;
 
 static void begin(void)
 {
-    folder_make();
+    test_folder = folder_make();
     loop = loop_new(0, NULL);
 }
 
@@ -62,7 +63,7 @@ static struct listener *open_tcp(void)
 static struct address local_address(void)
 {
     struct address address;
-    cr_assert(address_local(&address, folder_make(), 1));
+    cr_assert(address_local(&address, test_folder, 1));
     return address;
 }
 
