@@ -19,9 +19,9 @@
 #include "pgstage/conf/settings.h"
 #include "pgstage/conf/users.h"
 
-/* The longest body of a password message that a dialogue takes; longer ones may be refused unread.
- * (PostgreSQL's limit; tokens of cloud providers are tens of kilobytes.) */
-#define AUTH_MESSAGE_MAX_BYTES 65535
+/* The longest body of a password message that a dialogue takes, a password of 64 kB with its NUL;
+ * longer ones may be refused unread. (Tokens of cloud providers are tens of kilobytes.) */
+#define AUTH_MESSAGE_MAX_BYTES (64 * 1024 + 1)
 
 enum auth_step {
     AUTH_SEND,   /* `out` holds messages; then wait for the next password message */

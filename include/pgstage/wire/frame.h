@@ -22,7 +22,8 @@ enum frame_result {
     FRAME_BAD,     /* the length is under 4 or over the limit, or the type is 0 */
 };
 
-/* Reads one header from `available` bytes; the body need not be there. `maximum` bounds the body. */
+/* Reads one header from `available` bytes; the body need not be there. `maximum` bounds the body.
+ */
 enum frame_result frame_peek(const uint8_t *data, size_t available, uint32_t maximum,
                              struct frame *frame);
 

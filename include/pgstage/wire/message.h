@@ -18,8 +18,8 @@ void message_end(struct buffer *out, size_t begin);
 void message_empty(struct buffer *out, uint8_t type);
 
 /* ErrorResponse / NoticeResponse. `detail` and `hint` may be NULL. Texts are cut at 8 kB. */
-void message_error(struct buffer *out, const char *severity, const char *sqlstate,
-                   const char *text, const char *detail, const char *hint);
+void message_error(struct buffer *out, const char *severity, const char *sqlstate, const char *text,
+                   const char *detail, const char *hint);
 void message_notice(struct buffer *out, const char *severity, const char *sqlstate,
                     const char *text);
 void message_ready(struct buffer *out, char status);

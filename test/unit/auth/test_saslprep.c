@@ -36,6 +36,30 @@ Test(saslprep, leaves_the_bytes_where_they_cannot_be_prepared)
     expect_prepared("", "");
 }
 
+/* Every pair of bytes, so all ways in which UTF-8 can be cut or wrong. */
+Test(saslprep, takes_any_bytes)
+{
+    for (unsigned pair = 0; pair < 65536; pair++) {
+        const char password[] = {'p', (char)(pair >> 8), (char)pair, 0};
+        char *prepared = saslprep_password(password);
+        cr_expect_gt(strlen(prepared), 0, "%04x", pair);
+        digest_free_secret(prepared);
+    }
+}
+
+Test(saslprep, has_room_for_what_expands_most)
+{
+    /* U+FDFA becomes 18 characters; the password is 64 kB of them */
+    size_t count = 64 * 1024 / 3;
+    char *password = calloc(count + 1, 3);
+    for (size_t i = 0; i < count; i++)
+        memcpy(password + 3 * i, "\xef\xb7\xba", 3);
+    char *prepared = saslprep_password(password);
+    cr_assert_eq(strlen(prepared), count * 33);
+    digest_free_secret(prepared);
+    free(password);
+}
+
 /* libpq makes a verifier with a salt of its own; the keys must come out the same here. */
 static bool agrees_with_libpq(const char *password)
 {
@@ -74,6 +98,10 @@ Test(saslprep, gives_the_keys_that_libpq_gives)
         "b",
         "\xd8\xa7\xd9\x84",
         "\xe2\x84\xab",
+        "a\xcd\x80",     /* U+0340: prohibited before it is normalised, harmless afterwards */
+        "a\xe2\x84\xb6", /* U+2136: left to right until it is normalised */
+        "a\xef\xb9\xb0", /* U+FE70: right to left until it is normalised */
+        "\xef\xb7\xba",  /* U+FDFA: becomes 18 characters */
         "\xed\xa0\x80",
         "\x01",
     };
