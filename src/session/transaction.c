@@ -4,13 +4,18 @@
  * The server answers strictly in order, so the head entry says what may come next; anything else is
  * doubt, and doubt closes the server. Three things bend the order:
  *
- * - An error in an extended message makes the server ignore everything up to a Sync: the entries up to
- *   it are dropped, and what is asked before a Sync comes is not entered.
+ * - An error in an extended message makes the server ignore everything up to a Sync: the entries up
+ * to it are dropped, and what is asked before a Sync comes is not entered.
  * - In COPY FROM STDIN the server ignores Sync and Flush until CopyDone or CopyFail, which stand in
  *   the queue as markers: when the copy is over, what stands before the marker was swallowed by it.
- * - When a COPY FROM fails, a Sync before the marker may have been swallowed or may be answered, which
- *   the same bytes do not tell. Then everything is forwarded until the answer of a fence (Close of a
- *   name that nobody uses, and Sync) comes back.
+ * - When a COPY FROM fails, the Syncs that directly follow it may have been swallowed or may be
+ *   answered, which the same bytes do not tell (what follows them is certain: inside a COPY the
+ * server takes nothing else). A ReadyForQuery answers one of them; any other answer is that of the
+ * first entry behind them, and says that no more will come. Where there is no such entry, a fence
+ * is put there: Close of a name that nobody uses, and Sync.
+ *
+ *       [ Q(copy) S? S? c S | P B E S ]        [ Q(copy) S? S? c S | C(fence) S(fence) ]
+ *                 uncertain ▲ its '1' settles            uncertain ▲ its '3' settles
  */
 #include "pgstage/session/transaction.h"
 
@@ -118,9 +123,6 @@ void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_
     case 'S':
         push(transaction, type, action);
         transaction->batch_open = false;
-        /* after this Sync the server is sure to answer: the fence can be set behind it */
-        if (transaction->copy == COPY_UNCERTAIN && !transaction->fenced)
-            transaction->wants_fence = true;
         break;
     case 'c':
     case 'f':
@@ -151,7 +153,7 @@ bool transaction_is_full(const struct transaction *transaction)
     return transaction->count >= TRANSACTION_OWED_MAX;
 }
 
-/* ---- answers ---- */
+/* ---- the head ---- */
 
 static enum verdict verdict_of(const struct answer *entry)
 {
@@ -165,23 +167,6 @@ static enum verdict finish(struct transaction *transaction)
 
     pop(transaction);
     return verdict;
-}
-
-/* Counts the Syncs before and after the first marker behind the head. */
-static void count_syncs(const struct transaction *transaction, uint32_t *before, uint32_t *after)
-{
-    bool passed = false;
-
-    *before = *after = 0;
-    for (uint32_t i = 1; i < transaction->count; i++) {
-        const struct answer *entry = entry_at(transaction, i);
-        if (is_marker(entry))
-            passed = true;
-        else if (entry->type == 'S' && passed)
-            ++*after;
-        else if (entry->type == 'S')
-            ++*before;
-    }
 }
 
 /* COPY FROM ended well: what stood between the head and the marker was swallowed by it. Only Syncs
@@ -217,31 +202,104 @@ static void start_skipping(struct transaction *transaction)
 
 static enum verdict error_in_copy_in(struct transaction *transaction)
 {
-    struct answer entry = *head(transaction);
-    uint32_t before, after;
+    enum verdict verdict = verdict_of(head(transaction));
+    uint32_t syncs = 0;
 
-    count_syncs(transaction, &before, &after);
+    while (1 + syncs < transaction->count && entry_at(transaction, 1 + syncs)->type == 'S')
+        syncs++;
     transaction->copy = COPY_NONE;
-    if (before > 0) {
-        transaction->copy = COPY_UNCERTAIN;
-        transaction->fenced = false;
-        /* a simple COPY leaves no skipping behind, and behind a Sync that surely counts there is none
-         * either; else the fence waits for the next Sync or ReadyForQuery */
-        transaction->wants_fence = entry.type == 'Q' || after > 0;
-    } else if (entry.type == 'E') {
+    transaction->uncertain = syncs;
+    if (head(transaction)->type == 'E')
         start_skipping(transaction);
-    } else {
+    else
         transaction->failed = true;
-    }
-    return verdict_of(&entry);
+    return verdict;
 }
+
+/* ---- after a COPY FROM that failed ---- */
+
+/* How many Syncs stand together from `index` on (markers between them do not count); `behind`
+ * becomes the index of the first entry behind them. */
+static uint32_t count_syncs(const struct transaction *transaction, uint32_t index, uint32_t *behind)
+{
+    uint32_t syncs = 0;
+
+    for (; index < transaction->count; index++) {
+        const struct answer *entry = entry_at(transaction, index);
+        if (entry->type == 'S')
+            syncs++;
+        else if (!is_marker(entry))
+            break;
+    }
+    *behind = index;
+    return syncs;
+}
+
+/* While the server may still be skipping, only one of these Syncs can be answered, and so could be
+ * a later one, with all between them skipped. */
+static bool is_ambiguous(const struct transaction *transaction, uint32_t syncs, uint32_t behind)
+{
+    if (!transaction->skipping || syncs > transaction->uncertain)
+        return false;
+    for (uint32_t i = behind; i < transaction->count; i++) {
+        if (entry_at(transaction, i)->type == 'S')
+            return true;
+    }
+    return false;
+}
+
+/* A Sync of the uncertain ones, or of those that follow, was answered: which one does not matter.
+ */
+static bool finish_uncertain(struct transaction *transaction)
+{
+    uint32_t behind, syncs = count_syncs(transaction, 0, &behind);
+
+    if (is_ambiguous(transaction, syncs, behind))
+        return false;
+    if (transaction->uncertain > syncs - 1)
+        transaction->uncertain = syncs - 1;
+    return true;
+}
+
+/* Something else than a ReadyForQuery came: the Syncs that are still there were swallowed. */
+static bool drop_uncertain(struct transaction *transaction)
+{
+    uint32_t behind, syncs = count_syncs(transaction, 0, &behind);
+
+    if (transaction->skipping || syncs > transaction->uncertain || behind == transaction->count)
+        return false;
+    while (behind-- > 0)
+        pop(transaction);
+    transaction->uncertain = 0;
+    return true;
+}
+
+bool transaction_wants_fence(const struct transaction *transaction)
+{
+    uint32_t behind, syncs;
+
+    if (transaction->uncertain == 0)
+        return false;
+    /* a failed Query is still to get its own ReadyForQuery, before them */
+    syncs = count_syncs(transaction, head(transaction)->type == 'S' ? 0 : 1, &behind);
+    return behind == transaction->count &&
+           (!transaction->skipping || syncs > transaction->uncertain);
+}
+
+void transaction_fence(struct transaction *transaction)
+{
+    push(transaction, 'C', ANSWER_SWALLOW);
+    push(transaction, 'S', ANSWER_SWALLOW);
+}
+
+/* ---- answers ---- */
 
 static enum verdict answer_error(struct transaction *transaction)
 {
     enum verdict verdict;
 
     if (transaction->count == 0)
-        return transaction->skipping ? VERDICT_BAD : VERDICT_FORWARD; /* a dying server's last word */
+        return VERDICT_FORWARD; /* a dying server's last word */
     if (transaction->copy == COPY_IN)
         return error_in_copy_in(transaction);
     transaction->copy = COPY_NONE;
@@ -269,6 +327,8 @@ static enum verdict answer_ready(struct transaction *transaction, char status)
         return VERDICT_BAD;
     switch (head(transaction)->type) {
     case 'S':
+        if (transaction->uncertain && !finish_uncertain(transaction))
+            return VERDICT_BAD;
         transaction->skipping = false;
         break;
     case 'Q':
@@ -297,54 +357,6 @@ static enum verdict answer_complete(struct transaction *transaction)
     if (head(transaction)->type == 'E')
         return finish(transaction);
     return verdict_of(head(transaction));
-}
-
-/* How many ReadyForQuery are still to come is not known: all pass until the fence's Close is
- * answered. */
-static enum verdict answer_uncertain(struct transaction *transaction, uint8_t type, char status)
-{
-    uint32_t before, after;
-
-    switch (type) {
-    case 'Z':
-        if (status != 'I' && status != 'T' && status != 'E')
-            return VERDICT_BAD;
-        transaction->status = status;
-        if (transaction->fenced)
-            return VERDICT_FORWARD;
-        if (transaction->count && head(transaction)->type == 'Q') {
-            /* the failed simple query's own; the Syncs behind it stay uncertain */
-            transaction->wants_fence = true;
-            return VERDICT_FORWARD;
-        }
-        count_syncs(transaction, &before, &after);
-        if (before == 1 && after == 0) {
-            /* the only Sync that could be answered was: all is known again */
-            while (transaction->count)
-                pop(transaction);
-            transaction->copy = COPY_NONE;
-        } else {
-            transaction->wants_fence = true;
-        }
-        return VERDICT_FORWARD;
-    case '3':
-        if (!transaction->fenced)
-            return VERDICT_BAD;
-        /* what stands before the fence is settled */
-        while (transaction->count && !(head(transaction)->type == 'C' &&
-                                       head(transaction)->action == ANSWER_SWALLOW)) {
-            if (head(transaction)->type == 'C')
-                return VERDICT_BAD; /* the client closed something too: whose answer is it? */
-            pop(transaction);
-        }
-        transaction->copy = COPY_NONE;
-        transaction->fenced = false;
-        if (transaction->count == 0)
-            return VERDICT_BAD;
-        return finish(transaction);
-    default:
-        return VERDICT_FORWARD;
-    }
 }
 
 /* May the head be followed by this message, and does it stay the head? */
@@ -406,9 +418,10 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
     default:
         break;
     }
-    if (transaction->copy == COPY_UNCERTAIN)
-        return answer_uncertain(transaction, type, status);
     pop_markers(transaction);
+    if (type != 'Z' && transaction->uncertain && head(transaction)->type == 'S' &&
+        !drop_uncertain(transaction))
+        return type == 'E' ? VERDICT_FORWARD : VERDICT_BAD;
     if (type == 'E')
         return answer_error(transaction);
     if (type == 'Z')
@@ -423,23 +436,20 @@ bool transaction_is_swallowing(const struct transaction *transaction)
     return transaction->count && head(transaction)->action == ANSWER_SWALLOW;
 }
 
-void transaction_fence(struct transaction *transaction)
-{
-    transaction->wants_fence = false;
-    transaction->fenced = true;
-    push(transaction, 'C', ANSWER_SWALLOW);
-    push(transaction, 'S', ANSWER_SWALLOW);
-}
-
 size_t transaction_owed_ready(const struct transaction *transaction)
 {
+    bool in_copy = transaction->copy == COPY_IN;
     size_t owed = 0;
 
     for (uint32_t i = 0; i < transaction->count; i++) {
         const struct answer *entry = entry_at(transaction, i);
+        if (is_marker(entry))
+            in_copy = false;
         if (entry->action == ANSWER_FORWARD &&
-            (entry->type == 'Q' || entry->type == 'F' || entry->type == 'S'))
+            (entry->type == 'Q' || entry->type == 'F' || (entry->type == 'S' && !in_copy)))
             owed++;
     }
-    return owed;
+    if (transaction->uncertain == 0)
+        return owed;
+    return owed > transaction->uncertain ? owed - transaction->uncertain : 1;
 }

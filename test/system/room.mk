@@ -8,6 +8,11 @@ test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c te
 test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_answers_owed
+test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/system.h
+test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_answers_owed_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
+
 # Tests wait more than they compute: four at a time on two cores.
 check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS)
 	$(AM_V_at)PGSTAGE="$${PGSTAGE:-$(abs_builddir)/pgstage$(EXEEXT)}" \

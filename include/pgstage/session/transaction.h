@@ -3,10 +3,11 @@
  *
  * Every message that yields an answer puts one entry at the tail; every answer is matched with the
  * head. A server is free only when nothing is owed and its last status was 'I'. Pure logic: no I/O,
- * one thread. Follows "Message Flow" of PostgreSQL's protocol documentation and postgres.c.
+ * one thread. Follows "Message Flow" of PostgreSQL's protocol documentation and postgres.c; what is
+ * said here in words is in doc/protocol.md.
  *
  *     client ──Q P B D E C S F──►  [ entry | entry | entry ]  ──► server
- *     client ◄──────forward──────   ▲ tail            head ◄──── answers
+ *     client ◄──────forward──────   ▲ head            tail ▲  ◄── answers
  */
 #ifndef PGSTAGE_SESSION_TRANSACTION_H
 #define PGSTAGE_SESSION_TRANSACTION_H
@@ -31,23 +32,22 @@ struct answer {
 
 enum copy_state {
     COPY_NONE,
-    COPY_IN,        /* the server waits for CopyData */
-    COPY_OUT,       /* the server sends CopyData */
-    COPY_UNCERTAIN, /* a COPY FROM failed: how many ReadyForQuery follow cannot be known; see
-                       transaction_wants_fence */
+    COPY_IN,  /* the server waits for CopyData */
+    COPY_OUT, /* the server sends CopyData */
 };
 
 struct transaction {
     /* owner */
-    char status;     /* of the last ReadyForQuery: 'I', 'T', 'E' */
-    uint8_t copy;    /* enum copy_state */
-    bool skipping;   /* an extended message failed: the server ignores all up to a Sync */
-    bool batch_open; /* extended messages were sent and no Sync behind them */
-    bool fenced;     /* COPY_UNCERTAIN: the fence has been sent */
-    bool wants_fence;
+    char status;       /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    uint8_t copy;      /* enum copy_state */
+    bool skipping;     /* an extended message failed: the server ignores all up to a Sync */
+    bool batch_open;   /* extended messages were sent and no Sync behind them */
     bool failed;       /* the entry at the head was answered with an ErrorResponse */
     uint32_t capacity; /* of `entries`, a power of two, or 0 while `few` suffices */
     uint32_t first, count;
+    /* A COPY FROM failed, and so many of the Syncs at the head may stay without an answer: the
+     * server may have read them before it failed. 0: the queue is certain. */
+    uint32_t uncertain;
     struct answer few[8];
     struct answer *entries;
 };
@@ -73,8 +73,7 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
 /* Is nothing owed? */
 static inline bool transaction_is_settled(const struct transaction *transaction)
 {
-    return transaction->count == 0 && !transaction->batch_open &&
-           transaction->copy != COPY_UNCERTAIN;
+    return transaction->count == 0 && !transaction->batch_open;
 }
 /* May another client have the server? */
 static inline bool transaction_is_free(const struct transaction *transaction)
@@ -83,14 +82,13 @@ static inline bool transaction_is_free(const struct transaction *transaction)
 }
 /* Is the next answer pgstage's own? */
 bool transaction_is_swallowing(const struct transaction *transaction);
-/* Must Close of an unused statement name and Sync be sent now, to find out which ReadyForQuery is
- * the last? The caller sends them and calls transaction_fence. */
-static inline bool transaction_wants_fence(const struct transaction *transaction)
-{
-    return transaction->wants_fence && !transaction->batch_open;
-}
+/* Must Close of an unused statement name and Sync be sent now, behind the last message that was
+ * asked, to find out which ReadyForQuery is the last? The caller sends them and calls
+ * transaction_fence. To be asked after every message in either direction. */
+bool transaction_wants_fence(const struct transaction *transaction);
 void transaction_fence(struct transaction *transaction);
-/* How many ReadyForQuery the client is owed (one for each Query, FunctionCall and Sync). */
+/* How many ReadyForQuery the client waits for: one for each Query, FunctionCall and Sync, but none
+ * for a Sync that went into a COPY FROM; after one has failed, at least one. */
 size_t transaction_owed_ready(const struct transaction *transaction);
 
 #endif
