@@ -11,11 +11,9 @@
 #include "inside.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/connstr.h"
-#include "pgstage/conf/host.h"
 #include "pgstage/conf/variable.h"
 
 #define PROBLEM_BYTES 512
-#define PASSWORD_MAX_BYTES ((size_t)65536)
 
 struct build {
     struct snapshot *snapshot;
@@ -191,12 +189,12 @@ static void build_section(struct build *build, const struct source_entry *entry)
                      entry->ini.section);
 }
 
-/* Puts `key=value …` into a layer. */
-static void build_pairs(struct build *build, const struct source_entry *entry,
+/* Puts `key=value …` into a layer. True when one variable holds all of it. */
+static bool build_pairs(struct build *build, const struct source_entry *entry,
                         enum option_scope scope, struct layer *layer)
 {
     struct arena *arena = &build->snapshot->arena;
-    const char *text = entry->ini.value, *start = text;
+    const char *text = entry->ini.value;
     size_t length = strlen(text);
     struct claim claim = {.scope = scope, .key = entry->ini.key, .origin = &entry->origin};
     char problem[PROBLEM_BYTES];
@@ -206,16 +204,14 @@ static void build_pairs(struct build *build, const struct source_entry *entry,
         claim.text = text;
         text = claim_expand(build, &claim, &claim.expanded);
         if (!text)
-            return;
+            return false;
     }
     while ((step = connstr_next(arena, &text, &claim.key, &claim.text, problem, sizeof(problem))) ==
-           CONNSTR_PAIR) {
-        struct assignment *put = claim_put(build, layer, &claim);
-        if (put && claim.expanded)
-            put->raw = start;
-    }
+           CONNSTR_PAIR)
+        (void)claim_put(build, layer, &claim);
     if (step == CONNSTR_WRONG)
         origin_error(build->report, &entry->origin, "%s: %s", entry->ini.key, problem);
+    return claim.expanded;
 }
 
 /* Cuts `name@environment` and makes both parts texts of the arena. */
@@ -226,7 +222,7 @@ static void database_name(struct build *build, const struct ini_entry *ini,
     const char *at = ini->key_is_quoted ? NULL : strrchr(ini->key, '@');
     config->environment = ini->suffix ? ini->suffix : at ? at + 1 : NULL;
     config->name = at ? arena_copy_n(arena, ini->key, (size_t)(at - ini->key)) : ini->key;
-    config->is_fallback = strcmp(config->name, "*") == 0 && !ini->key_is_quoted;
+    config->is_fallback = strcmp(config->name, "*") == 0;
 }
 
 static void build_database(struct build *build, const struct source_entry *entry)
@@ -258,7 +254,8 @@ static void build_database(struct build *build, const struct source_entry *entry
     database->config = config;
     database->origin = entry->origin;
     database->layer = (struct layer){0};
-    build_pairs(build, entry, SCOPE_DATABASE, &database->layer);
+    bool whole = build_pairs(build, entry, SCOPE_DATABASE, &database->layer);
+    database->whole = whole ? entry->ini.value : NULL;
 }
 
 static void build_user(struct build *build, const struct source_entry *entry)
@@ -274,7 +271,7 @@ static void build_user(struct build *build, const struct source_entry *entry)
     }
     user->origin = entry->origin;
     user->layer = (struct layer){0};
-    build_pairs(build, entry, SCOPE_USER, &user->layer);
+    (void)build_pairs(build, entry, SCOPE_USER, &user->layer);
 }
 
 static void build_peer(struct build *build, const struct source_entry *entry)
@@ -298,7 +295,7 @@ static void build_peer(struct build *build, const struct source_entry *entry)
     }
     peer->origin = entry->origin;
     peer->layer = (struct layer){0};
-    build_pairs(build, entry, SCOPE_PEER, &peer->layer);
+    (void)build_pairs(build, entry, SCOPE_PEER, &peer->layer);
     const struct assignment *host = layer_find_name(&peer->layer, "host");
     const struct assignment *port = layer_find_name(&peer->layer, "port");
     const struct assignment *size = layer_find_name(&peer->layer, "pool_size");
@@ -319,6 +316,12 @@ static void build_entry(struct build *build, const struct source_entry *entry)
         build_section(build, entry);
     if (!entry->ini.key)
         return;
+    if (entry->ini.suffix && build->kind != SECTION_DATABASES) {
+        origin_error(build->report, &entry->origin,
+                     "\"%s\"@%s: only a database has an @environment", entry->ini.key,
+                     entry->ini.suffix);
+        return;
+    }
     switch (build->kind) {
     case SECTION_GLOBAL:
         (void)claim_put(build, &build->snapshot->layer, &claim);
@@ -347,171 +350,6 @@ static void build_entry(struct build *build, const struct source_entry *entry)
     }
 }
 
-/* `password_file = F` in a layer becomes `password = <first line of F>` in the same layer. */
-static void read_secret_file(struct build *build, struct layer *layer, const char *option)
-{
-    char *file_option = text_print("%s_file", option), problem[PROBLEM_BYTES];
-    struct assignment *file = layer_find_name(layer, file_option);
-    struct assignment *given = layer_find_name(layer, option);
-    free(file_option);
-    if (!file || !file->value.text)
-        return;
-    if (given) {
-        origin_error(build->report, &file->origin, "%s and %s exclude each other", option,
-                     file->option->name);
-        return;
-    }
-    if (build->snapshot->offline)
-        return;
-    size_t length;
-    char *text =
-        file_read(file->value.text, PASSWORD_MAX_BYTES, &length, NULL, problem, sizeof(problem));
-    if (!text) {
-        origin_error(build->report, &file->origin, "%s: %s", file->option->name, problem);
-        return;
-    }
-    text[strcspn(text, "\r\n")] = '\0';
-    if (!*text)
-        origin_error(build->report, &file->origin, "%s: the first line of %s is empty",
-                     file->option->name, file->value.text);
-    struct assignment secret = {
-        .option = option_find(SCOPE_ENVIRONMENT, option),
-        .value.text = arena_copy(&build->snapshot->arena, *text ? text : NULL),
-        .origin = file->origin,
-        .derived = true,
-    };
-    layer_put(&build->snapshot->arena, layer, &secret);
-    text_wipe(text, length);
-    free(text);
-}
-
-static void build_preset(struct build *build, struct environment *environment,
-                         const struct origin *origin)
-{
-    for (enum class_preset preset = 0; preset < PRESET_COUNT; preset++) {
-        const char *text = environment->class->presets[preset];
-        struct assignment assignment = {
-            .option = option_find(SCOPE_ENVIRONMENT, class_preset_option(preset)),
-            .origin = {ORIGIN_PRESET, environment->class->name, 0},
-        };
-        char problem[PROBLEM_BYTES];
-        if (!text)
-            continue;
-        if (option_parse(assignment.option, text, &assignment.value, problem, sizeof(problem)))
-            layer_put(&build->snapshot->arena, &environment->preset, &assignment);
-        else
-            origin_error(build->report, origin, "class %s: %s: %s", environment->class->name,
-                         assignment.option->name, problem);
-    }
-}
-
-/* The hosts of an assignment of the kind `hosts = …`; none when there is no such assignment. */
-static void build_hosts(struct build *build, const struct assignment *assignment, uint16_t port,
-                        const struct host_config **hosts, size_t *count)
-{
-    char problem[PROBLEM_BYTES];
-    if (assignment && assignment->value.text &&
-        !host_list_parse(&build->snapshot->arena, assignment->value.text, port, hosts, count,
-                         problem, sizeof(problem)))
-        origin_error(build->report, &assignment->origin, "%s: %s", assignment->option->name,
-                     problem);
-}
-
-static void finish_environment(struct build *build, struct environment *environment)
-{
-    struct layer *layer = &environment->layer;
-    const struct assignment *class = layer_find_name(layer, "class");
-    read_secret_file(build, layer, "password");
-    read_secret_file(build, layer, "monitor_password");
-    if (class && class->value.text) {
-        environment->class = class_find(class->value.text);
-        environment->config.class_name = class->value.text;
-        const char *nearest = environment->class ? NULL : class_nearest(class->value.text);
-        if (nearest)
-            origin_error(build->report, &class->origin, "unknown class \"%.80s\"; did you mean %s?",
-                         class->value.text, nearest);
-        else if (!environment->class)
-            origin_error(build->report, &class->origin, "unknown class \"%.80s\"",
-                         class->value.text);
-    }
-    if (environment->class) {
-        environment->config.production_class = environment->class->production;
-        build_preset(build, environment, &class->origin);
-    }
-    build_hosts(build, layer_find_name(layer, "hosts"), 5432, &environment->config.hosts,
-                &environment->config.host_count);
-    build_hosts(build, layer_find_name(layer, "dr_hosts"), 5432, &environment->config.dr_hosts,
-                &environment->config.dr_host_count);
-    environment->settings = build->snapshot->globals;
-    layer_apply(&environment->preset, &environment->settings);
-    layer_apply(layer, &environment->settings);
-}
-
-static void finish_database(struct build *build, struct database *database)
-{
-    const struct assignment *host = layer_find_name(&database->layer, "host");
-    const struct assignment *port = layer_find_name(&database->layer, "port");
-    const struct assignment *environment = layer_find_name(&database->layer, "environment");
-    struct database_config *config = &database->config;
-    uint16_t number = port ? (uint16_t)port->value.number : 5432;
-    read_secret_file(build, &database->layer, "password");
-    config->in_environment = environment ? environment->value.text : NULL;
-    if (host && host->value.text) {
-        build_hosts(build, host, number, &config->hosts, &config->host_count);
-    } else if (port && build->snapshot->has_socket) {
-        /* PgBouncer's `app = port=5433`: another server's Unix socket. */
-        struct host_config *socket = arena_get(&build->snapshot->arena, sizeof(*socket));
-        *socket = build->snapshot->socket;
-        socket->port = number;
-        config->hosts = socket;
-        config->host_count = 1;
-    }
-}
-
-/* A listener bound to an environment asks of its clients what the environment says in its own
- * section, unless the listener says otherwise. */
-static void finish_listener(struct build *build, struct listener *listener)
-{
-    struct snapshot *snapshot = build->snapshot;
-    const struct assignment *bound = layer_find_name(&listener->layer, "environment");
-    struct environment *environment = NULL;
-    listener->settings = snapshot->globals;
-    if (bound && bound->value.text) {
-        listener->config.environment = bound->value.text;
-        HASH_FIND_STR(snapshot->environment_by_name, bound->value.text, environment);
-    }
-    const struct assignment *mode =
-        environment ? layer_find_name(&environment->layer, "client_tls_sslmode") : NULL;
-    if (mode)
-        option_store(mode->option, mode->value, &listener->settings);
-    layer_apply(&listener->layer, &listener->settings);
-}
-
-static void finish_sni(struct build *build, struct environment *environment)
-{
-    struct snapshot *snapshot = build->snapshot;
-    const struct assignment *sni = layer_find_name(&environment->layer, "sni");
-    if (!sni || !sni->value.text)
-        return;
-    char *names = text_copy(sni->value.text), *rest = NULL;
-    for (char *at = names; *at; at++)
-        *at = (char)tolower((unsigned char)*at);
-    for (char *name = strtok_r(names, ", \t", &rest); name; name = strtok_r(NULL, ", \t", &rest)) {
-        struct sni_name *known;
-        HASH_FIND_STR(snapshot->sni_by_name, name, known);
-        if (known && known->environment != environment) {
-            origin_error(build->report, &sni->origin, "sni: %s already means environment %s", name,
-                         known->environment->config.name);
-        } else if (!known) {
-            known = arena_get(&snapshot->arena, sizeof(*known));
-            known->name = arena_copy(&snapshot->arena, name);
-            known->environment = environment;
-            HASH_ADD_KEYPTR(hh, snapshot->sni_by_name, known->name, strlen(name), known);
-        }
-    }
-    free(names);
-}
-
 void build_snapshot(struct snapshot *snapshot, struct report *report)
 {
     struct build build = {.snapshot = snapshot, .report = report};
@@ -519,19 +357,4 @@ void build_snapshot(struct snapshot *snapshot, struct report *report)
     listener_get(&build, &start, NULL);
     for (size_t i = 0; i < snapshot->entry_count; i++)
         build_entry(&build, &snapshot->entries[i]);
-    option_defaults(&snapshot->globals);
-    layer_apply(&snapshot->layer, &snapshot->globals);
-    snapshot->has_socket = snapshot->globals.unix_socket_dir != NULL;
-    snapshot->socket = (struct host_config){snapshot->globals.unix_socket_dir, NULL, 5432};
-    for (size_t i = 0; i < snapshot->environments.count; i++) {
-        finish_environment(&build, snapshot->environments.items[i]);
-        finish_sni(&build, snapshot->environments.items[i]);
-    }
-    for (size_t i = 0; i < snapshot->databases.count; i++)
-        finish_database(&build, snapshot->databases.items[i]);
-    for (size_t i = 0; i < snapshot->listeners.count; i++)
-        finish_listener(&build, snapshot->listeners.items[i]);
-    if (snapshot->globals.default_environment)
-        HASH_FIND_STR(snapshot->environment_by_name, snapshot->globals.default_environment,
-                      snapshot->default_environment);
 }

@@ -51,7 +51,9 @@ enum connstr_step connstr_next(struct arena *arena, const char **text, const cha
         return CONNSTR_WRONG;
     }
     *key = arena_copy_n(arena, at, length);
-    at = equals + 1 + strspn(equals + 1, BLANKS);
+    /* `key = value` is fine, but `key= other=1` has forgotten a value. */
+    bool spaced = equals > at + length;
+    at = equals + 1 + (spaced ? strspn(equals + 1, BLANKS) : 0);
     if (*at == '\'') {
         at = read_quoted(arena, at + 1, value);
         if (!at) {

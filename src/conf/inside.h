@@ -1,8 +1,8 @@
 /*
  * inside: how a snapshot is made of parts. For the files of conf/ only.
  *
- *   files, variables ──source.c──> entries ──build.c──> layers, objects ──validate.c, floor.c──>
- * frozen
+ *   files, variables ──source.c──> entries ──build.c──> layers ──resolve.c──> settings
+ *   ──validate.c, certificate.c, floor.c──> a frozen snapshot
  */
 #ifndef PGSTAGE_CONF_INSIDE_H
 #define PGSTAGE_CONF_INSIDE_H
@@ -62,6 +62,7 @@ struct database {
     struct database_config config;
     const char *key; /* name, NUL, environment */
     size_t key_length;
+    const char *whole; /* the line as it stands when a variable holds all of it; else NULL */
     struct layer layer;
     struct origin origin;
     UT_hash_handle hh;
@@ -157,6 +158,9 @@ enum section_kind section_parse(struct arena *arena, const char *section, const 
 
 /* build.c */
 void build_snapshot(struct snapshot *snapshot, struct report *report);
+
+/* resolve.c */
+void resolve_snapshot(struct snapshot *snapshot, struct report *report);
 
 /* validate.c, certificate.c, floor.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);

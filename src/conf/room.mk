@@ -16,8 +16,14 @@ libpgstage_a_SOURCES += \
 	src/conf/layer.c \
 	src/conf/source.c \
 	src/conf/build.c \
+	src/conf/resolve.c \
 	src/conf/validate.c \
 	src/conf/certificate.c \
 	src/conf/floor.c \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \
-	src/conf/effective.c
+	src/conf/effective.c \
+	src/conf/show.c include/pgstage/conf/show.h \
+	src/conf/print.c include/pgstage/conf/print.h
+EXTRA_DIST += conf/pgstage.ini conf/userlist.txt conf/environments/development.ini \
+	conf/environments/staging.ini conf/environments/production.ini
+dist_doc_DATA += doc/reference-options.md

@@ -52,6 +52,7 @@ static struct snapshot *snapshot_finish(struct snapshot *snapshot, struct report
                                         size_t errors_before)
 {
     build_snapshot(snapshot, report);
+    resolve_snapshot(snapshot, report);
     validate_snapshot(snapshot, report);
     report_sort(report);
     if (report->errors == errors_before)

@@ -143,8 +143,8 @@ char *route_explain(const struct snapshot *snapshot, const struct route_request 
     if (result == ROUTE_NO_DATABASE || count == 0)
         text = text_print("no such database: %s", asked);
     else if (result == ROUTE_AMBIGUOUS)
-        text = text_print("database \"%s\" is in more than one environment: connect to %s", name,
-                          (char *)choices.data);
+        text = text_print("database \"%s\" needs an environment: connect to %s%s", name,
+                          count > 1 ? "one of " : "", (char *)choices.data);
     else
         text = text_print("no such database: %s (there is %s)", asked, (char *)choices.data);
     buffer_fini(&choices);

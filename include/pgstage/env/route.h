@@ -11,16 +11,16 @@
 #include "pgstage/conf/snapshot.h"
 
 struct route_request {
-    const char *database;             /* what the startup message asked for */
+    const char *database;                   /* what the startup message asked for */
     const struct listener_config *listener; /* may be NULL */
-    const char *sni;                  /* NULL: none */
+    const char *sni;                        /* NULL: none */
     const char *user;
 };
 
 enum route_result {
     ROUTE_FOUND,
-    ROUTE_NO_DATABASE,  /* "no such database: x" (3D000) */
-    ROUTE_AMBIGUOUS,    /* no environment decides (3D000, names the environments) */
+    ROUTE_NO_DATABASE,    /* "no such database: x" (3D000) */
+    ROUTE_AMBIGUOUS,      /* no environment decides (3D000, names the environments) */
     ROUTE_NO_ENVIRONMENT, /* the named environment does not exist or has no such database */
 };
 

@@ -1,0 +1,192 @@
+/* What is printed: the merged file, the rows of SHOW CONFIG, the sample and the reference page. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "desk.h"
+#include "pgstage/base/text.h"
+#include "pgstage/conf/file.h"
+#include "pgstage/conf/option.h"
+#include "pgstage/conf/print.h"
+#include "pgstage/conf/show.h"
+
+TestSuite(show, .init = desk_set, .fini = desk_clear);
+
+/* The merged file; without its comments when `bare`. */
+static char *printed(const struct snapshot *snapshot, bool bare)
+{
+    char *text = NULL, *out;
+    size_t length;
+    FILE *stream = open_memstream(&text, &length);
+    config_print(snapshot, stream);
+    fclose(stream);
+    out = text;
+    for (char *line = text; bare && *line;) {
+        size_t size = strcspn(line, "\n") + 1;
+        if (*line != ';') {
+            memmove(out, line, size);
+            out += size;
+        }
+        line += size;
+    }
+    if (bare)
+        *out = '\0';
+    return text;
+}
+
+Test(show, the_printed_file_is_the_same_configuration)
+{
+    setenv("PW", "top secret", 1);
+    setenv("LINE", "host=h9 user=x password=hidden", 1);
+    setenv("PGSTAGE__E__PASSWORD", "hidden too", 1);
+    desk_write("pgstage.d/a.ini", "[pgstage]\nmax_client_conn = 5\n");
+    desk_write("pw", "in a file\n");
+    struct snapshot *snapshot = desk_accepts(
+        "[pgstage]\nlisten_addr = 127.0.0.1\nquery_timeout = 250ms\nunix_socket_mode = 0700\n"
+        "logfile =\nserver_reset_query = a; $${b} 'c'\n"
+        "[environment e]\nclass = review_apps\nhosts = h1, h2@::1\nuser = f\n"
+        "[listener l]\nlisten_port = 7000\nenvironment = e\n"
+        "[databases]\napp = dbname=x connect_query='set a = ''b c'''\n"
+        "app@e = password=${PW}\n\"a@b\" = host=h user=u password=plain\n"
+        "'it''s \"q\"'@e = pool_size=3\nwhole = ${LINE}\nfile = host=h password_file=pw\n* =\n"
+        "[users]\nu = pool_mode=transaction\n'odd user' =\n"
+        "[peers]\n3 = host=/tmp\n");
+    char *first = printed(snapshot, true);
+    cr_expect_null(strstr(first, "secret"), "%s", first);
+    cr_expect_null(strstr(first, "hidden"), "%s", first);
+    cr_expect_null(strstr(first, "in a file"), "%s", first);
+    cr_expect(strstr(first, "password=${PW}"), "%s", first);
+    cr_expect(strstr(first, "password = ${PGSTAGE__E__PASSWORD}"), "%s", first);
+    cr_expect_null(strstr(first, "plain"), "%s", first);
+    desk_write("merged/pgstage.ini", first);
+    unsetenv("PGSTAGE__E__PASSWORD");
+    setenv("PGSTAGE__E__PASSWORD", "hidden too", 1);
+    struct report report = {0};
+    struct snapshot *again = snapshot_load("merged/pgstage.ini", &report);
+    for (size_t i = 0; i < report.count; i++)
+        fprintf(stderr, "    %s\n", report.entries[i].text);
+    cr_assert(again);
+    char *second = printed(again, true);
+    cr_expect_str_eq(first, second);
+    free(first);
+    free(second);
+    snapshot_unref(snapshot);
+    snapshot_unref(again);
+    report_fini(&report);
+}
+
+Test(show, every_value_is_printed_with_its_origin)
+{
+    struct snapshot *snapshot =
+        desk_accepts("[pgstage]\nmax_client_conn = 5\n[environment e]\nclass = review_apps\n"
+                     "hosts = h\n");
+    char *text = printed(snapshot, false);
+    cr_expect(strstr(text, "/pgstage.ini:2\nmax_client_conn = 5\n"), "%s", text);
+    cr_expect(strstr(text, "; class review_apps: pool_size = 5\n"), "%s", text);
+    free(text);
+    snapshot_unref(snapshot);
+}
+
+Test(show, rows_come_in_the_order_of_names_and_hold_every_option_of_the_scope)
+{
+    struct snapshot *snapshot = desk_accepts("");
+    struct config_row row = {0};
+    char last[64] = "";
+    size_t rows = 0, options = 0;
+    while (config_row_next(snapshot, NULL, &row)) {
+        cr_expect_gt(strcmp(row.key, last), 0);
+        text_fit(last, sizeof(last), row.key);
+        cr_expect(row.value && row.default_text && row.origin);
+        rows++;
+    }
+    for (size_t i = 0; i < option_count(); i++)
+        options += (option_at(i)->scopes & SCOPE_GLOBAL) != 0;
+    cr_expect_eq(rows, options);
+    snapshot_unref(snapshot);
+}
+
+Test(show, rows_count_pgbouncers_units)
+{
+    struct snapshot *snapshot = desk_accepts(
+        "[pgstage]\nquery_timeout = 2min\nserver_check_delay = 1500ms\nmax_packet_size = 64kB\n"
+        "so_reuseport = yes\nunix_socket_mode = 700\npool_mode = Statement\n");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "query_timeout"), "120");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "server_check_delay"), "1.5");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "max_packet_size"), "65536");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "so_reuseport"), "1");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "unix_socket_mode"), "0700");
+    cr_expect_str_eq(desk_value(snapshot, NULL, "pool_mode"), "statement");
+    cr_expect_str_eq(desk_origin(snapshot, NULL, "listen_port"), "default");
+    snapshot_unref(snapshot);
+}
+
+Test(show, secrets_are_masked_in_rows)
+{
+    struct snapshot *snapshot = desk_accepts(
+        "[environment e]\nclass = review_apps\nhosts = h\nuser = u\npassword = plain\n");
+    cr_expect_str_eq(desk_value(snapshot, "e", "password"), "********");
+    snapshot_unref(snapshot);
+}
+
+static void expect_printed(void (*print)(FILE *), const char *name, const char *option)
+{
+    char *text = NULL, path[512], problem[256];
+    size_t length, file_length;
+    FILE *stream = open_memstream(&text, &length);
+    print(stream);
+    fclose(stream);
+    snprintf(path, sizeof(path), "%s/%s", SOURCE_DIR, name);
+    char *file = file_read(path, 10 << 20, &file_length, NULL, problem, sizeof(problem));
+    cr_assert(file, "%s", problem);
+    cr_expect(file_length == length && memcmp(file, text, length) == 0,
+              "%s differs from the table of options: pgstage %s > %s", name, option, name);
+    free(text);
+    free(file);
+}
+
+Test(show, the_sample_file_of_the_tree_is_made_from_the_table)
+{
+    expect_printed(conf_print_sample, "conf/pgstage.ini", "--print-sample");
+}
+
+Test(show, the_reference_page_of_the_tree_is_made_from_the_table)
+{
+    expect_printed(conf_print_reference, "doc/reference-options.md", "--print-reference");
+}
+
+Test(show, every_sample_file_loads)
+{
+    static const char *const names[] = {"pgstage.ini", "environments/development.ini",
+                                        "environments/staging.ini", "environments/production.ini"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[512];
+        snprintf(path, sizeof(path), "%s/conf/%s", SOURCE_DIR, names[i]);
+        report_fini(&desk_report);
+        struct snapshot *snapshot = snapshot_load(path, &desk_report);
+        cr_expect(snapshot, "%s: %s", names[i],
+                  desk_report.count ? desk_report.entries[0].text : "");
+        cr_expect_eq(desk_report.warnings, 0, "%s", names[i]);
+        snapshot_unref(snapshot);
+    }
+}
+
+/* Every `;name = value` line of the sample, without its semicolon, is accepted where it stands. */
+Test(show, every_option_of_the_sample_can_be_uncommented)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *stream = open_memstream(&text, &length);
+    conf_print_sample(stream);
+    fclose(stream);
+    for (char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
+        if (line[0] == ';' && line[1] >= 'a' && line[1] <= 'z')
+            line[0] = ' ';
+    /* The options of [databases] stand below its one line and are keys of lines, not lines. */
+    char *databases = strstr(text, "[databases]\n* =");
+    cr_assert(databases);
+    *databases = '\0';
+    desk_write("userlist.txt", "");
+    snapshot_unref(desk_accepts(text));
+    free(text);
+}

@@ -1,0 +1,226 @@
+/* Validation: every mistake at once, each at its line. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "desk.h"
+
+TestSuite(validate, .init = desk_set, .fini = desk_clear);
+
+#define ENVIRONMENT "[environment e]\nclass = review_apps\nhosts = h\n"
+
+Test(validate, all_mistakes_are_reported_at_once_in_the_order_of_the_file)
+{
+    cr_expect_null(desk_load("[pgstage]\n"
+                             "listen_prt = 1\n"          /* 2 */
+                             "auth_type = ldap\n"        /* 3 */
+                             "query_timeout = 5m\n"      /* 4 */
+                             "default_environment = x\n" /* 5 */
+                             "pool_size = 3\n"           /* 6 */
+                             "auth_file = none\n"        /* 7 */
+                             "max_client_conn = -4\n"    /* 8 */
+                             "[nonsense]\n"              /* 9 */
+                             "[environment b]\n"         /* 10 */
+                             "class = prodction\n"       /* 11 */
+                             "[environment c]\n"
+                             "hosts = h:99999\n" /* 13 */
+                             "[listener l]\n"
+                             "environment = q\n" /* 15 */
+                             "[databases]\n"
+                             "a = host=x port=abc\n" /* 17 */
+                             "pgbouncer = host=x\n"  /* 18 */
+                             "loose line\n"));       /* 19 */
+    static const int lines[] = {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 18, 19};
+    int last = 0;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+        cr_expect(desk_said(lines[i], ""), "nothing about line %d", lines[i]);
+    for (size_t i = 0; i < desk_report.count; i++) {
+        cr_expect_geq(desk_report.entries[i].line, last);
+        last = desk_report.entries[i].line;
+    }
+}
+
+Test(validate, an_entry_reads_as_file_line_kind_and_text)
+{
+    cr_expect_null(desk_load("[pgstage]\nlisten_port = x\n"));
+    char *line = report_line(&desk_report.entries[0]);
+    cr_expect(strstr(line, "/pgstage.ini:2: error: listen_port: \"x\" is not a whole number"), "%s",
+              line);
+    free(line);
+}
+
+Test(validate, unknown_options_are_answered_with_the_nearest_name)
+{
+    desk_refuses("[pgstage]\nlisten_prt = 1\n", 2, "did you mean listen_port?");
+    desk_refuses("[databases]\na = dbnme=x\n", 2, "did you mean dbname?");
+    desk_refuses(ENVIRONMENT "host = h\n", 4, "into [databases], [peers]");
+    desk_refuses("[users]\nu = dbname=x\n", 2, "does not belong into [users]");
+}
+
+Test(validate, unknown_classes_are_answered_with_the_nearest_one)
+{
+    desk_refuses("[environment e]\nclass = prodution\nhosts = h\n", 2, "did you mean production?");
+}
+
+Test(validate, names_of_environments_must_exist)
+{
+    desk_refuses("[pgstage]\ndefault_environment = producton\n[environment production]\n"
+                 "hosts = h\n",
+                 2, "did you mean production?");
+    desk_refuses("[databases]\na@nowhere =\n", 2, "no environment \"nowhere\"");
+    desk_refuses("[databases]\na = environment=nowhere\n", 2, "no environment \"nowhere\"");
+    desk_refuses("[listener l]\nlisten_port = 1\nenvironment = nowhere\n", 3,
+                 "no environment \"nowhere\"");
+}
+
+Test(validate, a_line_cannot_be_in_two_environments)
+{
+    desk_refuses(ENVIRONMENT "[environment f]\nhosts = g\n[databases]\na@e = environment=f\n", 7,
+                 "cannot be in environment f");
+}
+
+Test(validate, names_of_the_console_are_no_databases)
+{
+    desk_refuses("[databases]\npgbouncer = host=h\n", 2, "console");
+    desk_refuses("[databases]\npgstage = host=h\n", 2, "console");
+}
+
+Test(validate, environments_need_hosts)
+{
+    desk_refuses("[environment e]\nclass = review_apps\n", 1, "has no hosts");
+    desk_refuses("[environment e]\nclass = review_apps\nhosts =\n", 3, "has no hosts");
+    desk_refuses("[environment e]\nclass = review_apps\nhosts = a,,b\n", 3, "hosts: ");
+}
+
+Test(validate, section_names_that_cannot_be_named_are_refused)
+{
+    desk_refuses("[environment a b]\nhosts = h\n", 1, "not a name");
+    desk_refuses("[environment a@b]\nhosts = h\n", 1, "not a name");
+    desk_refuses("[environment]\nhosts = h\n", 1, "unknown section");
+    desk_refuses("[pgstage x]\n", 1, "unknown section");
+}
+
+Test(validate, two_listeners_cannot_share_a_port)
+{
+    desk_refuses("[pgstage]\nlisten_addr = 127.0.0.1\n[listener l]\nlisten_addr = 127.0.0.1\n", 3,
+                 "same port 6432");
+    desk_refuses("[pgstage]\nunix_socket_dir =\nlisten_addr = 127.0.0.1\n[listener l]\n"
+                 "listen_addr = *\nlisten_port = 6432\n",
+                 6, "same port 6432");
+    snapshot_unref(desk_accepts("[pgstage]\nunix_socket_dir =\nlisten_addr = 127.0.0.1\n"
+                                "[listener l]\nlisten_addr = 127.0.0.2\n"));
+}
+
+Test(validate, somebody_must_be_able_to_connect)
+{
+    desk_refuses("[pgstage]\nunix_socket_dir =\n", 0, "nobody could connect");
+}
+
+Test(validate, verification_needs_authorities)
+{
+    desk_refuses("[pgstage]\nserver_tls_sslmode = verify-ca\n", 2, "needs server_tls_ca_file");
+    desk_refuses("[environment e]\nclass = staging\nhosts = h\n", 1, "needs server_tls_ca_file");
+    desk_refuses("[databases]\na = host=h server_tls_sslmode=verify-full\n", 2,
+                 "needs server_tls_ca_file");
+    snapshot_unref(
+        desk_accepts("[environment e]\nclass = staging\nhosts = h\nserver_tls_ca_file = system\n"));
+}
+
+Test(validate, tls_for_clients_needs_a_certificate)
+{
+    desk_refuses("[pgstage]\nclient_tls_sslmode = require\n", 2, "needs client_tls_key_file");
+    desk_refuses("[listener l]\nlisten_port = 1\nclient_tls_sslmode = prefer\n", 3,
+                 "needs client_tls_key_file");
+    desk_refuses("[pgstage]\nclient_tls_cert_file = pgstage.ini\n", 2, "need each other");
+    desk_refuses("[pgstage]\nserver_tls_key_file = pgstage.ini\n", 2, "need each other");
+}
+
+Test(validate, files_that_cannot_be_read_are_named)
+{
+    desk_refuses("[pgstage]\nserver_tls_ca_file = none.pem\n", 2, "cannot read none.pem");
+    desk_refuses("[pgstage]\nauth_hba_file = none.conf\n", 2, "cannot read none.conf");
+    desk_refuses("[pgstage]\nauth_file = none.txt\n", 2, "cannot read none.txt");
+    desk_refuses("[databases]\na = host=h password_file=none\n", 2, "cannot read none");
+    desk_refuses(ENVIRONMENT "server_tls_crl_file = none.crl\n", 4, "cannot read none.crl");
+}
+
+Test(validate, a_user_list_with_a_mistake_is_named_with_its_line)
+{
+    desk_write("u", "\"a\" \"b\"\noops\n");
+    cr_expect_null(desk_load("[pgstage]\nauth_file = u\n"));
+    cr_expect_str_eq(desk_report.entries[0].file, "u");
+    cr_expect_eq(desk_report.entries[0].line, 2);
+}
+
+Test(validate, secrets_are_given_once)
+{
+    desk_write("pw", "x\n");
+    desk_write("empty", "\n");
+    desk_refuses("[databases]\na = host=h password=x password_file=pw\n", 2, "exclude each other");
+    desk_refuses("[databases]\na = host=h password_file=empty\n", 2, "is empty");
+    desk_refuses(ENVIRONMENT "monitor_password = x\n", 4, "needs monitor_user");
+}
+
+Test(validate, what_this_version_lacks_is_refused_where_ignoring_it_would_be_unsafe)
+{
+    desk_refuses(ENVIRONMENT "allow_from = 10.0.0.0/8\n", 4, "not available");
+    desk_refuses("[pgstage]\naudit_log = /tmp/x\n", 2, "not available");
+    snapshot_unref(desk_accepts("[pgstage]\nproxy_protocol = 0\nsession_state = track\n"));
+}
+
+Test(validate, what_this_version_lacks_is_accepted_with_a_warning_where_that_is_safe)
+{
+    snapshot_unref(desk_accepts(ENVIRONMENT "failover_delay = 20s\n"));
+    cr_expect_eq(desk_report.warnings, 1);
+    cr_expect(desk_said(4, "no effect"));
+}
+
+Test(validate, odd_pool_sizes_are_warned_about)
+{
+    snapshot_unref(desk_accepts(ENVIRONMENT "pool_size = 50\n"));
+    cr_expect(desk_said(4, "more than 1.5 times"));
+    snapshot_unref(desk_accepts(ENVIRONMENT "min_pool_size = 6\n"));
+    cr_expect(desk_said(4, "more than pool_size"));
+    snapshot_unref(desk_accepts("[environment e]\nhosts = h\n"));
+    cr_expect(desk_said(1, "has no class"));
+}
+
+Test(validate, tls_versions_are_known_words)
+{
+    desk_refuses("[pgstage]\nserver_tls_protocols = tlsv1.2, sslv3\n", 2, "\"sslv3\"");
+    snapshot_unref(desk_accepts("[pgstage]\nclient_tls_protocols = tlsv1.2,tlsv1.3\n"));
+}
+
+Test(validate, peers_have_an_id_and_a_host)
+{
+    desk_refuses("[peers]\n0 = host=h\n", 2, "1 to 16383");
+    desk_refuses("[peers]\n16384 = host=h\n", 2, "1 to 16383");
+    desk_refuses("[peers]\nx = host=h\n", 2, "1 to 16383");
+    desk_refuses("[peers]\n1 =\n", 2, "has no host");
+}
+
+Test(validate, connection_strings_are_read_strictly)
+{
+    desk_refuses("[databases]\na = host=h loose\n", 2, "expected key=value");
+    desk_refuses("[databases]\na = connect_query='x\n", 2, "not closed");
+    desk_refuses("[databases]\na = host= port=1\n", 2, "host has an empty value");
+}
+
+Test(validate, a_missing_variable_is_a_mistake_of_its_line)
+{
+    unsetenv("NOPE");
+    desk_refuses("[pgstage]\nlogfile = ${NOPE}/x\n", 2, "NOPE is not set");
+    desk_refuses("[databases]\na = host=${NOPE}\n", 2, "NOPE is not set");
+}
+
+Test(validate, one_tls_server_name_means_one_environment)
+{
+    desk_refuses("[environment a]\nhosts = h\nsni = x.example.com\n"
+                 "[environment b]\nhosts = g\nsni = y, X.example.com\n",
+                 6, "already means environment a");
+}
+
+Test(validate, only_a_database_has_an_environment_behind_its_name)
+{
+    desk_refuses(ENVIRONMENT "[users]\n\"u\"@e = pool_size=1\n", 5, "only a database");
+}
