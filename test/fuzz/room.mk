@@ -4,6 +4,7 @@ fuzz_targets =
 fuzz_targets += test/fuzz/fuzz_frame
 fuzz_targets += test/fuzz/fuzz_startup
 fuzz_targets += test/fuzz/fuzz_scram
+fuzz_targets += test/fuzz/fuzz_ini
 
 FUZZ_CFLAGS = $(AM_CFLAGS)
 FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
@@ -27,3 +28,8 @@ test_fuzz_fuzz_scram_SOURCES = test/fuzz/fuzz_scram.c
 test_fuzz_fuzz_scram_CFLAGS = $(FUZZ_CFLAGS)
 test_fuzz_fuzz_scram_LDFLAGS = $(FUZZ_LDFLAGS)
 test_fuzz_fuzz_scram_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c
+test_fuzz_fuzz_ini_CFLAGS = $(FUZZ_CFLAGS)
+test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_ini_LDADD = $(FUZZ_LIBS)
