@@ -6,8 +6,8 @@ fuzz_targets += test/fuzz/fuzz_startup
 fuzz_targets += test/fuzz/fuzz_scram
 fuzz_targets += test/fuzz/fuzz_ini
 
-FUZZ_CFLAGS = $(AM_CFLAGS)
-FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+FUZZ_COMPILE = $(AM_CFLAGS)
+FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 FUZZ_LIBS = libpgstage.a $(PRODUCT_LIBS)
 EXTRA_DIST += test/fuzz/seeds test/fuzz/promise.h
 if FUZZERS
@@ -15,18 +15,18 @@ EXTRA_PROGRAMS += $(fuzz_targets)
 endif
 
 test_fuzz_fuzz_frame_SOURCES = test/fuzz/fuzz_frame.c
-test_fuzz_fuzz_frame_CFLAGS = $(FUZZ_CFLAGS)
-test_fuzz_fuzz_frame_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_frame_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_frame_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_frame_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_startup_SOURCES = test/fuzz/fuzz_startup.c
-test_fuzz_fuzz_startup_CFLAGS = $(FUZZ_CFLAGS)
-test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_startup_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_startup_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_scram_SOURCES = test/fuzz/fuzz_scram.c
-test_fuzz_fuzz_scram_CFLAGS = $(FUZZ_CFLAGS)
-test_fuzz_fuzz_scram_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_scram_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_scram_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_scram_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c

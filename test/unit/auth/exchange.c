@@ -36,7 +36,7 @@ char *verifier_text(const char *password, const char *salt, uint32_t iterations)
 
 const char *request_data(const struct buffer *out, uint32_t code, size_t *length)
 {
-    static char data[70000];
+    static _Thread_local char data[70000];
     struct frame frame;
     if (frame_peek(out->data, out->length, sizeof data, &frame) != FRAME_OK || frame.type != 'R' ||
         frame.body_bytes < 4 || out->length < FRAME_HEADER_BYTES + frame.body_bytes ||
