@@ -83,7 +83,7 @@ static void session_free(struct console_session *session)
     if (session->job)
         session->job->session = NULL;
     portals_clear(&session->portals);
-    prepared_clear(&session->portals);
+    portals_forget(&session->portals);
     buffer_fini(&session->pending);
     buffer_fini(&session->out);
     free(session->query);
@@ -327,7 +327,7 @@ static void pretend(struct console_session *session, struct command *command,
         session->status = 'I';
         break;
     case COMMAND_FORGET:
-        prepared_clear(&session->portals);
+        portals_forget(&session->portals);
         break;
     case COMMAND_PRETEND_SET:
     case COMMAND_RUN:

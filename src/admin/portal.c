@@ -64,7 +64,7 @@ void portals_clear(struct portals *portals)
         portal_free(portals, portal);
 }
 
-void prepared_clear(struct portals *portals)
+void portals_forget(struct portals *portals)
 {
     struct prepared *prepared, *next;
     HASH_ITER (hh, portals->prepared, prepared, next)

@@ -61,6 +61,6 @@ void portal_send(struct portal *portal, uint32_t maximum, struct buffer *out);
 /* The end of a transaction. */
 void portals_clear(struct portals *portals);
 /* DISCARD ALL, DEALLOCATE ALL: the named statements. */
-void prepared_clear(struct portals *portals);
+void portals_forget(struct portals *portals);
 
 #endif

@@ -1,0 +1,271 @@
+/*
+ * admin: puts the console, the statistics and the upkeep together.
+ *
+ *   plane ─ hooks ─► console ─ run ─► command_… ─► console_done / console_fail
+ *                                       └─► waits (PAUSE, WAIT_CLOSE), gatherings (SHOW)
+ *   timers: stats_period (averages, the log's stats line) · upkeep (idle pools) · watch (waits)
+ *
+ * Everything runs on the control thread, except the `each` of a gathering, which runs on the
+ * workers and touches only its own part. A gathering holds its job and this struct: so before the
+ * plane is freed, the owner turns the loop until admin_is_busy says no.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "inside.h"
+#include "pgstage/base/check.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/log.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/pool/registry.h"
+
+#define WATCH_US CLOCK_SECOND
+#define UPKEEP_US (5 * CLOCK_SECOND)
+
+static void on_run(void *context, struct console_job *job)
+{
+    static void (*const functions[])(struct admin *, struct console_job *) = {
+#define COMMAND(verb, noun, level, argument, columns, function, help)                              \
+    [COMMAND_##function] = command_##function,
+#include "pgstage/tables/commands.def"
+#undef COMMAND
+    };
+    struct admin *admin = context;
+    if (admin->plane && !admin->stopping)
+        functions[job->command.id](admin, job);
+    else
+        console_fail(job, "57P01", "pgstage is shutting down", NULL, NULL);
+}
+
+static void on_reply(void *context, uint64_t client_id, struct buffer *bytes, bool resume,
+                     bool close)
+{
+    struct admin *admin = context;
+    if (admin->plane)
+        plane_console_reply(admin->plane, client_id, bytes, resume, close);
+}
+
+static void on_opened(void *context, uint64_t client_id, const char *user, enum console_level level,
+                      const char *from)
+{
+    struct admin *admin = context;
+    console_opened(admin->console, client_id, user, level, from);
+}
+
+static void on_input(void *context, uint64_t client_id, const uint8_t *bytes, size_t length)
+{
+    struct admin *admin = context;
+    console_input(admin->console, client_id, bytes, length);
+}
+
+static void on_cancelled(void *context, uint64_t client_id)
+{
+    struct admin *admin = context;
+    console_cancelled(admin->console, client_id);
+}
+
+static void on_closed(void *context, uint64_t client_id)
+{
+    struct admin *admin = context;
+    console_closed(admin->console, client_id);
+}
+
+static void on_pools_changed(void *context)
+{
+    struct admin *admin = context;
+    if (admin->plane)
+        waits_look(admin);
+}
+
+static void on_idle(void *context)
+{
+    struct admin *admin = context;
+    admin->callbacks.idle(admin->callbacks.context);
+}
+
+struct admin *admin_new(const struct admin_callbacks *callbacks)
+{
+    struct admin *admin = memory_new(sizeof *admin);
+    struct console_hooks hooks = {.context = admin, .run = on_run, .reply = on_reply};
+    admin->callbacks = *callbacks;
+    admin->console = console_new(&hooks);
+    admin->stats = stats_new(clock_now_us());
+    list_init(&admin->waits);
+    return admin;
+}
+
+struct plane_hooks admin_hooks(struct admin *admin)
+{
+    return (struct plane_hooks){
+        .context = admin,
+        .console_opened = on_opened,
+        .console_input = on_input,
+        .console_cancelled = on_cancelled,
+        .console_closed = on_closed,
+        .pools_changed = on_pools_changed,
+        .idle = on_idle,
+    };
+}
+
+/* ---- timers ---- */
+
+static void look_at_pool(struct pool *pool, void *argument)
+{
+    struct admin *admin = argument;
+    struct stats_values values;
+    stats_of_pool(pool, plane_worker_count(admin->plane), &values);
+    struct effective *effective = plane_pool_effective(pool);
+    char *name = database_name(pool_database(pool), pool_environment(pool));
+    stats_see(admin->stats, pool_id(pool), name, !effective->fallback, &values);
+    free(name);
+    effective_unref(effective);
+}
+
+void admin_look_at_stats(struct admin *admin)
+{
+    stats_begin(admin->stats);
+    registry_each(plane_registry(admin->plane), look_at_pool, admin);
+    stats_end(admin->stats);
+}
+
+static void log_stats(struct admin *admin, uint64_t now_us)
+{
+    struct stats_values totals, averages;
+    stats_sum(admin->stats, now_us, &totals, &averages);
+    const uint64_t *of = averages.of;
+    log_info(
+        "stats: %" PRIu64 " xacts/s, %" PRIu64 " queries/s, %" PRIu64 " client parses/s, %" PRIu64
+        " server parses/s, %" PRIu64 " binds/s, in %" PRIu64 " B/s, out %" PRIu64
+        " B/s, xact %" PRIu64 " us, query %" PRIu64 " us, wait %" PRIu64 " us",
+        of[METRIC_xact_count], of[METRIC_query_count], of[METRIC_client_parse_count],
+        of[METRIC_server_parse_count], of[METRIC_bind_count], of[METRIC_bytes_received],
+        of[METRIC_bytes_sent], of[METRIC_xact_time], of[METRIC_query_time], of[METRIC_wait_time]);
+}
+
+static void set_period(struct admin *admin)
+{
+    struct loop *loop = plane_control(admin->plane);
+    uint64_t period_us = snapshot_globals(plane_snapshot(admin->plane))->stats_period_us;
+    timer_set(loop, &admin->period, loop_now_us(loop) + period_us);
+}
+
+static void on_period(struct loop *loop, struct timer *timer)
+{
+    struct admin *admin = list_entry(timer, struct admin, period);
+    uint64_t now_us = loop_now_us(loop);
+    admin_look_at_stats(admin);
+    stats_tick(admin->stats, now_us);
+    if (snapshot_globals(plane_snapshot(admin->plane))->log_stats)
+        log_stats(admin, now_us);
+    set_period(admin);
+}
+
+static bool is_made_from_fallback(struct pool *pool)
+{
+    struct effective *effective = plane_pool_effective(pool);
+    bool fallback = effective->fallback;
+    effective_unref(effective);
+    return fallback;
+}
+
+static void on_upkeep(struct loop *loop, struct timer *timer)
+{
+    struct admin *admin = list_entry(timer, struct admin, upkeep);
+    struct registry *registry = plane_registry(admin->plane);
+    const struct settings *settings = snapshot_globals(plane_snapshot(admin->plane));
+    uint64_t now_us = loop_now_us(loop);
+    if (settings->pool_idle_timeout_us || settings->autodb_idle_timeout_us) {
+        /* What a pool counted is taken over before it goes. */
+        admin_look_at_stats(admin);
+        size_t gone = registry_sweep(registry, now_us, settings->pool_idle_timeout_us, NULL) +
+                      registry_sweep(registry, now_us, settings->autodb_idle_timeout_us,
+                                     is_made_from_fallback);
+        if (gone > 0)
+            log_debug("forgot %zu idle pools", gone);
+    }
+    timer_set(loop, &admin->upkeep, now_us + UPKEEP_US);
+}
+
+static void on_watch(struct loop *loop, struct timer *timer)
+{
+    struct admin *admin = list_entry(timer, struct admin, watch);
+    waits_look(admin);
+    timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
+}
+
+void admin_start(struct admin *admin, struct plane *plane)
+{
+    struct loop *loop = plane_control(plane);
+    admin->plane = plane;
+    admin->period.fire = on_period;
+    admin->upkeep.fire = on_upkeep;
+    admin->watch.fire = on_watch;
+    timer_set(loop, &admin->upkeep, loop_now_us(loop) + UPKEEP_US);
+    timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
+    set_period(admin);
+}
+
+void admin_reloaded(struct admin *admin)
+{
+    set_period(admin);
+}
+
+bool admin_is_busy(const struct admin *admin)
+{
+    return admin->gathers > 0;
+}
+
+void admin_stop(struct admin *admin)
+{
+    struct loop *loop = plane_control(admin->plane);
+    admin->stopping = true;
+    waits_end(admin);
+    timer_detach(loop, &admin->period);
+    timer_detach(loop, &admin->upkeep);
+    timer_detach(loop, &admin->watch);
+    admin->plane = NULL;
+}
+
+void admin_free(struct admin *admin)
+{
+    check(admin->gathers == 0);
+    console_free(admin->console);
+    stats_free(admin->stats);
+    free(admin);
+}
+
+/* ---- everything at once, also for signals ---- */
+
+bool admin_pause_all(struct admin *admin)
+{
+    struct registry *registry = plane_registry(admin->plane);
+    if (registry_is_paused(registry, NULL, NULL))
+        return false;
+    registry_pause(registry, NULL, NULL, true, loop_now_us(plane_control(admin->plane)));
+    return true;
+}
+
+static void find_paused(struct effective *effective, void *argument)
+{
+    struct {
+        struct registry *registry;
+        bool found;
+    } *search = argument;
+    const char *environment = effective->environment ? effective->environment->name : NULL;
+    search->found =
+        search->found || registry_is_paused(search->registry, effective->database, environment);
+}
+
+bool admin_resume_all(struct admin *admin)
+{
+    struct {
+        struct registry *registry;
+        bool found;
+    } search = {.registry = plane_registry(admin->plane)};
+    search.found = registry_is_paused(search.registry, NULL, NULL);
+    databases_each(admin, find_paused, &search);
+    if (!search.found)
+        return false;
+    registry_pause(search.registry, NULL, NULL, false, loop_now_us(plane_control(admin->plane)));
+    return true;
+}

@@ -1,0 +1,215 @@
+/*
+ * show_config: what the configuration says: SHOW CONFIG, DATABASES, USERS, ENVIRONMENTS, PEERS,
+ * PEER_POOLS.
+ *
+ * Read from the snapshot in force; present numbers come from the registry. Control thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "inside.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/text.h"
+#include "pgstage/conf/show.h"
+#include "pgstage/conf/users.h"
+#include "pgstage/pool/registry.h"
+
+void command_show_config(struct admin *admin, struct console_job *job)
+{
+    struct config_row row = {0};
+    while (config_row_next(plane_snapshot(admin->plane), NULL, &row)) {
+        result_begin(&job->result);
+        result_text(&job->result, row.key);
+        result_text(&job->result, row.value);
+        result_text(&job->result, row.default_text);
+        result_yes(&job->result, row.changeable);
+        result_text(&job->result, row.origin);
+        result_end(&job->result);
+    }
+    console_done(job);
+}
+
+/* ---- databases ---- */
+
+struct listing {
+    struct admin *admin;
+    struct result *result;
+};
+
+/* The hosts' names alone: the port is a column of its own, that of the first. */
+static void put_hosts(struct result *result, const struct effective *effective)
+{
+    struct buffer names = {0};
+    for (size_t i = 0; i < effective->host_count; i++)
+        buffer_print(&names, "%s%s", i ? "," : "", effective->hosts[i].name);
+    buffer_put_u8(&names, '\0');
+    result_text(result, effective->host_count ? (const char *)names.data : NULL);
+    buffer_fini(&names);
+    result_int(result, effective->host_count ? effective->hosts[0].port : effective->settings.port);
+}
+
+static void put_database(struct effective *effective, void *argument)
+{
+    const struct listing *listing = argument;
+    struct result *result = listing->result;
+    struct registry *registry = plane_registry(listing->admin->plane);
+    const struct settings *settings = &effective->settings;
+    const char *environment = effective->environment ? effective->environment->name : NULL;
+    char *name = database_name(effective->database, environment);
+    struct limit_counts counts = {0};
+    registry_database_counts(registry, effective->database, environment, &counts);
+
+    result_begin(result);
+    result_text(result, name);
+    put_hosts(result, effective);
+    result_text(result, effective->dbname);
+    result_text(result, settings->user);
+    result_int(result, settings_pool_size(settings));
+    result_int(result, settings->min_pool_size);
+    result_int(result, settings->reserve_pool_size);
+    result_uint(result, settings->server_lifetime_us / CLOCK_SECOND);
+    result_text(result, option_word("pool_mode", settings->pool_mode));
+    result_text(result, effective->host_count > 1
+                            ? option_word("load_balance_hosts", settings->load_balance_hosts)
+                            : NULL);
+    result_int(result, settings->max_db_connections);
+    result_int(result, counts.servers);
+    result_int(result, settings->max_db_client_connections);
+    result_int(result, counts.clients);
+    result_int(result, registry_is_paused(registry, effective->database, environment));
+    result_int(result, registry_is_disabled(registry, effective->database, environment));
+    result_text(result, environment);
+    result_end(result);
+    free(name);
+}
+
+void command_show_databases(struct admin *admin, struct console_job *job)
+{
+    struct listing listing = {admin, &job->result};
+    databases_each(admin, put_database, &listing);
+    console_done(job);
+}
+
+/* ---- users ---- */
+
+/* NULL where [users] says nothing of its own for this user. */
+static bool has_own_settings(const struct snapshot *snapshot, const char *user)
+{
+    for (size_t i = 0; i < snapshot_user_count(snapshot); i++) {
+        if (strcmp(snapshot_user(snapshot, i), user) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void put_user(struct admin *admin, struct result *result, const char *user)
+{
+    const struct snapshot *snapshot = plane_snapshot(admin->plane);
+    const struct settings *globals = snapshot_globals(snapshot);
+    bool own = has_own_settings(snapshot, user);
+    struct settings settings;
+    snapshot_user_settings(snapshot, user, &settings);
+    struct limit_counts counts = {0};
+    registry_user_counts(plane_registry(admin->plane), user, &counts);
+
+    result_begin(result);
+    result_text(result, user);
+    if (own && settings.pool_size >= 0)
+        result_int(result, settings.pool_size);
+    else
+        result_null(result);
+    if (own && settings.reserve_pool_size != globals->reserve_pool_size)
+        result_int(result, settings.reserve_pool_size);
+    else
+        result_null(result);
+    result_text(result, own && settings.pool_mode != globals->pool_mode
+                            ? option_word("pool_mode", settings.pool_mode)
+                            : NULL);
+    result_int(result, settings.max_user_connections);
+    result_int(result, counts.servers);
+    result_int(result, settings.max_user_client_connections);
+    result_int(result, counts.clients);
+    result_end(result);
+}
+
+void command_show_users(struct admin *admin, struct console_job *job)
+{
+    const struct snapshot *snapshot = plane_snapshot(admin->plane);
+    const struct users *users = snapshot_users(snapshot);
+    for (size_t i = 0; users && i < users_count(users); i++)
+        put_user(admin, &job->result, users_at(users, i)->user);
+    for (size_t i = 0; i < snapshot_user_count(snapshot); i++) {
+        const char *user = snapshot_user(snapshot, i);
+        if (!users || !users_find(users, user))
+            put_user(admin, &job->result, user);
+    }
+    console_done(job);
+}
+
+/* ---- environments and peers ---- */
+
+static void put_list(struct result *result, const struct host_config *hosts, size_t count)
+{
+    char *text = hosts_text(hosts, count);
+    result_text(result, text);
+    free(text);
+}
+
+void command_show_environments(struct admin *admin, struct console_job *job)
+{
+    const struct snapshot *snapshot = plane_snapshot(admin->plane);
+    const struct environment_config *by_default = snapshot_default_environment(snapshot);
+    struct result *result = &job->result;
+    for (size_t i = 0; i < snapshot_environment_count(snapshot); i++) {
+        const struct environment_config *environment = snapshot_environment(snapshot, i);
+        const struct settings *settings = snapshot_environment_settings(snapshot, environment);
+        struct limit_counts counts = {0};
+        registry_environment_counts(plane_registry(admin->plane), environment->name, &counts);
+        result_begin(result);
+        result_text(result, environment->name);
+        result_text(result, environment->class_name);
+        result_yes(result, environment->production_class);
+        put_list(result, environment->hosts, environment->host_count);
+        put_list(result, environment->dr_hosts, environment->dr_host_count);
+        result_text(result, option_word("server_tls_sslmode", settings->server_tls_sslmode));
+        result_text(result, option_word("client_tls_sslmode", settings->client_tls_sslmode));
+        result_int(result, settings_pool_size(settings));
+        result_int(result, counts.max_servers);
+        result_int(result, counts.servers);
+        result_int(result, counts.max_clients);
+        result_int(result, counts.clients);
+        result_yes(result, environment == by_default);
+        result_end(result);
+    }
+    console_done(job);
+}
+
+void command_show_peers(struct admin *admin, struct console_job *job)
+{
+    const struct snapshot *snapshot = plane_snapshot(admin->plane);
+    int64_t by_default = snapshot_globals(snapshot)->default_pool_size;
+    for (size_t i = 0; i < snapshot_peer_count(snapshot); i++) {
+        const struct peer_config *peer = snapshot_peer(snapshot, i);
+        result_begin(&job->result);
+        result_int(&job->result, peer->id);
+        result_text(&job->result, peer->host);
+        result_int(&job->result, peer->port);
+        result_int(&job->result, peer->pool_size >= 0 ? peer->pool_size : by_default);
+        result_end(&job->result);
+    }
+    console_done(job);
+}
+
+/* Cancel requests are not passed to peers yet, so nothing is ever under way to one. */
+void command_show_peer_pools(struct admin *admin, struct console_job *job)
+{
+    const struct snapshot *snapshot = plane_snapshot(admin->plane);
+    for (size_t i = 0; i < snapshot_peer_count(snapshot); i++) {
+        result_begin(&job->result);
+        result_int(&job->result, snapshot_peer(snapshot, i)->id);
+        for (int k = 0; k < 4; k++)
+            result_int(&job->result, 0);
+        result_end(&job->result);
+    }
+    console_done(job);
+}
