@@ -286,6 +286,26 @@ bool transaction_wants_fence(const struct transaction *transaction)
            (!transaction->skipping || syncs > transaction->uncertain);
 }
 
+bool transaction_can_settle(const struct transaction *transaction)
+{
+    uint32_t behind;
+
+    if (transaction->batch_open)
+        return false;
+    if (transaction->copy == COPY_IN) {
+        for (uint32_t i = 1; i < transaction->count; i++) {
+            if (is_marker(entry_at(transaction, i)))
+                return true;
+        }
+        return false;
+    }
+    /* while the server may still be skipping, a Sync has to be there that it cannot have swallowed
+     */
+    return !transaction->uncertain || !transaction->skipping ||
+           count_syncs(transaction, 0, &behind) > transaction->uncertain ||
+           behind < transaction->count;
+}
+
 void transaction_fence(struct transaction *transaction)
 {
     push(transaction, 'C', ANSWER_SWALLOW);

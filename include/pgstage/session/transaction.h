@@ -80,6 +80,10 @@ static inline bool transaction_is_free(const struct transaction *transaction)
 {
     return transaction_is_settled(transaction) && transaction->status == 'I';
 }
+/* Will nothing be owed some day, with no further message from the client? False when it left a
+ * batch without its Sync, or a COPY FROM without its end. To be asked again after each answer: a
+ * query may turn out to be a COPY. */
+bool transaction_can_settle(const struct transaction *transaction);
 /* Is the next answer pgstage's own? */
 bool transaction_is_swallowing(const struct transaction *transaction);
 /* Must Close of an unused statement name and Sync be sent now, behind the last message that was

@@ -473,6 +473,52 @@ Test(transaction, copy_data_and_flush_are_not_owed)
     play("<d <H free");
 }
 
+/* ---- a client that has gone ---- */
+
+Test(transaction, complete_requests_settle_without_their_client)
+{
+    cr_expect(transaction_can_settle(&owed));
+    play("<Q <P <S");
+    cr_expect(transaction_can_settle(&owed));
+    play(">T >ZI >E");
+    cr_expect(transaction_can_settle(&owed));
+}
+
+Test(transaction, a_batch_without_sync_does_not_settle)
+{
+    play("<P <H");
+    cr_expect_not(transaction_can_settle(&owed));
+    play(">1");
+    cr_expect_not(transaction_can_settle(&owed));
+    play("<S");
+    cr_expect(transaction_can_settle(&owed));
+}
+
+Test(transaction, a_copy_settles_only_when_its_end_was_sent)
+{
+    play("<Q >G <S");
+    cr_expect_not(transaction_can_settle(&owed));
+    play("<c");
+    cr_expect(transaction_can_settle(&owed));
+}
+
+Test(transaction, a_failed_copy_settles_only_behind_a_certain_sync)
+{
+    play("<E <S >G >E");
+    cr_expect_not(transaction_can_settle(&owed));
+    play("<c <S");
+    cr_expect(transaction_can_settle(&owed));
+    play("fence");
+    cr_expect(transaction_can_settle(&owed));
+}
+
+Test(transaction, a_failed_simple_copy_settles_behind_its_fence)
+{
+    play("<Q <S >G >E fence");
+    cr_expect(transaction_can_settle(&owed));
+    play(">ZI >!3 >!ZI free");
+}
+
 /* ---- the ring ---- */
 
 Test(transaction, a_long_pipeline_keeps_its_order)
