@@ -24,7 +24,8 @@
 /* A waiter of the returning worker passes the oldest one if that has not waited this much longer.
  */
 #define LOCAL_FIRST_US UINT64_C(1000)
-/* A busy pool gives a server up for one that has been kept out by a common limit for this long. */
+/* A busy pool gives a server up for one that has none and was kept out by a common limit for so
+ * long. */
 #define YIELD_AFTER_US UINT64_C(1000000)
 /* min_pool_size that a limit holds back is tried again after this time. */
 #define MINIMUM_RETRY_US UINT64_C(1000000)
@@ -52,9 +53,10 @@ struct limit_wait {
     struct pool *pool;
     /* shared: the limit's mutex */
     struct list_node node;
-    size_t wanted;     /* places that it wishes for; listed while not 0 */
-    size_t granted;    /* places handed over that it has not collected yet */
-    uint64_t since_us; /* when it came to the end of the FIFO */
+    size_t wanted;                  /* places that it wishes for; listed while not 0 */
+    size_t granted;                 /* places handed over that it has not collected yet */
+    struct list_node starving_node; /* listed while it waits without a single server */
+    uint64_t starving_since_us;
 };
 
 /* Servers and clients of one database, user or environment. */
@@ -68,16 +70,18 @@ struct limit {
     int64_t clients, max_clients;
     /* written under `mutex`, read by any thread */
     _Atomic int64_t servers, max_servers; /* 0: no limit */
-    /* When the first wish came to its place: NEVER_US: none; 0: the limit itself was lowered. */
-    _Atomic uint64_t hungry_since_us;
+    /* Since when the first of `starving` is; 0: the limit was lowered under the number of servers;
+     * NEVER_US: neither. */
+    _Atomic uint64_t starving_since_us;
     /* Any thread: wishes (and servers over a lowered limit) less evictions under way. Whoever
      * lowers it from above 0 (limit_claim) has to evict one item; below 0 when other places became
      * free first. */
     _Atomic int64_t need;
     pthread_mutex_t mutex;
     /* shared: mutex */
-    struct list waits;
-    struct list pools; /* of struct pool_member */
+    struct list waits;    /* of struct limit_wait */
+    struct list starving; /* those without any server, in the order in which they came */
+    struct list pools;    /* of struct pool_member */
 };
 
 /* A pool's entry in limit->pools. */
@@ -120,7 +124,8 @@ struct pool {
     size_t items, opening, obsolete, clients;
     size_t states[ITEM_DOOMED + 1]; /* items in each state */
     size_t queued;                  /* waiters in the queues */
-    size_t standing;                /* wishes in a limit's FIFO */
+    size_t standing;                /* wishes in a limit's FIFO … */
+    int standing_in;                /* … of this one; as last settled */
     uint64_t settle_at_us;          /* the time of the latest call to settle */
     struct list held;               /* waiters PROMISED or GRANTED */
     struct list orphans;            /* RESERVED items whose waiter has gone */
@@ -196,9 +201,10 @@ void limit_part(struct limit *limit, struct pool_member *member);
 bool limit_reserve(struct limit *limit);
 /* A place is free: it goes to the first that waits. `evicted`: a claim is fulfilled. */
 void limit_release(struct limit *limit, bool evicted, uint64_t now_us, struct summons *summons);
-/* Wishes for `wanted` places (not 0) from now on. False: a place is free or granted; nothing is
- * changed. */
-bool limit_stand(struct limit *limit, struct limit_wait *wait, size_t wanted, uint64_t now_us);
+/* Wishes for `wanted` places (not 0) from now on; `starving`: and has no server at all. False: a
+ * place is free or granted; nothing is changed. */
+bool limit_stand(struct limit *limit, struct limit_wait *wait, size_t wanted, bool starving,
+                 uint64_t now_us);
 /* The places that were handed over: the caller's now. */
 size_t limit_collect(struct limit *limit, struct limit_wait *wait);
 /* Wishes for none any more; and collects. */

@@ -4,7 +4,8 @@
  * Any thread, under the limit's mutex. Whoever finds no place stands in the FIFO with the number of
  * its wishes. A place that becomes free goes straight to the first in it: it is never free while
  * somebody stands there, so no newcomer can snatch it. With each place a pool goes to the end, so
- * that pools take turns.
+ * that pools take turns. A pool without any server that has waited for too long comes first, and
+ * busy pools give a server up for it: all others make progress with what they have.
  *
  *   limit_reserve ─ none ─► limit_stand ─► limit_evict: claim one, doom one idle item elsewhere
  *                              ▲                           │ closed
@@ -24,9 +25,10 @@ struct limit *limit_new(char *key, size_t key_length)
     struct limit *limit = memory_new(sizeof(*limit));
     limit->key = key;
     limit->key_length = key_length;
-    atomic_store(&limit->hungry_since_us, NEVER_US);
+    atomic_store(&limit->starving_since_us, NEVER_US);
     pthread_mutex_init(&limit->mutex, NULL);
     list_init(&limit->waits);
+    list_init(&limit->starving);
     list_init(&limit->pools);
     return limit;
 }
@@ -68,24 +70,43 @@ static bool has_room(struct limit *limit)
     return !max_servers || atomic_load(&limit->servers) < max_servers;
 }
 
-static void publish(struct limit *limit)
+static struct limit_wait *first_starving(struct limit *limit)
 {
-    struct list_node *first = list_first(&limit->waits);
-    uint64_t since_us = NEVER_US;
-    if (surplus(limit))
-        since_us = 0;
-    else if (first)
-        since_us = list_entry(first, struct limit_wait, node)->since_us;
-    atomic_store(&limit->hungry_since_us, since_us);
+    struct list_node *node = list_first(&limit->starving);
+    return node ? list_entry(node, struct limit_wait, starving_node) : NULL;
 }
 
-/* The first that waits gets a place, and goes to the end if it wishes for more. */
+static void set_starving(struct limit *limit, struct limit_wait *wait, bool starving,
+                         uint64_t now_us)
+{
+    if (starving == list_node_is_listed(&wait->starving_node))
+        return;
+    if (!starving) {
+        list_remove(&limit->starving, &wait->starving_node);
+        return;
+    }
+    wait->starving_since_us = now_us;
+    list_push_back(&limit->starving, &wait->starving_node);
+}
+
+static void publish(struct limit *limit)
+{
+    const struct limit_wait *starving = first_starving(limit);
+    uint64_t since_us = starving ? starving->starving_since_us : NEVER_US;
+    atomic_store(&limit->starving_since_us, surplus(limit) ? 0 : since_us);
+}
+
+/* A pool that has starved for too long gets the place, else the first that waits; with more wishes
+ * it goes to the end. */
 static void hand_over(struct limit *limit, uint64_t now_us, struct summons *summons)
 {
-    struct limit_wait *wait = list_entry(list_pop_front(&limit->waits), struct limit_wait, node);
+    struct limit_wait *wait = first_starving(limit);
+    if (!wait || now_us < wait->starving_since_us + YIELD_AFTER_US)
+        wait = list_entry(list_first(&limit->waits), struct limit_wait, node);
+    list_remove(&limit->waits, &wait->node);
+    set_starving(limit, wait, false, now_us);
     wait->wanted--;
     wait->granted++;
-    wait->since_us = now_us;
     if (wait->wanted)
         list_push_back(&limit->waits, &wait->node);
     summons_add(summons, wait->pool);
@@ -128,17 +149,16 @@ void limit_release(struct limit *limit, bool evicted, uint64_t now_us, struct su
     pthread_mutex_unlock(&limit->mutex);
 }
 
-bool limit_stand(struct limit *limit, struct limit_wait *wait, size_t wanted, uint64_t now_us)
+bool limit_stand(struct limit *limit, struct limit_wait *wait, size_t wanted, bool starving,
+                 uint64_t now_us)
 {
     pthread_mutex_lock(&limit->mutex);
-    bool stands = list_node_is_listed(&wait->node);
     bool free_place = wait->granted || (list_is_empty(&limit->waits) && has_room(limit));
     if (!free_place) {
         set_wanted(limit, wait, wanted);
-        if (!stands) {
-            wait->since_us = now_us;
+        set_starving(limit, wait, starving, now_us);
+        if (!list_node_is_listed(&wait->node))
             list_push_back(&limit->waits, &wait->node);
-        }
         publish(limit);
     }
     pthread_mutex_unlock(&limit->mutex);
@@ -161,6 +181,7 @@ size_t limit_withdraw(struct limit *limit, struct limit_wait *wait)
     wait->granted = 0;
     if (list_node_is_listed(&wait->node))
         list_remove(&limit->waits, &wait->node);
+    set_starving(limit, wait, false, 0);
     set_wanted(limit, wait, 0);
     publish(limit);
     pthread_mutex_unlock(&limit->mutex);

@@ -125,19 +125,20 @@ static const char *unfit(const struct pool *pool, const struct pool_item *item)
     return NULL;
 }
 
-/* Claims the item for a limit that others wait in, as long as nobody waits here, or when they have
- * been waiting for very much longer than our oldest. */
+/* Claims the item for a limit in which others wait, when nobody waits here; or when the limit was
+ * lowered, or a pool that has no server at all was kept out for long, and for longer than our
+ * oldest. The pool's own wishes are no reason. */
 static struct limit *claim_for_others(struct pool *pool, const struct pool_waiter *waiter,
                                       uint64_t now_us)
 {
-    for (unsigned i = 0; i < POOL_LIMITS; i++) {
+    for (int i = 0; i < POOL_LIMITS; i++) {
         struct limit *limit = pool->limits[i];
-        if (!limit || atomic_load(&limit->need) <= 0)
+        int64_t own = pool->standing_in == i ? (int64_t)pool->standing : 0;
+        if (!limit || atomic_load(&limit->need) <= own)
             continue;
         if (waiter) {
-            uint64_t hungry_us = atomic_load(&limit->hungry_since_us);
-            if (hungry_us >= waiter->since_us || now_us < hungry_us ||
-                now_us - hungry_us < YIELD_AFTER_US)
+            uint64_t since_us = atomic_load(&limit->starving_since_us);
+            if (since_us >= waiter->since_us || now_us < since_us + YIELD_AFTER_US)
                 continue;
         }
         if (limit_claim(limit))

@@ -100,7 +100,7 @@ static struct pool *make_pool(struct registry *registry, const struct pool_key *
     pool->shares = shares_new(registry->workers);
     find_limits(registry, pool);
     atomic_store(&pool->generation, 1);
-    pool->stands_in = -1;
+    pool->stands_in = pool->standing_in = -1;
     pthread_mutexattr_t attributes;
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);

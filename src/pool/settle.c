@@ -88,6 +88,8 @@ bool pool_is_unsettled(struct pool *pool, uint64_t now_us)
 {
     if (!pool->queued && !pool->standing)
         return false;
+    if (pool->standing && pool->items + pool->opening == 0)
+        return true; /* the limit has to know */
     return opens_wanted(pool, now_us) != pool->standing;
 }
 
@@ -118,8 +120,9 @@ static bool take_place(struct pool *pool, size_t *held, int *full)
     return true;
 }
 
-/* Gets up to `wanted` places and stands in line for the rest. Returns how many it got. */
-static size_t take_places(struct pool *pool, size_t wanted, uint64_t now_us,
+/* Gets up to `wanted` places and stands in line for the rest. Returns how many it got. `bare`: the
+ * pool has no server yet. */
+static size_t take_places(struct pool *pool, size_t wanted, bool bare, uint64_t now_us,
                           struct summons *summons)
 {
     size_t held[POOL_LIMITS] = {0}, taken = 0;
@@ -135,8 +138,8 @@ static size_t take_places(struct pool *pool, size_t wanted, uint64_t now_us,
             held[in] += limit_withdraw(pool->limits[in], &pool->waits[in]);
         pool->stands_in = full;
         /* stands, unless a place became free just now: then once more */
-    } while (full >= 0 &&
-             !limit_stand(pool->limits[full], &pool->waits[full], wanted - taken, now_us));
+    } while (full >= 0 && !limit_stand(pool->limits[full], &pool->waits[full], wanted - taken,
+                                       bare && !taken, now_us));
     for (unsigned i = 0; i < POOL_LIMITS; i++)
         give_back(pool, i, held[i], now_us, summons);
     return taken;
@@ -228,17 +231,18 @@ static void settle_once(struct pool *pool, struct summons *summons)
     uint64_t now_us = pool->settle_at_us;
     size_t wanted = opens_wanted(pool, now_us);
     size_t minimum = pool->minimum_due ? minimum_wanted(pool, now_us, wanted) : 0;
+    bool bare = pool->items + pool->opening == 0;
     pool->settle_again = false;
     pthread_mutex_unlock(&pool->mutex);
 
-    size_t taken = take_places(pool, wanted, now_us, summons);
+    int stood_in = pool->stands_in;
+    size_t taken = take_places(pool, wanted, bare, now_us, summons);
     size_t spare = take_spare_places(pool, minimum, now_us, summons);
-    if (pool->stands_in >= 0)
-        limit_evict(pool->limits[pool->stands_in], now_us);
 
     struct opens opens = {0};
     pool_enter(pool); /* whatever happened meanwhile */
     pool->standing = wanted - taken;
+    pool->standing_in = pool->stands_in;
     pool->minimum_due = minimum && spare == minimum;
     plan_opens(pool, &opens, least(taken, opens_wanted(pool, now_us)), true);
     plan_opens(pool, &opens, least(spare, minimum_wanted(pool, now_us, 0)), false);
@@ -247,6 +251,12 @@ static void settle_once(struct pool *pool, struct summons *summons)
     carry_out(pool, &opens);
     for (size_t i = opens.count; i < taken + spare; i++)
         pool_release_place(pool, NULL, now_us, summons);
+    /* also where it stood until now: a server that became idle may have been kept for its own wish
+     */
+    if (stood_in >= 0)
+        limit_evict(pool->limits[stood_in], now_us);
+    if (pool->stands_in >= 0)
+        limit_evict(pool->limits[pool->stands_in], now_us);
     pool_enter(pool);
 }
 

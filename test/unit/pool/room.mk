@@ -4,7 +4,12 @@ check_PROGRAMS += test/unit/pool/test_pool
 TESTS += test/unit/pool/test_pool
 test_unit_pool_test_pool_SOURCES = \
 	test/unit/pool/stage.c test/unit/pool/stage.h \
+	test/unit/pool/test_control.c \
+	test/unit/pool/test_limit.c \
+	test/unit/pool/test_model.c \
 	test/unit/pool/test_pool.c \
+	test/unit/pool/test_registry.c \
+	test/unit/pool/test_size.c \
 	test/unit/pool/test_switches.c
 test_unit_pool_test_pool_CFLAGS = $(UNIT_CFLAGS)
 test_unit_pool_test_pool_LDADD = $(UNIT_LIBS)

@@ -8,7 +8,6 @@
 #define PGSTAGE_TEST_POOL_STAGE_H
 
 #include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 
 #include "pgstage/base/clock.h"
 #include "pgstage/pool/pool.h"
