@@ -202,7 +202,8 @@ const struct option *option_find(enum option_scope scope, const char *name)
         if ((aliases[i].scopes & scope) && strcmp(aliases[i].alias, name) == 0)
             name = aliases[i].name;
     for (size_t i = 0; i < option_count(); i++)
-        if ((options[i].scopes & scope) && strcmp(options[i].name, name) == 0)
+        if ((options[i].scopes & scope) && options[i].name[0] == name[0] &&
+            strcmp(options[i].name, name) == 0)
             return &options[i];
     return NULL;
 }
@@ -221,9 +222,14 @@ const char *option_nearest(enum option_scope scope, const char *name)
 {
     const char *nearest = NULL;
     unsigned best = (unsigned)strlen(name) / 3 + 1;
+    size_t length = strlen(name);
     for (size_t i = 0; i < option_count(); i++) {
+        size_t other = strlen(options[i].name);
+        /* Names that differ by more in length alone cannot be nearer. */
+        if (!(options[i].scopes & scope) || other > length + best || length > other + best)
+            continue;
         unsigned distance = text_distance(name, options[i].name);
-        if ((options[i].scopes & scope) && distance <= best && (!nearest || distance < best)) {
+        if (distance <= best && (!nearest || distance < best)) {
             nearest = options[i].name;
             best = distance;
         }

@@ -26,4 +26,4 @@ libpgstage_a_SOURCES += \
 	src/conf/print.c include/pgstage/conf/print.h
 EXTRA_DIST += conf/pgstage.ini conf/userlist.txt conf/environments/development.ini \
 	conf/environments/staging.ini conf/environments/production.ini
-dist_doc_DATA += doc/reference-options.md
+dist_doc_DATA += doc/configuration.md doc/reference-options.md

@@ -99,6 +99,13 @@ struct snapshot *snapshot_set(const struct snapshot *old, const char *key, const
         report_error(report, NULL, 0, "%s cannot be changed without a restart", key);
         return NULL;
     }
+    for (const char *at = value; *at; at++) {
+        if (iscntrl((unsigned char)*at)) {
+            report_error(report, NULL, 0, "%s: a value is one line without control characters",
+                         key);
+            return NULL;
+        }
+    }
     struct snapshot *snapshot = snapshot_new(old->file);
     size_t errors = report->errors;
     struct arena *arena = &snapshot->arena;

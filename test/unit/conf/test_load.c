@@ -364,6 +364,8 @@ Test(load, set_refuses_what_a_file_could_not_say_either)
     cr_expect_null(snapshot_set(old, "max_client_conn", "many", &desk_report));
     cr_expect_null(snapshot_set(old, "listen_port", "6000", &desk_report));
     cr_expect_null(snapshot_set(old, "default_environment", "nowhere", &desk_report));
+    cr_expect_null(snapshot_set(old, "logfile", "/tmp/x\nauth_type = any", &desk_report));
+    cr_expect(desk_said(0, "one line without control characters"));
     cr_expect(desk_said(0, "did you mean max_client_conn"));
     cr_expect(desk_said(0, "SET: max_client_conn: \"many\""));
     cr_expect(desk_said(0, "listen_port cannot be changed without a restart"));
