@@ -224,9 +224,7 @@ static const struct settings *find_route(struct client *client)
     struct route_request request = {
         .database = client->database,
         .listener = door_of(client)->listener,
-        .sni = client->stream.ssl
-                   ? SSL_get_servername(client->stream.ssl, TLSEXT_NAMETYPE_host_name)
-                   : NULL,
+        .sni = client->stream.ssl ? tls_server_name(client->stream.ssl) : NULL,
         .user = client->user,
     };
 
@@ -386,14 +384,10 @@ static bool begins_with_tls(struct client *client)
 
 void login_secured(struct client *client)
 {
-    const unsigned char *protocol;
-    unsigned length;
-
     if (client->login->tls_asked)
         return;
     /* direct TLS: only with ALPN, else another protocol's bytes could be made to look like ours */
-    SSL_get0_alpn_selected(client->stream.ssl, &protocol, &length);
-    if (length == 0)
+    if (!tls_has_alpn(client->stream.ssl))
         client_fail(client, REASON_CLIENT_TLS_FAILED, "direct TLS needs ALPN \"postgresql\"");
     client->login->tls_asked = true;
 }
