@@ -287,6 +287,16 @@ void listener_stop(struct listener *listener)
     listener->loop = NULL;
 }
 
+void listener_shut(struct listener *listener)
+{
+    if (listener->loop)
+        on_connection(listener->fd, EV_READ, listener);
+    listener_stop(listener);
+    if (listener->fd >= 0)
+        close(listener->fd);
+    listener->fd = -1;
+}
+
 void listener_close(struct listener *listener)
 {
     if (!listener)

@@ -244,6 +244,8 @@ static void listen_all(struct plane *plane, struct loop *loop)
             log_error("cannot accept connections: %s", strerror(errno));
 }
 
+/* A socket that is only not accepted from would go on swallowing connections, also those meant for
+ * a new process on the same port. */
 static void shut_doors(struct plane *plane, bool tcp_only)
 {
     for (size_t i = 0; i < plane->door_count; i++) {
@@ -251,7 +253,7 @@ static void shut_doors(struct plane *plane, bool tcp_only)
 
         if (tcp_only && address_is_local(listener_address(door->listener)))
             continue;
-        listener_stop(door->listener);
+        listener_shut(door->listener);
     }
 }
 

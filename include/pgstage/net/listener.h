@@ -40,6 +40,9 @@ bool listener_start(struct listener *listener, struct loop *loop, listener_accep
                     void *context) __attribute__((warn_unused_result));
 /* Stops accepting (the socket stays open: connections queue in the kernel). */
 void listener_stop(struct listener *listener);
+/* Accepts what is queued, stops, and closes the socket: further connections are refused, or go to
+ * another process that shares the port. The struct and its address stay until listener_close. */
+void listener_shut(struct listener *listener);
 /* Stops, closes, and unlinks the Unix socket file that it made. */
 void listener_close(struct listener *listener);
 void *listener_context(const struct listener *listener);

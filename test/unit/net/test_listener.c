@@ -133,6 +133,20 @@ Test(listener, a_stopped_listener_leaves_connections_to_the_kernel)
     close(fd);
 }
 
+Test(listener, a_shut_listener_accepts_what_is_queued_and_refuses_what_comes)
+{
+    struct listener *listener = open_tcp();
+    cr_assert(listener_start(listener, loop, on_accept, NULL));
+    int queued = connect_to(listener_address(listener));
+    cr_assert_geq(queued, 0);
+    listener_shut(listener);
+    cr_assert_eq(accepted, 1);
+    cr_assert_eq(connect_to(listener_address(listener)), -1);
+    listener_shut(listener);
+    listener_close(listener);
+    close(queued);
+}
+
 Test(listener, a_taken_port_is_refused_unless_shared)
 {
     struct listener *first = open_tcp();
