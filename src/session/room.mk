@@ -16,3 +16,4 @@ libpgstage_a_SOURCES += \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/view.c \
 	src/session/worker.c include/pgstage/session/worker.h
+dist_doc_DATA += doc/protocol.md

@@ -453,7 +453,12 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
 
 bool transaction_is_swallowing(const struct transaction *transaction)
 {
-    return transaction->count && head(transaction)->action == ANSWER_SWALLOW;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (!is_marker(entry))
+            return entry->action == ANSWER_SWALLOW;
+    }
+    return false;
 }
 
 size_t transaction_owed_ready(const struct transaction *transaction)

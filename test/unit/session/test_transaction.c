@@ -435,6 +435,14 @@ Test(transaction, what_an_own_statement_causes_is_swallowed_but_notifications_ar
     play("<!Q >!S >!N >A >!C >!ZI >S >N >A free");
 }
 
+Test(transaction, a_stray_copy_done_does_not_hide_whose_answer_is_next)
+{
+    play("<P <c <!C >1");
+    cr_expect(transaction_is_swallowing(&owed));
+    play(">!N >!3");
+    cr_expect_not(transaction_is_swallowing(&owed));
+}
+
 Test(transaction, own_messages_are_skipped_with_the_others)
 {
     play("<P <!C <S >E >ZI free");
