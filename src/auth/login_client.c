@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgstage/auth/chosen.h"
 #include "pgstage/auth/digest.h"
 #include "pgstage/auth/login.h"
 #include "pgstage/auth/password.h"
@@ -131,49 +132,6 @@ static enum auth_step succeed(struct auth_client *auth, struct buffer *out)
 
 /* ---- which secret is worked with ---- */
 
-/* Salt and iterations as told to clients whose secret is not a verifier. */
-static bool own_challenge(struct key_cache *keys, const char *user, struct scram_verifier *verifier)
-{
-    if (!scram_verifier_mock(user, verifier))
-        return false;
-    verifier->iterations = key_cache_iterations(keys);
-    return true;
-}
-
-/* Finds the keys chosen here for this secret, if they belong to the challenge. */
-static bool own_keys(struct key_cache *cache, const struct user_secret *secret,
-                     const struct scram_verifier *challenge, struct scram_keys *keys)
-{
-    return key_cache_find(cache, secret->user, secret->secret, NULL, 0, 0, keys) &&
-           keys->iterations == challenge->iterations;
-}
-
-/* Derives the keys of a plain secret and keeps them for everybody. */
-static bool derive_own_keys(struct key_cache *cache, const struct user_secret *secret,
-                            const struct scram_verifier *challenge, struct scram_keys *keys)
-{
-    /* somebody else may have waited for the same keys */
-    if (own_keys(cache, secret, challenge, keys))
-        return true;
-    if (!scram_derive(secret->secret, challenge->salt, challenge->salt_bytes, challenge->iterations,
-                      keys))
-        return false;
-    key_cache_store(cache, secret->user, secret->secret, keys, true);
-    return true;
-}
-
-bool auth_warm(const struct user_secret *secret, struct key_cache *keys)
-{
-    struct scram_verifier challenge;
-    struct scram_keys made = {0};
-    if (secret->kind != SECRET_PLAIN || !secret->secret || !secret->secret[0])
-        return true;
-    bool good = own_challenge(keys, secret->user, &challenge) &&
-                derive_own_keys(keys, secret, &challenge, &made);
-    text_wipe(&made, sizeof made);
-    return good;
-}
-
 static const char *mock_reason_of(const struct auth_client *auth, bool is_verifier)
 {
     if (!auth->is_known)
@@ -195,9 +153,9 @@ static bool choose_verifier(struct auth_client *auth)
 {
     struct scram_verifier *verifier = &auth->scram.verifier;
     struct scram_keys keys;
-    if (!own_challenge(auth->keys, auth->secret.user, verifier))
+    if (!chosen_challenge(auth->keys, auth->secret.user, verifier))
         return false;
-    bool is_cached = own_keys(auth->keys, &auth->secret, verifier, &keys);
+    bool is_cached = chosen_find(auth->keys, &auth->secret, verifier, &keys);
     bool is_verifier =
         auth->secret.kind == SECRET_SCRAM && scram_verifier_parse(auth->secret.secret, verifier);
     auth->mock_reason = mock_reason_of(auth, is_verifier);
@@ -206,7 +164,7 @@ static bool choose_verifier(struct auth_client *auth)
     if (auth->secret.kind == SECRET_PLAIN && is_cached)
         good = scram_verifier_from_keys(&keys, verifier);
     else if (auth->secret.kind == SECRET_SCRAM && !is_verifier)
-        good = own_challenge(auth->keys, auth->secret.user, verifier);
+        good = chosen_challenge(auth->keys, auth->secret.user, verifier);
     text_wipe(&keys, sizeof keys);
     return good;
 }
@@ -409,7 +367,7 @@ void auth_client_derive(struct auth_client *auth)
         auth->is_derived = scram_derive(auth->password, verifier->salt, verifier->salt_bytes,
                                         verifier->iterations, &auth->derived);
     else if (auth->state == CLIENT_DERIVE_FINAL)
-        auth->is_derived = derive_own_keys(auth->keys, &auth->secret, verifier, &auth->derived);
+        auth->is_derived = chosen_derive(auth->keys, &auth->secret, verifier, &auth->derived);
 }
 
 enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out)

@@ -1,6 +1,7 @@
 # auth: the files of this room
 libpgstage_a_SOURCES += \
 	src/auth/base64.c include/pgstage/auth/base64.h \
+	src/auth/chosen.c include/pgstage/auth/chosen.h \
 	src/auth/digest.c include/pgstage/auth/digest.h \
 	src/auth/keys.c include/pgstage/auth/keys.h \
 	src/auth/login_client.c src/auth/login_server.c include/pgstage/auth/login.h \

@@ -422,6 +422,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     registry_limit_clients(plane->registry, globals->max_client_conn);
     plane->hosts = hosts_new();
     plane->keys = key_cache_new(KEYS_MAX);
+    key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
     if (!plane->resolver || !plane->derivations) {
@@ -597,6 +598,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         setup_unref(plane->setup);
         plane->setup = setup_ref(changes.setup);
         registry_limit_clients(plane->registry, globals->max_client_conn);
+        key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
         resolver_set_ttl(plane->resolver, globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
         for (size_t i = 0; i < changes.count; i++)
             apply_change(&changes.list[i], now_us);
