@@ -38,7 +38,7 @@ void pool_pause(struct pool *pool, uint64_t now_us)
 {
     pool_enter(pool);
     pool->paused = true;
-    item_doom_idle(pool, "database is paused");
+    item_doom_idle(pool, "paused");
     pool_leave(pool, now_us);
 }
 
@@ -54,7 +54,7 @@ void pool_obsolete(struct pool *pool, uint64_t now_us)
     pool_enter(pool);
     atomic_fetch_add(&pool->generation, 1);
     pool->obsolete = pool->items;
-    item_doom_idle(pool, "obsolete connection");
+    item_doom_idle(pool, "obsolete");
     pool_leave(pool, now_us);
 }
 

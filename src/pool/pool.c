@@ -115,9 +115,9 @@ static const char *unfit(const struct pool *pool, const struct pool_item *item)
 {
     const struct pool_limits *settings = &pool->settings;
     if (pool->paused)
-        return "database is paused";
+        return "paused";
     if (item_is_obsolete(pool, item))
-        return "obsolete connection";
+        return "obsolete";
     size_t reserve = settings->reserve_pool_timeout_us ? (size_t)settings->reserve_pool_size : 0;
     if (settings->pool_size &&
         pool->items - pool->states[ITEM_DOOMED] > (size_t)settings->pool_size + reserve)

@@ -15,4 +15,9 @@ TESTS += test/tsan/test_auth_tsan
 test_tsan_test_auth_tsan_SOURCES = test/tsan/test_auth_tsan.c \
 	test/unit/auth/exchange.c test/unit/auth/exchange.h
 test_tsan_test_auth_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
+
+check_PROGRAMS += test/tsan/test_pool_tsan
+TESTS += test/tsan/test_pool_tsan
+test_tsan_test_pool_tsan_SOURCES = test/tsan/test_pool_tsan.c
+test_tsan_test_pool_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
 endif

@@ -2,18 +2,18 @@
  * pool: lends items (server connections) to waiters (clients), across workers, within exact limits.
  *
  * Knows no sockets and no SQL. One pool serves one database × user × environment. Shared by all
- * workers; a short mutex inside. Whatever must be done outside (open, give up, close) is told through
- * `struct pool_events`, always after the lock has been let go, on the calling thread; the session
- * passes it on to the worker that is meant.
+ * workers; a short mutex inside. Whatever must be done outside (open, give up, close) is told
+ * through `struct pool_events`, always after the lock has been let go, on the calling thread; the
+ * session passes it on to the worker that is meant.
  *
- *              pool_opened                 pool_borrow / grant
- *   OPENING ────────────► (return) ─► IDLE ───────────────────► ACTIVE ─► pool_return ─► …
- *                                      │ a thief's reservation
- *                                      ▼
- *                                   RESERVED ─ pool_surrender ─► GRANTED (by mail) ─ pool_accept ─► ACTIVE
- *                                      │ eviction, pause, reconnect, idle time
- *                                      ▼
- *                                   DOOMED ─ the owner closes it ─ pool_remove
+ *             pool_opened          pool_borrow / grant
+ *   OPENING ───────────► (return) ─► IDLE ──────────► ACTIVE ─► pool_return ─► …
+ *                                     │ │                ▲
+ *             a thief's reservation   │ ▼                │ pool_accept
+ *                                     │ RESERVED ─────► GRANTED (by mail)
+ *                                     │     pool_surrender
+ *           eviction, pause,          ▼
+ *           reconnect, idle time     DOOMED ─ the owner closes it ─ pool_remove
  */
 #ifndef PGSTAGE_POOL_POOL_H
 #define PGSTAGE_POOL_POOL_H
@@ -38,8 +38,9 @@ enum pool_item_state {
     ITEM_DOOMED,   /* idle no more: its owner was told to close it */
 };
 
-/* Embedded in a server connection. Zeroed before pool_opened, but for `generation`: whoever begins to
- * open it may put pool_generation there, so that a RECONNECT that comes meanwhile counts for it. */
+/* Embedded in a server connection. Zeroed before pool_opened, but for `generation`: whoever begins
+ * to open it may put pool_generation there, so that a RECONNECT that comes meanwhile counts for it.
+ */
 struct pool_item {
     /* fixed */
     struct pool *pool;
@@ -71,8 +72,8 @@ struct pool_waiter {
     struct pool_item *item; /* PROMISED, GRANTED: which item was reserved or is coming */
 };
 
-/* What the pool asks for. No lock is held; called on the thread that called into the pool, which may
- * be one that uses another pool under the same limit. */
+/* What the pool asks for. No lock is held; called on the thread that called into the pool, which
+ * may be one that uses another pool under the same limit. */
 struct pool_events {
     /* Open a connection on this worker; a place is reserved. Ends with pool_opened or
      * pool_open_failed. */
@@ -80,25 +81,25 @@ struct pool_events {
     /* A waiter elsewhere wants this idle item: on that worker call pool_surrender. */
     void (*reclaim)(struct pool *pool, unsigned worker, uint64_t item_id);
     /* This idle item is DOOMED: on that worker close it and call pool_remove. `why` is a short
-     * static text (evicted, paused, reconnect …). */
+     * static text (evicted, paused, obsolete, pool too large). */
     void (*doom)(struct pool *pool, unsigned worker, uint64_t item_id, const char *why);
     /* The last item of a paused pool, or the last obsolete item, has gone: somebody may wait. */
     void (*drained)(struct pool *pool);
 };
 
 struct pool_limits {
-    int64_t pool_size;         /* 0: no limit */
-    int64_t min_pool_size;     /* kept open while the pool has clients (or `warm`) */
-    int64_t reserve_pool_size; /* more, once somebody has waited … */
+    int64_t pool_size;                /* 0: no limit */
+    int64_t min_pool_size;            /* kept open while the pool has clients (or `warm`) */
+    int64_t reserve_pool_size;        /* more, once somebody has waited … */
     uint64_t reserve_pool_timeout_us; /* … this long */
-    bool round_robin;          /* idle items: oldest first instead of newest first */
-    bool warm;                 /* min_pool_size holds without clients too (forced user) */
+    bool round_robin;                 /* idle items: oldest first instead of newest first */
+    bool warm;                        /* min_pool_size holds without clients too (forced user) */
 };
 
 enum pool_outcome {
-    POOL_KEPT,    /* idle on this worker now */
-    POOL_LENT,    /* ACTIVE for `grant.waiter`, a client of this very worker: link it */
-    POOL_MOVE,    /* GRANTED: detach it and mail it to `grant.worker` for client `grant.waiter_id` */
+    POOL_KEPT, /* idle on this worker now */
+    POOL_LENT, /* ACTIVE for `grant.waiter`, a client of this very worker: link it */
+    POOL_MOVE, /* GRANTED: detach it and mail it to `grant.worker` for client `grant.waiter_id` */
     POOL_DISCARD, /* close it and call pool_remove */
 };
 
@@ -110,8 +111,8 @@ struct pool_grant {
 
 /* ---- the worker's calls; `worker` is the caller's own index ---- */
 
-/* An idle item of this worker at once (ACTIVE, unlinked from lists), or NULL: the waiter is queued and
- * the pool steals or opens. `waiter->worker` and `id` are set by the caller. */
+/* An idle item of this worker at once (ACTIVE, unlinked from lists), or NULL: the waiter is queued
+ * and the pool steals or opens. `waiter->worker` and `id` are set by the caller. */
 struct pool_item *pool_borrow(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us)
     __attribute__((warn_unused_result));
 /* An ACTIVE item is free again (nothing owed, idle, flushed). */
@@ -142,7 +143,8 @@ void pool_remove(struct pool *pool, struct pool_item *item, uint64_t now_us);
  * With `keep_minimum` false is also given when min_pool_size would be undercut. */
 bool pool_retire(struct pool *pool, struct pool_item *item, bool keep_minimum)
     __attribute__((warn_unused_result));
-/* Takes an IDLE item of this worker out for a check (ACTIVE): true. Then pool_return or pool_remove. */
+/* Takes an IDLE item of this worker out for a check (ACTIVE): true. Then pool_return or
+ * pool_remove. */
 bool pool_take(struct pool *pool, struct pool_item *item) __attribute__((warn_unused_result));
 /* The present generation of items: pool_obsolete begins a new one. Any thread. */
 uint64_t pool_generation(const struct pool *pool);
@@ -160,8 +162,8 @@ void pool_configure(struct pool *pool, const struct pool_limits *limits, uint64_
 /* No item is lent any more, idle ones are doomed, others discarded when they return. */
 void pool_pause(struct pool *pool, uint64_t now_us);
 void pool_resume(struct pool *pool, uint64_t now_us);
-/* Every present item becomes obsolete: idle ones are doomed (spread is the caller's business), active
- * ones discarded when they return. */
+/* Every present item becomes obsolete: idle ones are doomed (spread is the caller's business),
+ * active ones discarded when they return. */
 void pool_obsolete(struct pool *pool, uint64_t now_us);
 
 struct pool_counts {
