@@ -20,6 +20,12 @@ const char *client_conninfo(const struct proxy *proxy, const char *extra)
                    proxy->port, extra ? extra : "");
 }
 
+static void ignore_notice(void *argument, const char *text)
+{
+    (void)argument;
+    (void)text;
+}
+
 /* By PQconnectStart, so that the verbosity can be set before an error comes. */
 PGconn *client_try(const struct proxy *proxy, const char *extra)
 {
@@ -30,6 +36,7 @@ PGconn *client_try(const struct proxy *proxy, const char *extra)
     if (!conn)
         abort();
     PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
+    PQsetNoticeProcessor(conn, ignore_notice, NULL);
     while (PQstatus(conn) != CONNECTION_BAD && step != PGRES_POLLING_OK &&
            step != PGRES_POLLING_FAILED) {
         struct pollfd wait = {.fd = PQsocket(conn),

@@ -87,14 +87,22 @@ void proxy_rewrite(struct proxy *proxy, const char *format, ...)
     free(text);
 }
 
-static bool accepts(const struct proxy *proxy)
+/* Connected, and the loops run: a cancel request for nobody is answered with the end of the
+ * connection, after which the probe counts as a client no more. */
+static bool answers(const struct proxy *proxy)
 {
+    static const unsigned char nobody[16] = {0, 0, 0, 16, 4, 210, 22, 46};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)proxy->port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval limit = {.tv_sec = 10};
+    char byte;
     bool ok;
 
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ok = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    ok = connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+         send(fd, nobody, sizeof nobody, MSG_NOSIGNAL) == sizeof nobody &&
+         recv(fd, &byte, 1, 0) <= 0;
     close(fd);
     return ok;
 }
@@ -153,7 +161,7 @@ static struct proxy *start(const struct proxy_options *options, const char *text
     test_cleanup(stop_at_cleanup, proxy);
     if (options->wait_none)
         return proxy;
-    if (!until(accepts(proxy) || !process_is_alive(proxy->pid), 20000) ||
+    if (!until(answers(proxy) || !process_is_alive(proxy->pid), 20000) ||
         !process_is_alive(proxy->pid))
         support_fail("%s did not start:\n%s", program_binary(), file_text(proxy->log));
     return proxy;

@@ -1,17 +1,26 @@
 # test/system: pgstage as a process, between libpq and a real PostgreSQL. Built by `make check`, run by
 # `make check-system`.
 if HAVE_CRITERION
-SYSTEM_TESTS = test/system/test_pooling
-check_PROGRAMS += $(SYSTEM_TESTS)
-
-test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c test/system/system.h
-test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
-test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
+SYSTEM_TESTS =
 
 SYSTEM_TESTS += test/system/test_answers_owed
 test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/system.h
 test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_answers_owed_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
+
+SYSTEM_TESTS += test/system/test_pooling
+test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c \
+	test/system/system.h
+test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
+
+SYSTEM_TESTS += test/system/test_traffic
+test_system_test_traffic_SOURCES = test/system/traffic.c test/system/copy.c test/system/large.c \
+	test/system/cancel.c test/system/system.h
+test_system_test_traffic_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_traffic_LDADD = $(SYSTEM_LIBS)
+
+check_PROGRAMS += $(SYSTEM_TESTS)
 
 # Tests wait more than they compute: four at a time on two cores.
 check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS)

@@ -1,0 +1,233 @@
+/*
+ * cancel: a cancel request reaches the one query that it is meant for, and no other.
+ */
+#include "system.h"
+
+SYSTEM_SUITE(cancel);
+
+static void request_cancel(PGconn *client)
+{
+    char problem[256];
+    PGcancel *cancel = PQgetCancel(client);
+
+    cr_assert(PQcancel(cancel, problem, sizeof problem), "%s", problem);
+    PQfreeCancel(cancel);
+}
+
+static bool is_running(const char *what)
+{
+    return cluster_number(cluster_shared(),
+                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
+                                  "state = 'active'",
+                                  what)) > 0;
+}
+
+SYSTEM_TEST(cancel, a_running_query_is_cancelled_and_the_connection_goes_on)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    PGconn *client = client_open(proxy, NULL);
+
+    client_send(client, "SELECT pg_sleep(61)");
+    cr_assert(until(is_running("SELECT pg_sleep(61)"), 5000));
+    request_cancel(client);
+    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    client_do(client, "SELECT 1");
+    cr_assert(until(proxy_figure(proxy, "POOLS", NULL, NULL, "sv_active") == 0, 5000));
+}
+
+SYSTEM_TEST(cancel, it_works_in_every_pool_mode)
+{
+    struct proxy *proxy =
+        proxy_start("[databases]\nsession = %s pool_mode=session dbname=app\n"
+                    "statement = %s pool_mode=statement dbname=app\n",
+                    cluster_route(cluster_shared()), cluster_route(cluster_shared()));
+    static const char *const names[] = {"session", "statement"};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        PGconn *client = client_open(proxy, text_of("dbname=%s", names[i]));
+        char *sql = text_of("SELECT pg_sleep(7%d)", i);
+
+        client_send(client, sql);
+        cr_assert(until(is_running(sql), 5000));
+        request_cancel(client);
+        cr_assert_str_eq(client_finish(client, 5000), "57014");
+        client_do(client, "SELECT 1");
+    }
+}
+
+SYSTEM_TEST(cancel, it_works_while_the_pool_is_full)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+    PGconn *waiting = client_open(proxy, NULL);
+
+    client_send(client, "SELECT pg_sleep(62)");
+    cr_assert(until(is_running("SELECT pg_sleep(62)"), 5000));
+    client_send(waiting, "SELECT 1");
+    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    request_cancel(client);
+    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(waiting, 5000), "");
+}
+
+SYSTEM_TEST(cancel, a_waiting_query_is_cancelled_without_a_server)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    PGconn *first = client_open(proxy, NULL);
+    PGconn *waiting = client_open(proxy, NULL);
+
+    client_do(first, "BEGIN");
+    client_send(waiting, "SELECT 'too late'");
+    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    request_cancel(waiting);
+    cr_assert_str_eq(client_finish(waiting, 5000), "57014");
+    cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting"), 0);
+    client_do(first, "COMMIT");
+    cr_assert_str_eq(client_value(waiting, "SELECT 'usable'"), "usable");
+}
+
+SYSTEM_TEST(cancel, an_idle_client_s_request_changes_nothing)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    PGconn *idle = client_open(proxy, NULL);
+    PGconn *busy = client_open(proxy, NULL);
+    int i;
+
+    client_do(idle, "SELECT 1");
+    client_send(busy, "SELECT pg_sleep(0.7)");
+    cr_assert(until(is_running("SELECT pg_sleep(0.7)"), 5000));
+    for (i = 0; i < 5; i++)
+        request_cancel(idle);
+    cr_assert_str_eq(client_finish(busy, 5000), "");
+}
+
+SYSTEM_TEST(cancel, a_wrong_key_cancels_nothing)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    int i;
+
+    wire_query(wire, "SELECT pg_sleep(0.5), 'done'");
+    cr_assert(until(is_running("SELECT pg_sleep(0.5), ''done''"), 5000));
+    for (i = 0; i < 32; i++) {
+        struct wire *request = wire_open(proxy);
+
+        wire_cancel_request(request, wire->key_pid, wire->key_secret ^ (1u << i));
+        cr_assert(wire_is_closed(request, 5000));
+        wire_close(request);
+    }
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCZ");
+}
+
+SYSTEM_TEST(cancel, keys_of_clients_are_their_own_and_hard_to_guess)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *first = wire_client(proxy);
+    struct wire *second = wire_client(proxy);
+
+    cr_assert_neq(first->key_secret, second->key_secret);
+    cr_assert(first->key_pid != second->key_pid || first->key_secret != second->key_secret);
+    cr_assert_neq(first->key_secret, 0);
+}
+
+SYSTEM_TEST(cancel, never_hits_another_clients_query)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 2\n");
+    struct load_options options = {.clients = 4, .sql = "SELECT pg_sleep(0.002)"};
+    struct load *load;
+    PGconn *client = client_open(proxy, NULL);
+    int i, hits = 0;
+
+    load = load_start(proxy, &options);
+    for (i = 0; i < 150; i++) {
+        char *state;
+
+        /* the request races with the end of its query */
+        client_send(client, "SELECT pg_sleep(0.001)");
+        request_cancel(client);
+        state = client_finish(client, 10000);
+        hits += !strcmp(state, "57014");
+        cr_assert(!*state || !strcmp(state, "57014"), "%s", state);
+    }
+    load_stop(load);
+    cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
+    cr_assert_gt(load_done(load), 50);
+    (void)hits;
+}
+
+SYSTEM_TEST(cancel, bytes_behind_the_request_do_no_harm)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    struct wire *wire = wire_client(proxy);
+    struct wire *request = wire_open(proxy);
+    struct bytes packet = {0};
+
+    wire_query(wire, "SELECT pg_sleep(63)");
+    cr_assert(until(is_running("SELECT pg_sleep(63)"), 5000));
+    bytes_add32(&packet, 16);
+    bytes_add32(&packet, 80877102);
+    bytes_add32(&packet, wire->key_pid);
+    bytes_add32(&packet, wire->key_secret);
+    bytes_add(&packet, "\0\0\0\0junk", 8);
+    wire_write(request, packet.data, packet.count);
+    wire_close(request);
+    cr_assert_has(wire_error(wire, 5000), "57014");
+}
+
+SYSTEM_TEST(cancel, a_request_of_wrong_length_is_refused)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    static const uint32_t lengths[] = {8, 12, 15, 17, 20};
+    size_t i;
+
+    for (i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct wire *request = wire_open(proxy);
+        struct bytes packet = {0};
+
+        bytes_add32(&packet, lengths[i]);
+        bytes_add32(&packet, 80877102);
+        bytes_add(&packet, "\0\0\0\0\0\0\0\0\0\0\0\0", lengths[i] - 8);
+        wire_write(request, packet.data, packet.count);
+        cr_assert(wire_is_closed(request, 5000), "length %u", lengths[i]);
+        wire_close(request);
+    }
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
+SYSTEM_TEST(cancel, it_does_not_need_a_place_among_the_clients)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nmax_client_conn = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+
+    client_send(client, "SELECT pg_sleep(64)");
+    cr_assert(until(is_running("SELECT pg_sleep(64)"), 5000));
+    request_cancel(client);
+    cr_assert_str_eq(client_finish(client, 5000), "57014");
+}
+
+SYSTEM_TEST(cancel, many_requests_for_one_query_leave_the_pool_clean)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    struct wire *requests[20];
+    PGconn *other = client_open(proxy, NULL);
+    int i;
+
+    wire_query(wire, "SELECT pg_sleep(65)");
+    cr_assert(until(is_running("SELECT pg_sleep(65)"), 5000));
+    for (i = 0; i < 20; i++)
+        requests[i] = wire_open(proxy);
+    for (i = 0; i < 20; i++)
+        wire_cancel_request(requests[i], wire->key_pid, wire->key_secret);
+    cr_assert_has(wire_error(wire, 5000), "57014");
+    for (i = 0; i < 20; i++)
+        cr_assert_str_eq(client_value(other, "SELECT pg_sleep(0.01), 'intact'") ? "ok" : "", "ok");
+    for (i = 0; i < 20; i++)
+        cr_assert(wire_is_closed(requests[i], 5000));
+    cr_assert(until(proxy_figure(proxy, "POOLS", NULL, NULL, "cl_active_cancel_req") +
+                            proxy_figure(proxy, "POOLS", NULL, NULL, "cl_waiting_cancel_req") ==
+                        0,
+                    5000));
+}
