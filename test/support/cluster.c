@@ -122,7 +122,7 @@ static PGconn *connect_once(const struct cluster *cluster, const char *database)
 {
     return PQconnectdb(text_of("host=%s port=%d user=postgres dbname=%s connect_timeout=10 "
                                "sslmode=disable gssencmode=disable",
-                               cluster->folder, cluster->port, database));
+                               cluster->socket_folder, cluster->port, database));
 }
 
 static bool answers(const struct cluster *cluster)
@@ -148,6 +148,11 @@ static void postmaster_start(struct cluster *cluster)
         support_fail("PostgreSQL did not start:\n%s", file_text(log));
 }
 
+static char *socket_folder(int port)
+{
+    return text_of("%s/s%d", program_folder(), port);
+}
+
 /* Unpacks the template and configures it. */
 static void cluster_make(struct cluster *cluster, const struct cluster_options *options)
 {
@@ -158,14 +163,16 @@ static void cluster_make(struct cluster *cluster, const struct cluster_options *
 
     if (!certificate)
         certificate = pki_shared_server();
+    cluster->socket_folder = socket_folder(cluster->port);
     folder_make(cluster->folder);
+    folder_make(cluster->socket_folder);
     folder_make(data);
     run("tar", true, unpack);
     file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
     file_write(text_of("%s/postgresql.conf", data), 0600,
                text_of("%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
                        "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
-                       SETTINGS, cluster->port, cluster->folder, certificate->certificate,
+                       SETTINGS, cluster->port, cluster->socket_folder, certificate->certificate,
                        certificate->key, ca_file, options->settings ? options->settings : ""));
 }
 
@@ -285,6 +292,7 @@ struct cluster *cluster_shared(void)
     if (!shared.folder) {
         shared.folder = text_of("%s/shared", program_folder());
         shared.port = atoi(getenv(PORT_VARIABLE) ? getenv(PORT_VARIABLE) : "0");
+        shared.socket_folder = socket_folder(shared.port);
     }
     return &shared;
 }

@@ -16,7 +16,8 @@
 #include "pki.h"
 
 struct cluster {
-    char *folder; /* of data/, the Unix socket and the log */
+    char *folder;        /* of data/ and the log */
+    char *socket_folder; /* of the Unix socket: a short path, as they must be */
     int port;
     pid_t pid; /* 0: stopped, or the program's shared one */
 };

@@ -54,20 +54,20 @@ void proxy_set_users(const char *text)
 static void file_compose(struct proxy *proxy, const char *text)
 {
     char *users = text_of("%s/userlist.txt", proxy->folder);
-    char *all =
-        text_of("[pgbouncer]\n"
-                "listen_addr = 127.0.0.1\n"
-                "listen_port = %d\n"
-                "unix_socket_dir = %s\n"
-                "auth_type = trust\n"
-                "auth_file = %s\n"
-                "admin_users = admin\n"
-                "stats_users = stats\n"
-                "server_tls_sslmode = disable\n"
-                "%s%s\n%s%s\n",
-                proxy->port, proxy->folder, users, program_is_pgbouncer() ? "" : "workers = 2\n",
-                text, strstr(text, "[databases]") ? "" : "[databases]\n* = ",
-                strstr(text, "[databases]") ? "" : cluster_route(cluster_shared()));
+    char *all = text_of("[pgbouncer]\n"
+                        "listen_addr = 127.0.0.1\n"
+                        "listen_port = %d\n"
+                        "unix_socket_dir = %s\n"
+                        "auth_type = trust\n"
+                        "auth_file = %s\n"
+                        "admin_users = admin\n"
+                        "stats_users = stats\n"
+                        "server_tls_sslmode = disable\n"
+                        "%s%s\n%s%s\n",
+                        proxy->port, proxy->socket_folder, users,
+                        program_is_pgbouncer() ? "" : "workers = 2\n", text,
+                        strstr(text, "[databases]") ? "" : "[databases]\n* = ",
+                        strstr(text, "[databases]") ? "" : cluster_route(cluster_shared()));
 
     file_write(users, 0600, users_text);
     file_write(proxy->file, 0644, all);
@@ -148,11 +148,14 @@ static struct proxy *start(const struct proxy_options *options, const char *text
     number++;
     if (options->twin) {
         proxy->folder = options->twin->folder;
+        proxy->socket_folder = options->twin->socket_folder;
         proxy->port = options->twin->port;
     } else {
         proxy->folder = text_of("%s/%u", test_folder(), number);
         folder_make(proxy->folder);
         proxy->port = port_take();
+        proxy->socket_folder = text_of("%s/s%d", program_folder(), proxy->port);
+        folder_make(proxy->socket_folder);
     }
     proxy->file = text_of("%s/pgstage-%u.ini", proxy->folder, number);
     proxy->log = text_of("%s/proxy-%u.log", test_folder(), number);

@@ -11,7 +11,8 @@
 struct proxy {
     char *file;   /* its INI */
     char *log;    /* its stdout and stderr */
-    char *folder; /* of the Unix socket, the INI and the logs */
+    char *folder; /* of the INI and the logs */
+    char *socket_folder;
     int port;
     pid_t pid;           /* 0: ended */
     int stop_status;     /* exit status once it has ended */

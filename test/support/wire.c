@@ -55,7 +55,7 @@ struct wire *wire_open_unix(const struct proxy *proxy)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%d", proxy->folder,
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%d", proxy->socket_folder,
              proxy->port);
     if (connect(fd, (struct sockaddr *)&address, sizeof address))
         support_fail("connect to %s: %m", address.sun_path);

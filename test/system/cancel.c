@@ -198,9 +198,10 @@ SYSTEM_TEST(cancel, a_request_of_wrong_length_is_refused)
 
 SYSTEM_TEST(cancel, it_does_not_need_a_place_among_the_clients)
 {
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nmax_client_conn = 1\n");
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nmax_client_conn = 2\n");
     PGconn *client = client_open(proxy, NULL);
 
+    client_open(proxy, NULL);
     client_send(client, "SELECT pg_sleep(64)");
     cr_assert(until(is_running("SELECT pg_sleep(64)"), 5000));
     request_cancel(client);

@@ -187,8 +187,8 @@ SYSTEM_TEST(pooling, a_unix_socket_serves_clients_and_reaches_servers)
     struct cluster *cluster = cluster_shared();
     struct proxy *proxy = proxy_start("[databases]\n"
                                       "app = host=%s port=%d\n",
-                                      cluster->folder, cluster->port);
-    PGconn *client = client_open(proxy, text_of("host=%s", proxy->folder));
+                                      cluster->socket_folder, cluster->port);
+    PGconn *client = client_open(proxy, text_of("host=%s", proxy->socket_folder));
 
     cr_assert_str_eq(client_value(client, "SELECT 'by socket'"), "by socket");
     cr_assert_str_eq(client_value(client, "SELECT inet_client_addr() IS NULL"), "t");

@@ -8,11 +8,21 @@ test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/s
 test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_answers_owed_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
+SYSTEM_TESTS += test/system/test_login
+test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/system/system.h
+test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_login_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_pooling
 test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c \
 	test/system/system.h
 test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
+
+SYSTEM_TESTS += test/system/test_timeouts
+test_system_test_timeouts_SOURCES = test/system/timeouts.c test/system/system.h
+test_system_test_timeouts_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_timeouts_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_traffic
 test_system_test_traffic_SOURCES = test/system/traffic.c test/system/copy.c test/system/large.c \

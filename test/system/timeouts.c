@@ -1,0 +1,284 @@
+/*
+ * timeouts: each one, with PgBouncer's text, a proper SQLSTATE, and nothing left behind.
+ */
+#include "system.h"
+
+SYSTEM_SUITE(timeouts);
+
+/* The FATAL that ends this connection; its SQLSTATE must be `sqlstate` (PgBouncer has 08P01 for
+ * all). */
+static void ends_with(struct wire *wire, const char *sqlstate, const char *text, int ms)
+{
+    char *error = wire_error(wire, ms);
+
+    cr_assert_has(error, text);
+    cr_assert_has(error, "FATAL");
+    if (!program_is_pgbouncer())
+        cr_assert_has(error, sqlstate);
+    cr_assert(wire_is_closed(wire, 3000));
+}
+
+static bool is_running(const char *sql)
+{
+    return cluster_number(cluster_shared(),
+                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
+                                  "state = 'active'",
+                                  sql)) > 0;
+}
+
+SYSTEM_TEST(timeouts, query_wait_timeout_ends_a_waiting_client)
+{
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\ndefault_pool_size = 1\nquery_wait_timeout = 1\n");
+    PGconn *first = client_open(proxy, NULL);
+    struct wire *waiting = wire_client(proxy);
+
+    client_do(first, "BEGIN");
+    int64_t start = now_ms();
+    wire_query(waiting, "SELECT 1");
+    ends_with(waiting, "53300", "query_wait_timeout", 6000);
+    cr_assert_geq(now_ms() - start, 900);
+    cr_assert_leq(now_ms() - start, 4000);
+    client_do(first, "COMMIT");
+    cr_assert(proxy_logged(proxy, "query_wait_timeout"));
+    cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting"), 0);
+}
+
+SYSTEM_TEST(timeouts, query_wait_timeout_counts_from_the_query_not_from_the_login)
+{
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\ndefault_pool_size = 1\nquery_wait_timeout = 2\n");
+    PGconn *first = client_open(proxy, NULL);
+    PGconn *second = client_open(proxy, NULL);
+
+    pause_ms(1500);
+    client_do(first, "BEGIN");
+    client_send(second, "SELECT 1");
+    pause_ms(1000);
+    client_do(first, "COMMIT");
+    cr_assert_str_eq(client_finish(second, 5000), "");
+}
+
+SYSTEM_TEST(timeouts, query_timeout_ends_a_long_query_on_the_server_too)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_timeout = 1\n");
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "SELECT pg_sleep(71)");
+    ends_with(wire, "57014", "query timeout", 6000);
+    cr_assert(proxy_logged(proxy, "query timeout"));
+    if (!program_is_pgbouncer())
+        cr_assert(until(!is_running("SELECT pg_sleep(71)"), 5000));
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
+SYSTEM_TEST(timeouts, query_timeout_leaves_idle_transactions_and_short_queries_alone)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_timeout = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+    int i;
+
+    client_do(client, "BEGIN");
+    for (i = 0; i < 4; i++)
+        client_do(client, "SELECT pg_sleep(0.4)");
+    pause_ms(1500);
+    client_do(client, "COMMIT");
+}
+
+SYSTEM_TEST(timeouts, a_query_timeout_of_a_user_line_wins)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n[databases]\n* = %s\n"
+                                      "[users]\nother = query_timeout=1\n",
+                                      cluster_route(cluster_shared()));
+    PGconn *client = client_open(proxy, NULL);
+    struct wire *wire = wire_open(proxy);
+
+    wire_login(wire, "other", "app");
+    client_send(client, "SELECT pg_sleep(2.5)");
+    wire_query(wire, "SELECT pg_sleep(72)");
+    ends_with(wire, "57014", "query timeout", 6000);
+    cr_assert_str_eq(client_finish(client, 5000), "");
+}
+
+SYSTEM_TEST(timeouts, transaction_timeout_ends_a_long_transaction)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ntransaction_timeout = 1\n");
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "BEGIN");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    wire_query(wire, "SELECT pg_sleep(73)");
+    ends_with(wire, "25P04", "transaction timeout", 6000);
+    cr_assert(until(!is_running("SELECT pg_sleep(73)"), 5000));
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
+SYSTEM_TEST(timeouts, idle_transaction_timeout_ends_a_forgotten_transaction)
+{
+    struct proxy *proxy = proxy_start(
+        "pool_mode = transaction\ndefault_pool_size = 1\nidle_transaction_timeout = 1\n");
+    struct wire *wire = wire_client(proxy);
+    PGconn *other = client_open(proxy, NULL);
+
+    wire_query(wire, "BEGIN");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    ends_with(wire, "25P03", "idle transaction timeout", 6000);
+    client_do(other, "SELECT 1");
+    cr_assert(proxy_logged(proxy, "idle transaction timeout"));
+}
+
+SYSTEM_TEST(timeouts, idle_transaction_timeout_leaves_busy_transactions_alone)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nidle_transaction_timeout = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+    int i;
+
+    client_do(client, "BEGIN");
+    client_do(client, "SELECT pg_sleep(2.2)");
+    for (i = 0; i < 4; i++) {
+        pause_ms(400);
+        client_do(client, "SELECT 1");
+    }
+    client_do(client, "COMMIT");
+}
+
+SYSTEM_TEST(timeouts, client_idle_timeout_ends_an_idle_client)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_idle_timeout = 1\n");
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "SELECT 1");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCZ");
+    ends_with(wire, "57P05", "client_idle_timeout", 6000);
+}
+
+SYSTEM_TEST(timeouts, client_idle_timeout_does_not_count_a_running_query)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_idle_timeout = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+
+    client_do(client, "SELECT pg_sleep(2.5)");
+    client_do(client, "SELECT 1");
+}
+
+SYSTEM_TEST(timeouts, client_login_timeout_ends_a_login_that_stalls)
+{
+    struct proxy *proxy = proxy_start("auth_type = md5\nclient_login_timeout = 1\n");
+    struct wire *silent = wire_open(proxy);
+    struct wire *half = wire_open(proxy);
+    struct wire *stalled = wire_open(proxy);
+    struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
+
+    wire_write(half, packet.data, 5);
+    wire_write(stalled, packet.data, packet.count);
+    cr_assert_str_eq(wire_types(stalled, 'R', 5000), "R");
+    cr_assert(wire_is_closed(silent, 8000));
+    cr_assert(wire_is_closed(half, 8000));
+    ends_with(stalled, "57014", "client_login_timeout", 8000);
+}
+
+SYSTEM_TEST(timeouts, server_idle_timeout_closes_unused_servers)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_idle_timeout = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+    int backend = client_backend(client);
+
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 8000));
+    cr_assert(until(proxy_logged(proxy, "server idle timeout"), 2000));
+    cr_assert_neq(client_backend(client), backend);
+}
+
+SYSTEM_TEST(timeouts, server_lifetime_closes_old_servers)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_lifetime = 1\n");
+    PGconn *client = client_open(proxy, NULL);
+    int backend = client_backend(client);
+
+    cr_assert(until(client_backend(client) != backend || (pause_ms(200), false), 8000));
+    cr_assert(until(proxy_logged(proxy, "server lifetime over"), 2000));
+}
+
+SYSTEM_TEST(timeouts, server_lifetime_0_uses_a_server_once)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_lifetime = 0\n");
+    PGconn *client = client_open(proxy, NULL);
+    int backend = client_backend(client);
+
+    cr_assert_neq(client_backend(client), backend);
+}
+
+static void serve_nothing(struct wire *wire, struct fake *fake)
+{
+    (void)fake;
+    fake_hang(wire);
+}
+
+SYSTEM_TEST(timeouts, server_connect_timeout_ends_an_attempt_that_hangs)
+{
+    struct fake *silent = fake_start(serve_nothing, NULL);
+    struct proxy *proxy = proxy_start("server_connect_timeout = 1\nquery_wait_timeout = 3\n"
+                                      "server_login_retry = 1\n"
+                                      "[databases]\napp = %s\n",
+                                      fake_route(silent));
+    PGconn *client = NULL;
+
+    client = client_try(proxy, NULL);
+    cr_assert_eq(PQstatus(client), CONNECTION_BAD);
+    cr_assert(until(proxy_logged(proxy, "connect timeout") ||
+                        proxy_logged(proxy, "connect failed") ||
+                        proxy_logged(proxy, "login timeout"),
+                    3000));
+    cr_assert_gt(silent->accepted, 0);
+}
+
+SYSTEM_TEST(timeouts, a_refused_server_is_told_to_the_client_within_the_wait)
+{
+    int nobody = port_take();
+    struct proxy *proxy = proxy_start("query_wait_timeout = 3\nserver_login_retry = 1\n"
+                                      "[databases]\napp = host=127.0.0.1 port=%d\n",
+                                      nobody);
+
+    int64_t start = now_ms();
+    char *text = client_refusal(proxy, NULL);
+    cr_assert_leq(now_ms() - start, 8000);
+    cr_assert(strstr(text, "server login has been failing") || strstr(text, "query_wait_timeout") ||
+                  strstr(text, "connect failed") || strstr(text, "could not connect"),
+              "%s", text);
+}
+
+SYSTEM_TEST(timeouts, a_server_that_comes_back_is_found_within_a_second_or_two)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = cluster_start(NULL);
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\n[databases]\napp = %s\n", cluster_route(cluster));
+    PGconn *client = client_open(proxy, NULL);
+
+    client_do(client, "SELECT 1");
+    cluster_end(cluster, CLUSTER_IMMEDIATE);
+    client_send(client, "SELECT 'patient'");
+    pause_ms(1500);
+    cluster_again(cluster);
+    /* the back-off is per host and short, not a cliff of 15 s */
+    cr_assert_str_eq(client_finish(client, 4000), "");
+}
+
+SYSTEM_TEST(timeouts, server_check_query_finds_a_dead_server_before_a_client_does)
+{
+    struct cluster *cluster = cluster_start(NULL);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_check_delay = 0\n"
+                                      "server_check_query = select 1\n"
+                                      "[databases]\napp = %s\n",
+                                      cluster_route(cluster));
+    PGconn *client = client_open(proxy, NULL);
+    int i;
+
+    for (i = 0; i < 5; i++)
+        client_do(client, "SELECT 1");
+    cluster_end(cluster, CLUSTER_FAST);
+    cluster_again(cluster);
+    client_do(client, "SELECT 2");
+}
