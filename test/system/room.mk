@@ -24,6 +24,12 @@ test_system_test_timeouts_SOURCES = test/system/timeouts.c test/system/system.h
 test_system_test_timeouts_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_timeouts_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_tls
+test_system_test_tls_SOURCES = test/system/client_tls.c test/system/server_tls.c \
+	test/system/environments.c test/system/system.h
+test_system_test_tls_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_tls_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_traffic
 test_system_test_traffic_SOURCES = test/system/traffic.c test/system/copy.c test/system/large.c \
 	test/system/cancel.c test/system/system.h

@@ -1,0 +1,150 @@
+/*
+ * environments: one process before several of them, each with its own hosts and policy.
+ */
+#include "system.h"
+
+SYSTEM_SUITE(environments);
+
+/* development on the shared cluster, production with verify-full on one of its own that accepts
+ * nothing but TLS. */
+static struct proxy *two_environments(struct cluster **production, const char *more)
+{
+    struct cluster_options options = {
+        .hba = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"};
+    struct pki_request request = {.file = "pooler",
+                                  .common_name = "localhost",
+                                  .names = "DNS:localhost,IP:127.0.0.1",
+                                  .issuer = pki_shared_ca()};
+    struct pki_certificate *pooler = pki_issue(test_folder(), &request);
+
+    *production = cluster_start(&options);
+    return proxy_start(
+        "auth_type = scram-sha-256\npool_mode = transaction\nserver_tls_sslmode = prefer\n"
+        "client_tls_cert_file = %s\nclient_tls_key_file = %s\ndefault_environment = development\n"
+        "%s"
+        "[environment development]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+        "[environment production]\nclass = production\nhosts = pg.production.test@127.0.0.1:%d\n"
+        "server_tls_ca_file = %s\n"
+        "[databases]\napp = dbname=app\n",
+        pooler->certificate, pooler->key, more, cluster_shared()->port, (*production)->port,
+        pki_shared_ca()->certificate);
+}
+
+static const char *const LOGIN = "user=user_scram password=secret";
+
+SYSTEM_TEST(environments, a_name_with_its_environment_reaches_that_ones_host)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    PGconn *first = client_open(proxy, text_of("%s dbname=app@development", LOGIN));
+    PGconn *second = client_open(proxy, text_of("%s dbname=app@production", LOGIN));
+
+    cr_assert_eq(client_number(first, "SELECT inet_server_port()"), cluster_shared()->port);
+    cr_assert_eq(client_number(second, "SELECT inet_server_port()"), production->port);
+    cr_assert_str_eq(
+        client_value(second, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"), "t");
+}
+
+SYSTEM_TEST(environments, a_bare_name_goes_to_the_default_environment)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    PGconn *client = client_open(proxy, LOGIN);
+
+    cr_assert_eq(client_number(client, "SELECT inet_server_port()"), cluster_shared()->port);
+}
+
+SYSTEM_TEST(environments, pools_of_two_environments_are_apart)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+
+    client_do(client_open(proxy, LOGIN), "SELECT 1");
+    client_do(client_open(proxy, text_of("%s dbname=app@production", LOGIN)), "SELECT 1");
+    PGconn *admin = client_open(proxy, "user=admin password=adminsecret dbname=pgstage");
+    PGresult *result = PQexec(admin, "SHOW POOLS");
+    int column = PQfnumber(result, "environment"), row, development = 0, live = 0;
+    cr_assert_geq(column, 0);
+    for (row = 0; row < PQntuples(result); row++) {
+        development += !strcmp(PQgetvalue(result, row, column), "development");
+        live += !strcmp(PQgetvalue(result, row, column), "production");
+    }
+    cr_assert_eq(development, 1);
+    cr_assert_eq(live, 1);
+}
+
+SYSTEM_TEST(environments, an_unknown_environment_is_told_after_the_password)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    char *text = client_refusal(proxy, text_of("%s dbname=app@atlantis", LOGIN));
+
+    cr_assert_has(text, "3D000");
+    cr_assert_has(text, "development");
+    text = client_refusal(proxy, "user=user_scram password=wrong dbname=app@atlantis");
+    cr_assert_has(text, "28P01");
+    cr_assert_null(strstr(text, "development"));
+}
+
+SYSTEM_TEST(environments, a_listener_may_stand_for_an_environment)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct cluster *production;
+    struct proxy *proxy =
+        two_environments(&production, text_of("[listener live]\nlisten_addr = 127.0.0.1\n"
+                                              "listen_port = %d\nenvironment = production\n",
+                                              port));
+    PGconn *client = client_open(proxy, text_of("%s port=%d", LOGIN, port));
+
+    cr_assert_eq(client_number(client, "SELECT inet_server_port()"), production->port);
+}
+
+SYSTEM_TEST(environments, production_may_not_be_configured_below_verify_full)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    static const char *const weak[] = {"server_tls_sslmode = verify-ca",
+                                       "server_tls_sslmode = require",
+                                       "server_tls_sslmode = disable",
+                                       "client_tls_sslmode = prefer",
+                                       "auth_type = trust",
+                                       "auth_type = md5",
+                                       "auth_type = plain",
+                                       "password = literal"};
+    size_t i;
+
+    for (i = 0; i < sizeof weak / sizeof weak[0]; i++) {
+        char *file = text_of("%s/weak-%zu.ini", test_folder(), i), *output;
+        char *check[] = {text_of("%s", program_binary()), "--check", file, NULL};
+        char *text = file_text(proxy->file);
+        char *place = strstr(text, "class = production\n");
+
+        cr_assert_not_null(place);
+        file_write(file, 0644, text_of("%.*s%s\n%s", (int)(place - text), text, weak[i], place));
+        cr_assert_eq(process_run(check, NULL, &output), 1, "%s was accepted", weak[i]);
+        cr_assert_has(output, text_of("weak-%zu.ini:", i));
+    }
+}
+
+SYSTEM_TEST(environments, the_console_knows_them)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    PGconn *admin = client_open(proxy, "user=admin password=adminsecret dbname=pgstage");
+    PGresult *result = PQexec(admin, "SHOW ENVIRONMENTS");
+
+    cr_assert_eq(PQntuples(result), 2);
+    result = PQexec(admin, "SHOW HOSTS");
+    cr_assert_eq(PQntuples(result), 2);
+    client_do(admin, "PAUSE app@production");
+    client_do(client_open(proxy, LOGIN), "SELECT 1");
+    client_do(admin, "RESUME app@production");
+    client_do(client_open(proxy, text_of("%s dbname=app@production", LOGIN)), "SELECT 1");
+}
