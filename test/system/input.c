@@ -337,7 +337,7 @@ SYSTEM_TEST(input, a_flood_of_half_open_logins_costs_little_and_ends)
 {
     struct rlimit limit = {4000, 4000};
     struct proxy *proxy = proxy_start("max_client_conn = 600\nclient_login_timeout = 2\n"
-                                      "auth_type = plain\n");
+                                      "auth_type = plain\ntcp_defer_accept = 0\n");
     PGconn *client = client_open(proxy, "password=appsecret");
     static struct wire *half[500];
     struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
@@ -364,7 +364,7 @@ SYSTEM_TEST(input, a_flood_of_half_open_logins_costs_little_and_ends)
 SYSTEM_TEST(input, a_flood_of_half_open_logins_cannot_lock_out_the_console)
 {
     SKIP_ON_PGBOUNCER();
-    struct proxy *proxy = proxy_start("max_client_conn = 20\n");
+    struct proxy *proxy = proxy_start("max_client_conn = 20\ntcp_defer_accept = 0\n");
     struct wire *half[40];
     int i;
 

@@ -166,7 +166,8 @@ SYSTEM_TEST(timeouts, client_idle_timeout_does_not_count_a_running_query)
 
 SYSTEM_TEST(timeouts, client_login_timeout_ends_a_login_that_stalls)
 {
-    struct proxy *proxy = proxy_start("auth_type = md5\nclient_login_timeout = 1\n");
+    struct proxy *proxy = proxy_start("auth_type = md5\nclient_login_timeout = 1\n"
+                                      "tcp_defer_accept = 0\n");
     struct wire *silent = wire_open(proxy);
     struct wire *half = wire_open(proxy);
     struct wire *stalled = wire_open(proxy);
