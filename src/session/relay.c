@@ -20,6 +20,7 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/kinds.h"
 #include "pgstage/wire/message.h"
 
 /* Pieces of one gathered write. */
@@ -157,28 +158,6 @@ static void count_message(struct client *client, const struct frame *frame, cons
     }
 }
 
-static bool is_known(uint8_t type)
-{
-    switch (type) {
-    case 'B':
-    case 'C':
-    case 'D':
-    case 'E':
-    case 'F':
-    case 'H':
-    case 'P':
-    case 'Q':
-    case 'S':
-    case 'X':
-    case 'c':
-    case 'd':
-    case 'f':
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* The query or batch begins: from here its time is counted. */
 static void begin_request(struct client *client)
 {
@@ -210,7 +189,7 @@ static enum step pass_message(struct client *client, struct pass *pass)
     case FRAME_OK:
         break;
     }
-    if (!is_known(frame.type)) {
+    if (kind_find(KIND_CLIENT, frame.type)->relay == KIND_REFUSE) {
         client_fail(client, REASON_CLIENT_UNEXPECTED, NULL);
         return STEP_OVER;
     }

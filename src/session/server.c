@@ -423,7 +423,7 @@ static void abandon_running(struct server *server, bool terminated)
 {
     int action = share_settings(server->share)->client_gone_action;
 
-    if (server->transaction.copy == COPY_IN || server->transaction.count == 0 ||
+    if (!transaction_can_settle(&server->transaction) ||
         (!terminated && action == CLIENT_GONE_CLOSE)) {
         server_close(server, REASON_SERVER_ABANDONED, NULL);
         return;
@@ -529,8 +529,8 @@ void server_settled(struct server *server)
     struct transaction *transaction = &server->transaction;
 
     if (!transaction_is_settled(transaction)) {
-        if (server->state == SERVER_DRAINING && transaction->copy == COPY_IN)
-            server_close(server, REASON_SERVER_ABANDONED, NULL); /* nobody will send the data */
+        if (server->state == SERVER_DRAINING && !transaction_can_settle(transaction))
+            server_close(server, REASON_SERVER_ABANDONED, NULL); /* nobody will send the rest */
         return;
     }
     switch (server->state) {
