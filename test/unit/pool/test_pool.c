@@ -143,6 +143,32 @@ Test(pool, lends_a_returned_item_to_the_client_that_waited_longest)
     stage_clear();
 }
 
+Test(pool, on_one_worker_a_returned_item_goes_to_the_next_of_many_clients_at_once)
+{
+    enum { CLIENTS = 64, SERVERS = 20 };
+    stage_start(1);
+    struct pool *pool = pool_of_size(SERVERS);
+    struct pool_item *items[SERVERS];
+    struct pool_waiter clients[CLIENTS];
+    struct pool_grant grant;
+    for (unsigned i = 0; i < SERVERS; i++)
+        items[i] = server_active(pool, 0);
+    for (unsigned i = 0; i < CLIENTS; i++, now_us++) {
+        clients[i] = client_of(0);
+        cr_assert_null(pool_borrow(pool, &clients[i], now_us));
+    }
+    for (unsigned i = 0; i < 1000; i++, now_us++) {
+        struct pool_waiter *next = &clients[i % CLIENTS];
+        cr_assert_eq(server_return(items[i % SERVERS], &grant), POOL_LENT);
+        cr_assert_eq(grant.waiter, next);
+        cr_assert_null(pool_borrow(pool, next, now_us));
+    }
+    cr_assert_eq(note_count, 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        pool_forget(pool, &clients[i], now_us);
+    stage_clear();
+}
+
 /* A waiter of worker 1, then one of worker 0 `later_us` later; the only item is returned on worker
  * 0. */
 static enum pool_outcome return_between(uint64_t later_us, struct pool_waiter *remote,
