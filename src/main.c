@@ -92,10 +92,11 @@ static int check_file(const char *file)
     struct report report = {0};
     struct snapshot *snapshot = load(file, &report);
     if (snapshot)
-        printf("%s: the configuration is good (%zu warnings)\n", file, report.warnings);
+        printf("%s: the configuration is good (%zu warning%s)\n", file, report.warnings,
+               report.warnings == 1 ? "" : "s");
     else
-        printf("%s: the configuration has %zu mistakes (%zu warnings)\n", file, report.errors,
-               report.warnings);
+        printf("%s: the configuration has %zu mistake%s (%zu warning%s)\n", file, report.errors,
+               report.errors == 1 ? "" : "s", report.warnings, report.warnings == 1 ? "" : "s");
     bool good = snapshot != NULL;
     snapshot_unref(snapshot);
     report_fini(&report);

@@ -23,7 +23,7 @@
 #include "pgstage/conf/report.h"
 #include "pgstage/session/plane.h"
 
-struct snapshot *reload_load(const char *file, char **problem)
+struct snapshot *reload_load(const char *file, bool warn, char **problem)
 {
     struct report report = {0};
     struct buffer mistakes = {0};
@@ -33,7 +33,7 @@ struct snapshot *reload_load(const char *file, char **problem)
         if (report.entries[i].is_error) {
             buffer_print(&mistakes, "%s%s", mistakes.length ? "\n" : "", line);
             log_error("%s", line);
-        } else {
+        } else if (warn) {
             log_warning("%s", line);
         }
         free(line);
@@ -97,7 +97,7 @@ bool reload_file(struct plane *plane, struct admin *admin, const char *file,
                  const struct reload_log *log, char **problem)
 {
     const char *conffile = snapshot_globals(plane_snapshot(plane))->conffile;
-    struct snapshot *snapshot = reload_load(conffile ? conffile : file, problem);
+    struct snapshot *snapshot = reload_load(conffile ? conffile : file, true, problem);
     if (!snapshot) {
         log_error("the configuration has mistakes, the old one stays in force");
         return false;
