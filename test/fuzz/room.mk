@@ -30,6 +30,6 @@ test_fuzz_fuzz_scram_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_scram_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c
-test_fuzz_fuzz_ini_CFLAGS = $(FUZZ_CFLAGS)
-test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_ini_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_ini_LDADD = $(FUZZ_LIBS)
