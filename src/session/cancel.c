@@ -41,6 +41,7 @@ struct cancel {
     size_t secret_bytes;
     uint8_t secret[CANCEL_KEY_MAX_BYTES];
     /* owner */
+    struct list_node node; /* in worker->cancels */
     struct stream stream;
     struct timer timer;
     bool asked_tls, sent, over;
@@ -104,6 +105,7 @@ static void cancel_over(struct cancel *cancel)
     if (cancel->over)
         return;
     cancel->over = true;
+    list_remove(&cancel->worker->cancels, &cancel->node);
     stream_close(&cancel->stream);
     timer_detach(loop, &cancel->timer);
     cancel->share->cancels--;
@@ -222,9 +224,16 @@ static bool cancel_start(struct server *server, uint64_t requester_id)
     timer_set(loop, &cancel->timer,
               loop_now_us(loop) + (globals->cancel_wait_timeout_us ? globals->cancel_wait_timeout_us
                                                                    : 10 * CLOCK_SECOND));
+    list_push_back(&cancel->worker->cancels, &cancel->node);
     server->cancels++;
     cancel->share->cancels++;
     return true;
+}
+
+void cancel_abort_all(struct worker *worker)
+{
+    while (!list_is_empty(&worker->cancels))
+        cancel_over(list_entry(list_first(&worker->cancels), struct cancel, node));
 }
 
 void cancel_server(struct server *server)

@@ -411,8 +411,12 @@ static void startup_readable(struct client *client, const uint8_t *data, size_t 
         at += startup.total_bytes;
         client_hold(client, NULL, 0);
         if (!first_packet(client, &startup, length - at)) {
-            if (!client_is_over(client) && client->state != CLIENT_STARTUP && at < length)
+            if (!client_is_over(client) && client->state != CLIENT_STARTUP && at < length) {
+                /* the password or even queries came along: they are next */
                 client_hold(client, data + at, length - at);
+                client->granted = true;
+                loop_defer(client->worker->loop, &client->task);
+            }
             return;
         }
         if (at == length)

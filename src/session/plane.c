@@ -19,6 +19,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/cancel.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
 
@@ -304,6 +305,7 @@ static void finish(struct worker *worker)
     while (!list_is_empty(&worker->servers))
         server_close(list_entry(list_first(&worker->servers), struct server, node),
                      REASON_SERVER_SHUTDOWN, NULL);
+    cancel_abort_all(worker);
     loop_stop(worker->loop);
 }
 
@@ -395,6 +397,7 @@ static bool make_workers(struct plane *plane)
         worker->setup = setup_ref(plane->setup);
         list_init(&worker->clients);
         list_init(&worker->servers);
+        list_init(&worker->cancels);
         list_init(&worker->shares);
         plane->loops[i] = worker->loop = loop_new(i, worker);
         if (!worker->loop)

@@ -319,7 +319,8 @@ void relay_client(struct client *client)
         /* it waits for a server already: what comes meanwhile is kept behind the rest */
         client_hold(client, buffer, length);
         client_update_flow(client);
-        if (client->canceled) {
+        if (client->canceled && client->state == CLIENT_WAITING) {
+            client_forget_wait(client);
             client_set_state(client, CLIENT_IDLE);
             relay_bytes(client, buffer, length);
         }
@@ -406,6 +407,9 @@ static void note_error(struct server *server, const uint8_t *body, size_t there)
     }
     if (transaction_is_swallowing(&server->transaction)) {
         server->query_failed = true;
+        free(server->query_error);
+        server->query_error = text_copy(fields.message);
+        (void)text_fit(server->query_sqlstate, sizeof(server->query_sqlstate), fields.sqlstate);
         server_log(server, RANK_WARNING, "own statement failed: %s (%s)", fields.message,
                    fields.sqlstate);
     }
@@ -428,6 +432,12 @@ static int weigh_message(struct server *server, const struct frame *frame, const
         if (frame->body_bytes != 1)
             goto bad;
         status = (char)body[0];
+        if (status != 'I' && server->state == SERVER_ACTIVE &&
+            share_settings(server->share)->pool_mode == POOL_MODE_STATEMENT) {
+            /* before the client hears that its transaction has begun */
+            client_fail(server->client, REASON_STATEMENT_MODE, NULL);
+            return -1;
+        }
         break;
     case 'E':
         note_error(server, body, there);

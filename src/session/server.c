@@ -146,7 +146,8 @@ static void prepared(struct server *server)
     struct client *client = server->client;
 
     if (server->query_failed) {
-        client_fail(client, REASON_SERVER_PARAMETERS_FAILED, NULL);
+        client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
+                       server->query_error);
         return;
     }
     /* what the server reported in its own spelling has been noted; the rest is as it was asked */
@@ -240,6 +241,7 @@ static void server_free(void *object)
     parameters_unref(server->reported);
     meaning_unref(server->meaning);
     free(server->tail);
+    free(server->query_error);
     free(server->cancel_secret);
     free(server);
 }
@@ -410,6 +412,7 @@ void server_release(struct server *server)
     struct client *client = unlink_client(server);
 
     client_set_state(client, CLIENT_IDLE);
+    client_arm(client);
     if (client->held_bytes) {
         client->granted = true;
         loop_defer(client->worker->loop, &client->task);
@@ -501,10 +504,7 @@ static void active_settled(struct server *server)
 
     count_end(server);
     if (server->transaction.status != 'I') {
-        if (mode == POOL_MODE_STATEMENT)
-            client_fail(client, REASON_STATEMENT_MODE, NULL);
-        else
-            client_arm(client);
+        client_arm(client);
         return;
     }
     if (client->body_left && !client->body_dropped)
@@ -731,6 +731,7 @@ struct server *server_new(struct share *share, struct host *host)
     struct server *server = memory_new(sizeof(*server));
 
     server->backend = share->backend;
+    server->item.generation = pool_generation(share->backend->pool);
     server->host = host;
     server->meaning = meaning_ref(share->meaning);
     server->stream.fd = -1;

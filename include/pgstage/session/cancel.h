@@ -8,6 +8,7 @@
 
 struct client;
 struct server;
+struct worker;
 
 /* A CancelRequest came on this connection (state CANCEL from now on): looks for the client whose
  * key it is, on whatever worker; when the server has heard it, or nobody has the key, the
@@ -16,6 +17,8 @@ void cancel_request(struct client *requester, uint32_t pid, uint32_t secret);
 /* Cancels what this server runs for whoever has it linked now (a timeout, a vanished client). */
 void cancel_server(struct server *server);
 
+/* Gives up all that are under way on this worker (it ends). */
+void cancel_abort_all(struct worker *worker);
 /* The process id in the cancel key of this client: worker and slot. */
 uint32_t cancel_key_pid(const struct client *client);
 

@@ -61,12 +61,14 @@ struct server {
     uint32_t tail_bytes;
     uint32_t body_left;  /* of a message that is passed on in pieces */
     bool body_swallowed; /* … or dropped */
-    bool query_failed;   /* a statement of our own was answered with an error */
-    bool close_needed;   /* it goes when it is free */
-    bool fatal;          /* it said FATAL: its end follows */
-    bool releasing;      /* free, but a cancel aimed at it is under way or bytes wait */
-    unsigned cancels;    /* cancel connections aimed at it */
-    uint64_t links;      /* how often it was linked: tells one client's time from another's */
+    bool query_failed;   /* a statement of our own was answered with an error: */
+    char query_sqlstate[6];
+    char *query_error;
+    bool close_needed; /* it goes when it is free */
+    bool fatal;        /* it said FATAL: its end follows */
+    bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
+    unsigned cancels;  /* cancel connections aimed at it */
+    uint64_t links;    /* how often it was linked: tells one client's time from another's */
     struct server_login *login; /* until it is ready */
     uint32_t remote_pid;
     uint8_t *cancel_secret;

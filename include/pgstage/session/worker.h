@@ -63,6 +63,7 @@ struct worker {
     struct list clients;
     struct list servers;
     struct server *servers_by_id; /* uthash */
+    struct list cancels;          /* connections that carry a CancelRequest */
     struct list shares;           /* the parts of pools that this worker has used */
     struct client **slots;
     uint32_t slot_count, slot_free; /* free slots are chained through slot_next */
