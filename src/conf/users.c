@@ -146,6 +146,20 @@ void users_free(struct users *users)
     free(users);
 }
 
+enum secret_kind users_usual_kind(const struct users *users)
+{
+    size_t counts[SECRET_SCRAM + 1] = {0};
+    enum secret_kind usual = SECRET_PLAIN;
+
+    /* a sample says enough, and a login must not walk a long list */
+    for (size_t i = 0; i < users->count && i < 64; i++)
+        counts[users->in_order[i]->secret.kind]++;
+    for (int kind = SECRET_PLAIN; kind <= SECRET_SCRAM; kind++)
+        if (counts[kind] > counts[usual])
+            usual = (enum secret_kind)kind;
+    return usual;
+}
+
 const struct user_secret *users_find(const struct users *users, const char *name)
 {
     struct user *user = NULL;

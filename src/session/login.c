@@ -234,6 +234,21 @@ static const struct settings *find_route(struct client *client)
     return snapshot_environment_settings(snapshot, login->route.environment);
 }
 
+/* Under md5 a user with a SCRAM secret is asked for SCRAM; an unknown one for what is usual here.
+ */
+static enum auth_type method_for(struct client *client, const struct settings *settings,
+                                 const struct user_secret *secret)
+{
+    const struct users *users = snapshot_users(setup_of(client)->snapshot);
+
+    if (client->login->is_peer_admin)
+        return AUTH_ANY;
+    if (settings->auth_type == AUTH_MD5 && !secret && users &&
+        users_usual_kind(users) == SECRET_SCRAM)
+        return AUTH_SCRAM;
+    return (enum auth_type)settings->auth_type;
+}
+
 static void authenticate(struct client *client)
 {
     const struct settings *settings = client->console ? globals_of(client) : find_route(client);
@@ -247,9 +262,9 @@ static void authenticate(struct client *client)
     }
     client_set_state(client, CLIENT_LOGIN);
     client->login->is_peer_admin = client->console && is_same_system_user(client);
-    client->login->auth = auth_client_new(
-        client->login->is_peer_admin ? AUTH_ANY : (enum auth_type)settings->auth_type, client->user,
-        secret, settings->auth_type == AUTH_TRUST, client->worker->plane->keys);
+    client->login->auth =
+        auth_client_new(method_for(client, settings, secret), client->user, secret,
+                        settings->auth_type == AUTH_TRUST, client->worker->plane->keys);
     auth_step(client, auth_client_start(client->login->auth, &out), &out);
 }
 

@@ -470,6 +470,7 @@ bool plane_start(struct plane *plane)
         pthread_setname_np(worker->thread, name);
     }
     plane->running = true;
+    plane_warm_keys(plane);
     loop_post(plane->loops[0], &order_new(plane, PLANE_LISTEN)->mail);
     return true;
 }
@@ -606,6 +607,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         for (size_t i = 0; i < changes.count; i++)
             apply_change(&changes.list[i], now_us);
         order_all(plane, PLANE_SETUP, NULL, NULL);
+        plane_warm_keys(plane);
     }
     for (size_t i = 0; i < changes.count; i++) {
         pool_unref(changes.list[i].pool);

@@ -15,5 +15,6 @@ libpgstage_a_SOURCES += \
 	src/session/setup.c \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/view.c \
+	src/session/warm.c \
 	src/session/worker.c include/pgstage/session/worker.h
 dist_doc_DATA += doc/protocol.md

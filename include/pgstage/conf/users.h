@@ -31,6 +31,8 @@ void users_free(struct users *users);
 const struct user_secret *users_find(const struct users *users, const char *user);
 size_t users_count(const struct users *users);
 const struct user_secret *users_at(const struct users *users, size_t index);
+/* The kind that most secrets of the list are: what an unknown user should look like. */
+enum secret_kind users_usual_kind(const struct users *users);
 /* What kind of secret this text is. */
 enum secret_kind secret_kind_of(const char *secret);
 

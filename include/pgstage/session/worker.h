@@ -137,6 +137,8 @@ static inline uint32_t slot_of_id(uint64_t id)
     return (uint32_t)(id & 0xfffff);
 }
 
+/* Derives the keys of plain secrets in the background, after a load. Control thread. */
+void plane_warm_keys(struct plane *plane);
 /* A client has ended: when the plane is stopping and it was the last one, hooks.idle is called. Any
  * thread. */
 void plane_client_left(struct plane *plane);
