@@ -31,6 +31,23 @@
 
 static void client_event(struct stream *stream, enum stream_event event);
 static void client_run(struct loop_task *task);
+/* query_wait_notify comes before query_wait_timeout, once for each wait. */
+static void wait_timed_out(struct client *client, uint64_t now_us)
+{
+    uint64_t limit_us = share_settings(client->share)->query_wait_timeout_us;
+    struct buffer out = {0};
+
+    if (limit_us && now_us >= client->waiter.since_us + limit_us) {
+        client_fail(client, REASON_QUERY_WAIT_TIMEOUT, NULL);
+        return;
+    }
+    client->wait_notified = true;
+    message_notice(&out, "NOTICE", "00000",
+                   "No server connection available in postgres backend, client being queued");
+    if (client_send_buffer(client, &out))
+        client_arm(client);
+}
+
 static void client_timer(struct loop *loop, struct timer *timer);
 
 /* ---- states ---- */
@@ -263,6 +280,7 @@ bool client_borrow(struct client *client)
     struct loop *loop = client->worker->loop;
     struct pool_item *item = pool_borrow(share->backend->pool, &client->waiter, loop_now_us(loop));
 
+    client->wait_notified = false;
     if (client->state == CLIENT_IDLE && !item)
         client_set_state(client, CLIENT_WAITING);
     if (item) {
@@ -312,6 +330,8 @@ void client_arm(struct client *client)
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
         due_us = earlier(0, client->waiter.since_us, settings->query_wait_timeout_us);
+        if (client->state == CLIENT_WAITING && !client->wait_notified)
+            due_us = earlier(due_us, client->waiter.since_us, settings->query_wait_notify_us);
         break;
     case CLIENT_IDLE:
         due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
@@ -373,7 +393,7 @@ static void client_timer(struct loop *loop, struct timer *timer)
         break;
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
-        client_fail(client, REASON_QUERY_WAIT_TIMEOUT, NULL);
+        wait_timed_out(client, loop_now_us(loop));
         break;
     case CLIENT_IDLE:
         client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);

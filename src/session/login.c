@@ -741,6 +741,8 @@ void client_welcome(struct client *client, const struct parameters *server_param
             message_parameter_status(&out, name, value);
     }
     message_backend_key(&out, cancel_key_pid(client), bytes, sizeof(bytes));
+    if (globals_of(client)->login_notify_message)
+        message_notice(&out, "NOTICE", "00000", globals_of(client)->login_notify_message);
     message_ready(&out, 'I');
     login_free(client->login);
     client->login = NULL;

@@ -174,7 +174,7 @@ static void begin_request(struct client *client)
 
 static enum step pass_message(struct client *client, struct pass *pass)
 {
-    uint64_t longest = snapshot_globals(client->worker->setup->snapshot)->max_packet_size_bytes;
+    const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
     size_t there = pass->length - pass->at, total;
     const uint8_t *data = pass->data + pass->at;
     struct transaction *transaction;
@@ -193,8 +193,12 @@ static enum step pass_message(struct client *client, struct pass *pass)
         client_fail(client, REASON_CLIENT_UNEXPECTED, NULL);
         return STEP_OVER;
     }
-    if (frame.body_bytes > longest) {
+    if (frame.body_bytes > globals->max_packet_size_bytes) {
         client_fail(client, REASON_CLIENT_TOO_LONG, NULL);
+        return STEP_OVER;
+    }
+    if (frame.type == 'Q' && globals->disable_pqexec) {
+        client_fail(client, REASON_CLIENT_PQEXEC, NULL);
         return STEP_OVER;
     }
     total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;

@@ -402,3 +402,28 @@ SYSTEM_TEST(login, fifty_at_once_all_succeed)
     load_stop(load);
     cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
 }
+
+SYSTEM_TEST(login, login_notify_message_reaches_the_client)
+{
+    struct proxy *proxy = proxy_start("login_notify_message = mind the gap\n");
+    struct wire *wire = wire_open(proxy);
+    struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
+
+    SKIP_ON_PGBOUNCER();
+    wire_write(wire, packet.data, packet.count);
+    cr_assert_str_eq(wire_types(wire, 'N', 5000), "RK");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "Z");
+    wire_query(wire, "SELECT 1");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCZ");
+}
+
+SYSTEM_TEST(login, disable_pqexec_refuses_the_simple_protocol)
+{
+    struct proxy *proxy = proxy_start("disable_pqexec = 1\n");
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "SELECT 1");
+    char *error = wire_error(wire, 5000);
+    cr_assert_has(error, "PQexec disallowed");
+    cr_assert(wire_is_closed(wire, 3000));
+}

@@ -283,3 +283,17 @@ SYSTEM_TEST(timeouts, server_check_query_finds_a_dead_server_before_a_client_doe
     cluster_again(cluster);
     client_do(client, "SELECT 2");
 }
+
+SYSTEM_TEST(timeouts, query_wait_notify_tells_a_waiting_client_once_and_lets_it_wait)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
+                                      "query_wait_notify = 1\n");
+    PGconn *first = client_open(proxy, NULL);
+    struct wire *waiting = wire_client(proxy);
+
+    client_do(first, "BEGIN");
+    wire_query(waiting, "SELECT 1");
+    cr_assert_str_eq(wire_types(waiting, 'N', 6000), ""); /* it came, and nothing before it */
+    client_do(first, "COMMIT");
+    cr_assert_str_eq(wire_types(waiting, 'Z', 5000), "TDCZ");
+}

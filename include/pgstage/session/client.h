@@ -65,6 +65,7 @@ struct client {
     bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
     bool dropping_batch; /* a refused extended batch: all up to its Sync is dropped */
     bool granted;        /* `held` is to be passed on before more is read */
+    bool wait_notified;  /* it has had its query_wait_notify */
     uint8_t tally;       /* enum client_tally: where the share counts it */
     uint64_t request_us; /* monotonic: when the last query or batch began */
     uint64_t transaction_us;
