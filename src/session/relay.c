@@ -392,7 +392,7 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
     if (standard && strcmp(standard, value) == 0)
         value = NULL; /* as it was at the server's login: nothing that must follow the client */
     server->parameters = parameters_with(server->parameters, name, value);
-    if (client && (server->state == SERVER_ACTIVE || server->state == SERVER_PREPARE)) {
+    if (client && server->state == SERVER_ACTIVE) {
         parameters_unref(client->parameters);
         client->parameters = parameters_ref(server->parameters);
     }

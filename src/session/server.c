@@ -136,27 +136,40 @@ static void prepare(struct server *server)
         return;
     }
     buffer_put_u8(&sql, '\0');
+    /* from here on it has the client's; what it reports in its own spelling is noted on top */
+    server->before = server->parameters;
+    server->parameters = parameters_ref(client->parameters);
+    server->undecided = true;
     server_set_state(server, SERVER_PREPARE);
     (void)server_query(server, (const char *)sql.data);
     buffer_fini(&sql);
+}
+
+/* The statement that prepared it is answered: it was carried out as a whole, or not at all. */
+static void decide_parameters(struct server *server)
+{
+    struct parameters *dropped = server->before;
+
+    if (!server->undecided)
+        return;
+    if (server->query_failed) {
+        dropped = server->parameters;
+        server->parameters = server->before;
+    }
+    server->before = NULL;
+    server->undecided = false;
+    parameters_unref(dropped);
 }
 
 static void prepared(struct server *server)
 {
     struct client *client = server->client;
 
+    decide_parameters(server);
     if (server->query_failed) {
         client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
                        server->query_error);
         return;
-    }
-    /* what the server reported in its own spelling has been noted; the rest is as it was asked */
-    for (size_t i = 0; i < parameters_count(client->parameters); i++) {
-        const char *name, *value;
-
-        parameters_at(client->parameters, i, &name, &value);
-        if (!parameters_get(server->parameters, name))
-            server->parameters = parameters_with(server->parameters, name, value);
     }
     parameters_unref(client->parameters);
     client->parameters = parameters_ref(server->parameters);
@@ -238,6 +251,7 @@ static void server_free(void *object)
     server_login_free(server->login);
     transaction_fini(&server->transaction);
     parameters_unref(server->parameters);
+    parameters_unref(server->before);
     parameters_unref(server->reported);
     meaning_unref(server->meaning);
     free(server->tail);
@@ -550,6 +564,7 @@ void server_settled(struct server *server)
         active_settled(server);
         break;
     case SERVER_DRAINING:
+        decide_parameters(server);
         if (transaction->status == 'I')
             recycle(server);
         else

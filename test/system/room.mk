@@ -8,6 +8,11 @@ test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/s
 test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_answers_owed_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
+SYSTEM_TESTS += test/system/test_isolation
+test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
+test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_isolation_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_login
 test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/system/system.h
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)

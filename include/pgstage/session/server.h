@@ -56,6 +56,7 @@ struct server {
     struct transaction transaction;
     struct meaning *meaning;       /* what it was opened under */
     struct parameters *parameters; /* what it was given for the client it served last */
+    struct parameters *before;     /* … what it had until then, while `undecided` */
     struct parameters *reported;   /* what it has reported since its login: the pool's welcome */
     uint8_t *tail;                 /* the beginning of a message whose end has not come */
     uint32_t tail_bytes;
@@ -64,6 +65,7 @@ struct server {
     bool query_failed;   /* a statement of our own was answered with an error: */
     char query_sqlstate[6];
     char *query_error;
+    bool undecided;    /* whether it took the parameters that it was given is not known yet */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
     bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
