@@ -5,7 +5,7 @@ libpgstage_a_SOURCES += \
 	src/pool/inside.h \
 	src/pool/item.c \
 	src/pool/limit.c \
-	src/pool/pool.c include/pgstage/pool/pool.h \
+	src/pool/pool.c include/pgstage/pool/pool.h include/pgstage/tables/metrics.def \
 	src/pool/queue.c \
 	src/pool/registry.c \
 	src/pool/settle.c \
