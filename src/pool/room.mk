@@ -10,4 +10,3 @@ libpgstage_a_SOURCES += \
 	src/pool/registry.c \
 	src/pool/settle.c \
 	src/pool/switches.c
-libpgstage_a_SOURCES += include/pgstage/tables/metrics.def
