@@ -426,6 +426,9 @@ void client_update_flow(struct client *client)
     case CLIENT_IDLE:
         pause = stream_queued_bytes(&client->stream) > 0;
         break;
+    case CLIENT_CONSOLE:
+        pause = client->console_busy || stream_queued_bytes(&client->stream) > 0;
+        break;
     case CLIENT_ACTIVE:
         pause = stream_queued_bytes(&client->server->stream) > 0 ||
                 transaction_is_full(&client->server->transaction) ||

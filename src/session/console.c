@@ -175,7 +175,8 @@ void console_readable(struct client *client)
         struct console_letter *letter = letter_new(client, CONSOLE_INPUT);
 
         letter->bytes = bytes;
-        stream_pause(&client->stream);
+        client->console_busy = true;
+        client_update_flow(client);
         post(letter);
         return;
     }
@@ -218,7 +219,9 @@ static void deliver_reply(struct loop *loop, struct mail *mail)
         if (letter->close) {
             client_close(client, REASON_CLIENT_TERMINATE);
         } else if (letter->resume) {
-            stream_resume(&client->stream);
+            /* a client that does not read its answers gets no more work done */
+            client->console_busy = false;
+            client_update_flow(client);
             if (client->held_bytes)
                 loop_defer(loop, &client->task);
         }
