@@ -146,6 +146,8 @@ static const struct column environments_columns[] = {
     INT4("max_client_connections", "limit on clients; 0: none"),
     INT4("current_client_connections", "clients"),
     TEXT("default", "yes: it serves databases for which nothing else decides"),
+    TEXT("expires_at", "when logins end and pools are drained; none: never"),
+    TEXT("state", "active, paused or expired"),
 };
 VIEW(environments)
 

@@ -10,6 +10,7 @@
 #include "inside.h"
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/access.h"
 #include "pgstage/conf/show.h"
 #include "pgstage/conf/users.h"
 #include "pgstage/pool/registry.h"
@@ -155,6 +156,22 @@ static void put_list(struct result *result, const struct host_config *hosts, siz
     free(text);
 }
 
+static void put_expiry(struct result *result, const struct environment_config *environment)
+{
+    char moment[32];
+    access_time_print(environment->expires_at_us, moment, sizeof moment);
+    result_text(result, environment->expires_at_us ? moment : NULL);
+}
+
+static const char *environment_state(struct admin *admin,
+                                     const struct environment_config *environment)
+{
+    if (environment_is_expired(environment, clock_wall_us()))
+        return "expired";
+    bool paused = registry_is_paused(plane_registry(admin->plane), NULL, environment->name);
+    return paused ? "paused" : "active";
+}
+
 void command_show_environments(struct admin *admin, struct console_job *job)
 {
     const struct snapshot *snapshot = plane_snapshot(admin->plane);
@@ -179,6 +196,8 @@ void command_show_environments(struct admin *admin, struct console_job *job)
         result_int(result, counts.max_clients);
         result_int(result, counts.clients);
         result_yes(result, environment == by_default);
+        put_expiry(result, environment);
+        result_text(result, environment_state(admin, environment));
         result_end(result);
     }
     console_done(job);

@@ -2,6 +2,7 @@
 libpgstage_a_SOURCES += \
 	src/base/buffer.c include/pgstage/base/buffer.h \
 	src/base/check.c include/pgstage/base/check.h \
+	src/base/cidr.c include/pgstage/base/cidr.h \
 	src/base/clock.c include/pgstage/base/clock.h \
 	src/base/log.c include/pgstage/base/log.h \
 	src/base/map.c include/pgstage/base/map.h \

@@ -89,6 +89,22 @@ bool text_equal_nocase(const char *a, const char *b)
     return ascii_lower(*a) == ascii_lower(*b);
 }
 
+bool text_in_list(const char *list, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = list; length > 0 && at && *at;) {
+        at += strspn(at, ", \t");
+        const char *end = strchrnul(at, ',');
+        const char *next = end;
+        while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
+            end--;
+        if ((size_t)(end - at) == length && memcmp(at, word, length) == 0)
+            return true;
+        at = next;
+    }
+    return false;
+}
+
 bool text_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

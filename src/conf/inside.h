@@ -162,6 +162,13 @@ void build_snapshot(struct snapshot *snapshot, struct report *report);
 /* resolve.c */
 void resolve_snapshot(struct snapshot *snapshot, struct report *report);
 
+/* access.c */
+void access_resolve_environment(struct snapshot *snapshot, struct environment *environment,
+                                struct report *report);
+/* [pgstage]'s own listener before the others. */
+void access_resolve_listener(struct snapshot *snapshot, struct listener *listener,
+                             struct report *report);
+
 /* validate.c, certificate.c, floor.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);
 void certificate_check(const struct snapshot *snapshot, struct report *report);

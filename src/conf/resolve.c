@@ -120,6 +120,7 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
     environment->settings = resolve->snapshot->globals;
     layer_apply(&environment->preset, &environment->settings);
     layer_apply(layer, &environment->settings);
+    access_resolve_environment(resolve->snapshot, environment, resolve->report);
 }
 
 static void resolve_database(struct resolve *resolve, struct database *database)
@@ -192,6 +193,7 @@ static void resolve_listener(struct resolve *resolve, struct listener *listener)
         HASH_FIND_STR(snapshot->environment_by_name, bound->value.text, environment);
     }
     resolve_listener_tls(resolve, listener, environment);
+    access_resolve_listener(snapshot, listener, resolve->report);
 }
 
 static void resolve_sni(struct resolve *resolve, struct environment *environment)

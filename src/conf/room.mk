@@ -2,6 +2,7 @@
 libpgstage_a_SOURCES += \
 	include/pgstage/tables/options.def include/pgstage/tables/classes.def \
 	src/conf/inside.h include/pgstage/conf/settings.h include/pgstage/conf/origin.h \
+	src/conf/access.c include/pgstage/conf/access.h \
 	src/conf/arena.c include/pgstage/conf/arena.h \
 	src/conf/report.c include/pgstage/conf/report.h \
 	src/conf/option.c include/pgstage/conf/option.h \

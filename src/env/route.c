@@ -16,6 +16,7 @@
 
 #include "pgstage/base/buffer.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/access.h"
 
 /* The environment that the client itself chose: by name, listener or SNI. */
 enum chosen { CHOSEN_NONE, CHOSEN_ONE, CHOSEN_UNKNOWN };
@@ -115,13 +116,23 @@ enum route_result route_find(const struct snapshot *snapshot, const struct route
     return ROUTE_FOUND;
 }
 
-/* Puts `app@staging, app@production` of every environment that has the database. */
-static size_t put_choices(const struct snapshot *snapshot, const char *name, struct buffer *out)
+static bool may_be_in(const struct environment_config *environment,
+                      const struct route_request *request)
+{
+    return (!request->user || environment_allows_user(environment, request->user)) &&
+           (!request->from || environment_allows_address(environment, request->from));
+}
+
+/* Puts `app@staging, app@production` of every environment that has the database and that the client
+ * may be in: of the others it learns nothing. */
+static size_t put_choices(const struct snapshot *snapshot, const struct route_request *request,
+                          const char *name, struct buffer *out)
 {
     size_t count = 0;
     for (size_t i = 0; i < snapshot_environment_count(snapshot); i++) {
         struct route route = {.environment = snapshot_environment(snapshot, i)};
-        if (!text_fit(route.name, sizeof(route.name), name) ||
+        if (!may_be_in(route.environment, request) ||
+            !text_fit(route.name, sizeof(route.name), name) ||
             route_in_environment(snapshot, &route) != ROUTE_FOUND)
             continue;
         buffer_print(out, "%s%s@%s", count ? ", " : "", name, route.environment->name);
@@ -138,7 +149,7 @@ char *route_explain(const struct snapshot *snapshot, const struct route_request 
     char *name = text_copy(asked), *at = strrchr(name, '@'), *text;
     if (at && !snapshot_find_database(snapshot, asked, NULL))
         *at = '\0';
-    size_t count = put_choices(snapshot, name, &choices);
+    size_t count = put_choices(snapshot, request, name, &choices);
     buffer_put_u8(&choices, 0);
     if (result == ROUTE_NO_DATABASE || count == 0)
         text = text_print("no such database: %s", asked);

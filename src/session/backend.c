@@ -7,6 +7,7 @@
  * also to the own worker, so that nothing happens inside the call that caused it.
  */
 #include "pgstage/session/backend.h"
+#include "pgstage/conf/access.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,13 @@ void meaning_unref(struct meaning *meaning)
     free(meaning);
 }
 
+static bool is_expired(const struct meaning *meaning)
+{
+    const struct environment_config *environment = meaning->effective->environment;
+
+    return environment && environment_is_expired(environment, clock_wall_us());
+}
+
 void meaning_limits(const struct meaning *meaning, struct pool_limits *limits)
 {
     const struct settings *settings = &meaning->effective->settings;
@@ -72,6 +80,10 @@ void meaning_limits(const struct meaning *meaning, struct pool_limits *limits)
     limits->reserve_pool_timeout_us = settings->reserve_pool_timeout_us;
     limits->round_robin = settings->server_round_robin;
     limits->warm = settings->user != NULL;
+    if (is_expired(meaning)) {
+        limits->min_pool_size = 0;
+        limits->warm = false;
+    }
 }
 
 /* ---- welcome ---- */
@@ -226,12 +238,18 @@ void backend_set_meaning(struct backend *backend, struct meaning *meaning)
     meaning_unref(old);
 }
 
+void share_look_at_expiry(struct share *share)
+{
+    share->expired = is_expired(share->meaning);
+}
+
 void share_refresh(struct share *share)
 {
     struct meaning *old = share->meaning;
 
     share->meaning = backend_meaning(share->backend);
     meaning_unref(old);
+    share_look_at_expiry(share);
     list_for_each (node, &share->clients) {
         client_arm(list_entry(node, struct client, share_node));
     }

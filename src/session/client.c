@@ -149,6 +149,7 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     client->tally = TALLY_NONE;
     client->task.run = client_run;
     client->timer.fire = client_timer;
+    client->peer = client->address = *peer;
     client->from = text_copy(address_text(peer, text));
     if (RAND_bytes((unsigned char *)&client->secret, sizeof(client->secret)) != 1 ||
         !worker_add_client(worker, client)) {
@@ -579,19 +580,26 @@ void client_fail(struct client *client, enum reason reason, const char *detail)
     free(text);
 }
 
+bool client_is_stopping(const struct client *client)
+{
+    return client->worker->stopping || (client->share && client->share->expired);
+}
+
 void client_stop(struct client *client)
 {
+    enum reason reason = client->worker->stopping ? REASON_SHUTDOWN : REASON_EXPIRED;
+
     switch (client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
     case CLIENT_WELCOME:
     case CLIENT_IDLE:
     case CLIENT_WAITING:
-        client_fail(client, REASON_SHUTDOWN, NULL);
+        client_fail(client, reason, NULL);
         break;
     case CLIENT_ACTIVE:
         if (transaction_is_free(&client->server->transaction) && !client->body_left)
-            client_fail(client, REASON_SHUTDOWN, NULL);
+            client_fail(client, reason, NULL);
         break;
     default:
         break;

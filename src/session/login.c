@@ -20,6 +20,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/env/route.h"
+#include "pgstage/session/access.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/server.h"
@@ -763,9 +764,9 @@ static void enter_console(struct client *client)
     const struct settings *globals = globals_of(client);
     enum console_level level = CONSOLE_NONE;
 
-    if (client->login->is_peer_admin || parameter_in_list(client->user, globals->admin_users))
+    if (client->login->is_peer_admin || text_in_list(globals->admin_users, client->user))
         level = CONSOLE_ADMIN;
-    else if (parameter_in_list(client->user, globals->stats_users))
+    else if (text_in_list(globals->stats_users, client->user))
         level = CONSOLE_STATS;
     if (level == CONSOLE_NONE) {
         client_fail(client, REASON_LOGIN_CONSOLE, NULL);
@@ -801,12 +802,13 @@ static void authenticated(struct client *client, struct buffer *out)
     } else if (client->login->routed != ROUTE_FOUND) {
         struct route_request request = {.database = client->database,
                                         .listener = door_of(client)->listener,
-                                        .user = client->user};
+                                        .user = client->user,
+                                        .from = &client->address.any};
         char *text = route_explain(setup_of(client)->snapshot, &request, client->login->routed);
 
         client_fail_as(client, REASON_LOGIN_NO_DATABASE, "3D000", text);
         free(text);
-    } else {
+    } else if (access_check(client, client->login->route.environment)) {
         join_pool(client);
     }
 }

@@ -19,8 +19,10 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/access.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/expiry.h"
 #include "pgstage/session/server.h"
 
 /* Helpers for PBKDF2, and how many logins may wait for one. */
@@ -437,6 +439,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
     if (!plane->setup)
         goto failed;
+    access_limit_environments(plane->registry, NULL, snapshot);
     if (make_workers(plane))
         return plane;
     text_fit(problem, size, "no event loop can be made");
@@ -470,6 +473,7 @@ bool plane_start(struct plane *plane)
         pthread_setname_np(worker->thread, name);
     }
     plane->running = true;
+    expiry_look(plane, true);
     plane_warm_keys(plane);
     loop_post(plane->loops[0], &order_new(plane, PLANE_LISTEN)->mail);
     return true;
@@ -479,6 +483,7 @@ void plane_free(struct plane *plane)
 {
     if (!plane)
         return;
+    expiry_stop(plane);
     if (plane->running) {
         order_all(plane, PLANE_FINISH, NULL, NULL);
         for (unsigned i = 0; i < plane->worker_count; i++)
@@ -599,6 +604,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         return false;
     registry_each(plane->registry, plan_change, &changes);
     if (!changes.failed) {
+        access_limit_environments(plane->registry, plane->setup->snapshot, snapshot);
         setup_unref(plane->setup);
         plane->setup = setup_ref(changes.setup);
         registry_limit_clients(plane->registry, globals->max_client_conn);
@@ -607,6 +613,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         for (size_t i = 0; i < changes.count; i++)
             apply_change(&changes.list[i], now_us);
         order_all(plane, PLANE_SETUP, NULL, NULL);
+        expiry_look(plane, true);
         plane_warm_keys(plane);
     }
     for (size_t i = 0; i < changes.count; i++) {

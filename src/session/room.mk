@@ -1,9 +1,11 @@
 # session: the files of this room
 libpgstage_a_SOURCES += \
+	src/session/access.c include/pgstage/session/access.h \
 	src/session/backend.c include/pgstage/session/backend.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
 	src/session/client.c include/pgstage/session/client.h \
 	src/session/console.c include/pgstage/session/console.h \
+	src/session/expiry.c include/pgstage/session/expiry.h \
 	src/session/host.c include/pgstage/session/host.h \
 	src/session/login.c include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \

@@ -432,7 +432,7 @@ void server_release(struct server *server)
         loop_defer(client->worker->loop, &client->task);
     }
     recycle(server);
-    if (client->worker->stopping && client->state == CLIENT_IDLE && !client->held_bytes)
+    if (client_is_stopping(client) && client->state == CLIENT_IDLE && !client->held_bytes)
         client_stop(client);
 }
 
@@ -523,7 +523,7 @@ static void active_settled(struct server *server)
     }
     if (client->body_left && !client->body_dropped)
         return;
-    if (client->worker->stopping && stream_queued_bytes(&client->stream) == 0) {
+    if (client_is_stopping(client) && stream_queued_bytes(&client->stream) == 0) {
         client_stop(client);
         return;
     }

@@ -13,6 +13,11 @@ test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.
 test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_isolation_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_access
+test_system_test_access_SOURCES = test/system/access.c test/system/system.h
+test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_access_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_login
 test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/system/system.h
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)

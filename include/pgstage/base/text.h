@@ -24,6 +24,9 @@ bool text_equal(const char *a, const char *b);
 /* Equal when ASCII case is ignored (names of options and parameters). */
 bool text_equal_nocase(const char *a, const char *b);
 bool text_starts_with(const char *text, const char *prefix);
+/* Is `word` one of the words of a list with commas (and blanks) between? Case counts: names of
+ * users differ by it. `list` may be NULL. */
+bool text_in_list(const char *list, const char *word);
 /* The edit distance of two short names, for "did you mean" (a swap of neighbours counts as one);
  * UINT_MAX when one is longer than 64 bytes. */
 unsigned text_distance(const char *a, const char *b);

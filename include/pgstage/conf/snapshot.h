@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pgstage/base/cidr.h"
 #include "pgstage/conf/report.h"
 #include "pgstage/conf/settings.h"
 
@@ -33,7 +34,11 @@ struct environment_config {
     size_t host_count;
     const struct host_config *dr_hosts;
     size_t dr_host_count;
-    size_t index; /* its place in the snapshot */
+    const char *const *allow_users; /* conf/access.h answers for these three */
+    size_t allow_user_count;
+    struct cidr_list allow_from;
+    uint64_t expires_at_us; /* of the wall clock; 0: never */
+    size_t index;           /* its place in the snapshot */
 };
 
 /* One line of [databases]. `name` without the "@environment". */
@@ -49,6 +54,7 @@ struct database_config {
 struct listener_config {
     const char *name;                /* NULL: the listener of [pgstage] itself */
     const char *environment;         /* NULL: not bound to one */
+    struct cidr_list proxy_from;     /* proxy_protocol_from: whose PROXY headers are believed */
     const struct settings *settings; /* listen_addr, listen_port, unix_socket_dir, client_tls_* … */
 };
 

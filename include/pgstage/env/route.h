@@ -15,6 +15,7 @@ struct route_request {
     const struct listener_config *listener; /* may be NULL */
     const char *sni;                        /* NULL: none */
     const char *user;
+    const struct sockaddr *from; /* the client's address; NULL: unknown, then nobody is refused */
 };
 
 enum route_result {
@@ -33,7 +34,8 @@ struct route {
 
 enum route_result route_find(const struct snapshot *snapshot, const struct route_request *request,
                              struct route *route);
-/* The text after a refused route, for the client after it has authenticated; allocated. */
+/* The text after a refused route, for the client after it has authenticated; it names no
+ * environment that this user, or the client's address, may not be in. Allocated. */
 char *route_explain(const struct snapshot *snapshot, const struct route_request *request,
                     enum route_result result);
 

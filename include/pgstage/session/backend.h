@@ -53,6 +53,7 @@ struct share {
     uint32_t tally[TALLY_COUNT];
     uint32_t cancels; /* cancel connections under way */
     struct timer pump;
+    bool expired; /* its environment has: clients end with their transaction */
 };
 
 struct backend {
@@ -111,6 +112,8 @@ void welcome_unref(struct welcome *welcome);
 /* The reload's new meaning: stored, and taken over by share_refresh on each worker. */
 void backend_set_meaning(struct backend *backend, struct meaning *meaning);
 void share_refresh(struct share *share);
+/* Sets `expired` by the clock and what the share's meaning says of its environment. */
+void share_look_at_expiry(struct share *share);
 /* A server has logged in and reported these (reference taken over). */
 void backend_server_ready(struct backend *backend, struct parameters *parameters);
 /* A login on a server failed with an ErrorResponse; later clients hear it until `retry_at_us`. */

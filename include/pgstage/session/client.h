@@ -40,8 +40,10 @@ struct client {
     uint32_t secret; /* of its cancel key */
     struct door *door;
     uint64_t connected_us; /* of the wall clock */
-    char *from;            /* "127.0.0.1:5000", for people */
+    struct address peer;   /* whoever is at the other end of the socket */
     /* owner */
+    struct address address; /* the client's: the peer's, or what a believed PROXY header tells */
+    char *from;             /* "127.0.0.1:5000", that address for people */
     enum client_state state;
     struct stream stream;
     struct loop_task task;
@@ -110,8 +112,9 @@ void client_arm(struct client *client);
 void client_update_flow(struct client *client);
 /* Keeps bytes that cannot be passed on now; replaces what was held. */
 void client_hold(struct client *client, const uint8_t *bytes, size_t count);
-/* The worker is stopping, or the client's database was killed: ends it now if its transaction is
- * over; else later. */
+/* The worker is stopping, or the client's environment has expired: it ends with its transaction. */
+bool client_is_stopping(const struct client *client);
+/* Ends it now if its transaction is over; else later. */
 void client_stop(struct client *client);
 void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

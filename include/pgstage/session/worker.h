@@ -90,6 +90,8 @@ struct plane {
     struct hosts *hosts;
     /* owner: the control thread */
     struct setup *setup;
+    struct timer expiry; /* the next look at expires_at */
+    uint64_t expiry_looked_us;
     bool running;
     bool stopping;
     bool listening;

@@ -4,6 +4,7 @@ check_PROGRAMS += test/unit/base/test_base
 TESTS += test/unit/base/test_base
 test_unit_base_test_base_SOURCES = \
 	test/unit/base/test_buffer.c \
+	test/unit/base/test_cidr.c \
 	test/unit/base/test_list.c \
 	test/unit/base/test_log.c \
 	test/unit/base/test_map.c \

@@ -134,3 +134,16 @@ Test(memory, ends_the_process_when_a_size_overflows, .signal = SIGABRT)
     volatile size_t count = SIZE_MAX / 2;
     free(memory_resize(NULL, count, 4));
 }
+
+Test(text, a_word_is_in_a_list_when_it_is_one_of_its_words)
+{
+    cr_expect(text_in_list("a", "a"));
+    cr_expect(text_in_list("x, admin ,y", "admin"));
+    cr_expect(text_in_list("two words,y", "two words"));
+    cr_expect(text_in_list(",,a", "a"));
+    cr_expect_not(text_in_list("admins, ad", "admin"));
+    cr_expect_not(text_in_list("Admin", "admin"));
+    cr_expect_not(text_in_list("a,,b", ""));
+    cr_expect_not(text_in_list("", "a"));
+    cr_expect_not(text_in_list(NULL, "a"));
+}

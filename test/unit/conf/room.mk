@@ -4,6 +4,7 @@ check_PROGRAMS += test/unit/conf/test_conf
 TESTS += test/unit/conf/test_conf
 test_unit_conf_test_conf_SOURCES = \
 	test/unit/conf/desk.c test/unit/conf/desk.h \
+	test/unit/conf/test_access.c \
 	test/unit/conf/test_certificate.c \
 	test/unit/conf/test_floor.c \
 	test/unit/conf/test_ini.c \
