@@ -160,12 +160,12 @@ static void on_period(struct loop *loop, struct timer *timer)
     set_period(admin);
 }
 
-static bool is_made_from_fallback(struct pool *pool)
+static bool may_forget_fallback(struct pool *pool)
 {
     struct effective *effective = plane_pool_effective(pool);
     bool fallback = effective->fallback;
     effective_unref(effective);
-    return fallback;
+    return fallback && plane_forget_pool(pool);
 }
 
 static void on_upkeep(struct loop *loop, struct timer *timer)
@@ -177,9 +177,9 @@ static void on_upkeep(struct loop *loop, struct timer *timer)
     if (settings->pool_idle_timeout_us || settings->autodb_idle_timeout_us) {
         /* What a pool counted is taken over before it goes. */
         admin_look_at_stats(admin);
-        size_t gone = registry_sweep(registry, now_us, settings->pool_idle_timeout_us, NULL) +
-                      registry_sweep(registry, now_us, settings->autodb_idle_timeout_us,
-                                     is_made_from_fallback);
+        size_t gone =
+            registry_sweep(registry, now_us, settings->pool_idle_timeout_us, plane_forget_pool) +
+            registry_sweep(registry, now_us, settings->autodb_idle_timeout_us, may_forget_fallback);
         if (gone > 0)
             log_debug("forgot %zu idle pools", gone);
     }

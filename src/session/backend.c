@@ -142,12 +142,6 @@ void *backend_attach(struct pool *pool, void *argument)
     return backend;
 }
 
-struct forget_letter {
-    struct mail mail;
-    struct backend *backend;
-    unsigned next;
-};
-
 static void backend_free(struct backend *backend)
 {
     welcome_unref(backend->welcome);
@@ -157,41 +151,16 @@ static void backend_free(struct backend *backend)
     free(backend);
 }
 
-/* Takes one worker's share out of its lists, then goes on to the next worker. */
-static void deliver_forget(struct loop *loop, struct mail *mail)
-{
-    struct forget_letter *letter = (struct forget_letter *)mail;
-    struct worker *worker = worker_of(loop);
-    struct share *share = &letter->backend->shares[worker->index];
-
-    if (share->meaning) {
-        timer_detach(loop, &share->pump);
-        list_remove(&worker->shares, &share->node);
-        meaning_unref(share->meaning);
-    }
-    if (++letter->next < letter->backend->plane->worker_count) {
-        loop_post(letter->backend->plane->loops[letter->next], mail);
-        return;
-    }
-    backend_free(letter->backend);
-    free(letter);
-}
-
+/* A pool is swept only when no worker has its share in its lists any more (plane_forget_pool),
+ * or when the workers have ended. */
 void backend_detach(void *attachment)
 {
     struct backend *backend = attachment;
-    struct forget_letter *letter;
 
-    if (!backend->plane->running) {
-        for (unsigned i = 0; i < backend->plane->worker_count; i++)
-            meaning_unref(backend->shares[i].meaning);
-        backend_free(backend);
-        return;
-    }
-    letter = memory_new(sizeof(*letter));
-    letter->mail.deliver = deliver_forget;
-    letter->backend = backend;
-    loop_post(backend->plane->loops[0], &letter->mail);
+    check(!backend->plane->running || atomic_load(&backend->listed) == 0);
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        meaning_unref(backend->shares[i].meaning);
+    backend_free(backend);
 }
 
 struct share *backend_share(struct backend *backend, struct worker *worker)
@@ -201,6 +170,7 @@ struct share *backend_share(struct backend *backend, struct worker *worker)
     if (!share->meaning) {
         share->meaning = backend_meaning(backend);
         list_push_back(&worker->shares, &share->node);
+        atomic_fetch_add(&backend->listed, 1);
     }
     return share;
 }
@@ -303,7 +273,7 @@ bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[
 
 /* ---- letters to workers about a pool ---- */
 
-enum order { ORDER_OPEN, ORDER_RECLAIM, ORDER_DOOM, ORDER_LOGIN_FAILED };
+enum order { ORDER_OPEN, ORDER_RECLAIM, ORDER_DOOM, ORDER_LOGIN_FAILED, ORDER_FORGET };
 
 struct order_letter {
     struct mail mail;
@@ -343,16 +313,44 @@ static void surrender(struct server *server)
 static void tell_logins(struct share *share)
 {
     struct pool_counts counts;
+    struct client **clients;
+    size_t count = 0;
 
     pool_counts(share->backend->pool, &counts);
     if (counts.idle + counts.active + counts.reserved > 0)
         return;
-    list_for_each_safe (node, &share->clients) {
-        struct client *client = list_entry(node, struct client, share_node);
-
-        if (client->state == CLIENT_WELCOME)
-            login_finish(client);
+    /* one that ends may be followed by others: hence no walk over the list itself */
+    clients = memory_resize(NULL, share->clients.length + 1, sizeof(*clients));
+    list_for_each (node, &share->clients) {
+        clients[count++] = list_entry(node, struct client, share_node);
     }
+    for (size_t i = 0; i < count; i++)
+        if (clients[i]->state == CLIENT_WELCOME)
+            login_finish(clients[i]);
+    free(clients);
+}
+
+/* Out of the worker's lists, when it has nothing of this pool. */
+static void forget(struct share *share)
+{
+    if (!share->meaning || share->cancels || !list_is_empty(&share->clients) ||
+        !list_is_empty(&share->servers))
+        return;
+    timer_detach(share->worker->loop, &share->pump);
+    list_remove(&share->worker->shares, &share->node);
+    meaning_unref(share->meaning);
+    share->meaning = NULL;
+    atomic_fetch_sub(&share->backend->listed, 1);
+}
+
+static void drop_order(struct mail *mail)
+{
+    struct order_letter *letter = (struct order_letter *)mail;
+
+    if (letter->order == ORDER_OPEN)
+        pool_open_failed(letter->pool, clock_now_us(), UINT64_MAX);
+    pool_unref(letter->pool);
+    free(letter);
 }
 
 static void deliver_order(struct loop *loop, struct mail *mail)
@@ -362,6 +360,10 @@ static void deliver_order(struct loop *loop, struct mail *mail)
     struct backend *backend = backend_of(letter->pool);
     struct server *server = worker_server(worker, letter->item_id);
 
+    if (worker->ended) {
+        drop_order(mail);
+        return;
+    }
     switch (letter->order) {
     case ORDER_OPEN:
         server_open(backend_share(backend, worker));
@@ -378,17 +380,10 @@ static void deliver_order(struct loop *loop, struct mail *mail)
         if (backend->shares[worker->index].meaning)
             tell_logins(&backend->shares[worker->index]);
         break;
+    case ORDER_FORGET:
+        forget(&backend->shares[worker->index]);
+        break;
     }
-    pool_unref(letter->pool);
-    free(letter);
-}
-
-static void drop_order(struct mail *mail)
-{
-    struct order_letter *letter = (struct order_letter *)mail;
-
-    if (letter->order == ORDER_OPEN)
-        pool_open_failed(letter->pool, clock_now_us(), UINT64_MAX);
     pool_unref(letter->pool);
     free(letter);
 }
@@ -405,6 +400,17 @@ static void post_order(struct pool *pool, unsigned worker, enum order order, uin
     letter->item_id = item_id;
     letter->why = why;
     loop_post(backend_of(pool)->plane->loops[worker], &letter->mail);
+}
+
+bool plane_forget_pool(struct pool *pool)
+{
+    struct backend *backend = backend_of(pool);
+
+    if (atomic_load(&backend->listed) == 0)
+        return true;
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        post_order(pool, i, ORDER_FORGET, 0, NULL);
+    return false;
 }
 
 static void on_open(struct pool *pool, unsigned worker)

@@ -243,18 +243,34 @@ void cancel_server(struct server *server)
 
 /* ---- whose key is it? ---- */
 
+/* Its query has not been sent: it is refused at the end of the turn. What was on the way for it has
+ * been called off before, so that no server can be linked in between. */
+static void refuse_held(struct client *client)
+{
+    client_set_state(client, CLIENT_IDLE);
+    client->active_us = loop_now_us(client->worker->loop);
+    client->canceled = true;
+    client->granted = true;
+    loop_defer(client->worker->loop, &client->task);
+    client_arm(client);
+}
+
 /* True when a connection to a server was begun, which will tell the requester. */
 static bool cancel_client(struct client *client, uint64_t requester_id)
 {
     switch (client->state) {
     case CLIENT_WAITING:
-        client->canceled = true;
-        loop_defer(client->worker->loop, &client->task);
+        client_forget_wait(client);
+        refuse_held(client);
         return false;
     case CLIENT_ACTIVE:
         /* our own statements are not what the client wants cancelled */
-        if (client->server->state != SERVER_ACTIVE ||
-            transaction_is_settled(&client->server->transaction))
+        if (client->server->state != SERVER_ACTIVE) {
+            server_abandon(client->server, true);
+            refuse_held(client);
+            return false;
+        }
+        if (transaction_is_settled(&client->server->transaction))
             return false;
         return cancel_start(client->server, requester_id);
     case CLIENT_CONSOLE:

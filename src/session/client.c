@@ -195,7 +195,8 @@ static void client_event(struct stream *stream, enum stream_event event)
         login_secured(client);
         break;
     case STREAM_CLOSED:
-        client_close(client, REASON_CLIENT_EOF);
+        if (!client->parting)
+            client_close(client, REASON_CLIENT_EOF);
         break;
     case STREAM_FAILED:
         client_close(client, client->state == CLIENT_STARTUP ? REASON_CLIENT_TLS_FAILED
@@ -415,28 +416,28 @@ static void client_timer(struct loop *loop, struct timer *timer)
 
 void client_update_flow(struct client *client)
 {
-    bool pause = false;
+    bool pause = client->parting;
 
     if (!stream_is_open(&client->stream) || client->state == CLIENT_CLOSING)
         return;
     switch (client->state) {
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
-        pause = client->held_bytes >= LOOP_BUFFER_BYTES;
+        pause |= client->held_bytes >= LOOP_BUFFER_BYTES;
         break;
     case CLIENT_IDLE:
-        pause = stream_queued_bytes(&client->stream) > 0;
+        pause |= stream_queued_bytes(&client->stream) > 0;
         break;
     case CLIENT_CONSOLE:
         pause = client->console_busy || stream_queued_bytes(&client->stream) > 0;
         break;
     case CLIENT_ACTIVE:
-        pause = stream_queued_bytes(&client->server->stream) > 0 ||
-                transaction_is_full(&client->server->transaction) ||
-                client->held_bytes >= LOOP_BUFFER_BYTES ||
-                /* its answers are not read: it gets no more work done */
-                (stream_queued_bytes(&client->stream) > 0 &&
-                 client->server->transaction.copy != COPY_IN);
+        pause |= stream_queued_bytes(&client->server->stream) > 0 ||
+                 transaction_is_full(&client->server->transaction) ||
+                 client->held_bytes >= LOOP_BUFFER_BYTES ||
+                 /* its answers are not read: it gets no more work done */
+                 (stream_queued_bytes(&client->stream) > 0 &&
+                  client->server->transaction.copy != COPY_IN);
         break;
     default:
         break;

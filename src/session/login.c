@@ -534,7 +534,8 @@ static void derived(struct loop *loop, struct offload_job *job)
     struct buffer out = {0};
 
     (void)loop;
-    if (!client || job->cancelled) {
+    if (!client || client_is_over(client) || job->cancelled) {
+        /* it may have ended in this very turn, and then stands until the turn's end */
         auth_client_free(derivation->auth);
         if (client)
             client->login->derivation = NULL;
@@ -692,6 +693,7 @@ void login_finish(struct client *client)
     char sqlstate[6], *text;
 
     if (welcome) {
+        client_forget_wait(client); /* a server that is on its way to it will do for others */
         client_welcome(client, welcome->parameters, &welcome->messages);
         welcome_unref(welcome);
         return;

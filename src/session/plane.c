@@ -164,18 +164,22 @@ struct accept_letter {
     struct address peer;
 };
 
-static void deliver_accept(struct loop *loop, struct mail *mail)
-{
-    struct accept_letter *letter = (struct accept_letter *)mail;
-
-    client_accept(worker_of(loop), letter->door, letter->fd, &letter->peer);
-    free(letter);
-}
-
 static void drop_accept(struct mail *mail)
 {
     close(((struct accept_letter *)mail)->fd);
     free(mail);
+}
+
+static void deliver_accept(struct loop *loop, struct mail *mail)
+{
+    struct accept_letter *letter = (struct accept_letter *)mail;
+
+    if (worker_of(loop)->ended) {
+        drop_accept(mail);
+        return;
+    }
+    client_accept(worker_of(loop), letter->door, letter->fd, &letter->peer);
+    free(letter);
 }
 
 /* Connections that have not logged in are not in max_client_conn; this bounds them too. */
@@ -271,23 +275,43 @@ static void take_setup(struct worker *worker, struct setup *setup)
     }
 }
 
-/* Ends clients may end others' waits but never other clients: the lists are safe to walk. */
+/* All clients of now. One that ends may free a server for another, which turns out to be broken and
+ * ends too: hence no walk over the list itself. Who ends stays readable up to the end of the turn.
+ */
+static struct client **list_clients(struct worker *worker, size_t *count)
+{
+    struct client **clients = memory_resize(NULL, worker->clients.length + 1, sizeof(*clients));
+
+    *count = 0;
+    list_for_each (node, &worker->clients) {
+        clients[(*count)++] = list_entry(node, struct client, node);
+    }
+    return clients;
+}
+
 static void stop_clients(struct worker *worker)
 {
+    size_t count;
+    struct client **clients = list_clients(worker, &count);
+
     worker->stopping = true;
-    list_for_each_safe (node, &worker->clients) {
-        client_stop(list_entry(node, struct client, node));
-    }
+    for (size_t i = 0; i < count; i++)
+        client_stop(clients[i]);
+    free(clients);
 }
 
 static void kill_pools(struct worker *worker, const char *database, const char *environment)
 {
-    list_for_each_safe (node, &worker->clients) {
-        struct client *client = list_entry(node, struct client, node);
+    size_t count;
+    struct client **clients = list_clients(worker, &count);
 
-        if (client->share && is_meant(client->share->backend->pool, database, environment))
-            client_fail(client, REASON_KILLED, NULL);
+    for (size_t i = 0; i < count; i++) {
+        struct share *share = clients[i]->share;
+
+        if (share && is_meant(share->backend->pool, database, environment))
+            client_fail(clients[i], REASON_KILLED, NULL);
     }
+    free(clients);
     list_for_each_safe (node, &worker->servers) {
         struct server *server = list_entry(node, struct server, node);
 
@@ -298,8 +322,9 @@ static void kill_pools(struct worker *worker, const char *database, const char *
 
 static void finish(struct worker *worker)
 {
-    list_for_each_safe (node, &worker->clients) {
-        struct client *client = list_entry(node, struct client, node);
+    worker->ended = true;
+    while (!list_is_empty(&worker->clients)) {
+        struct client *client = list_entry(list_first(&worker->clients), struct client, node);
 
         client_fail(client, REASON_SHUT_DOWN, NULL);
         client_close(client, REASON_SHUT_DOWN);

@@ -292,6 +292,35 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
     client_update_flow(client);
 }
 
+/* Do these bytes end with a Terminate? */
+static bool ends_with_terminate(const uint8_t *data, size_t length)
+{
+    size_t at = 0, total = 0;
+    struct frame frame = {.type = 0};
+
+    while (at < length && frame_peek(data + at, length - at, UINT32_MAX, &frame) == FRAME_OK) {
+        total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+        if (total > length - at)
+            return false;
+        at += total;
+    }
+    return at == length && frame.type == 'X';
+}
+
+/* Its end has come. When it took its leave behind what its server is about to get, that is done
+ * first; a client that waits for a server leaves the queue. */
+static void part(struct client *client, const uint8_t *data, size_t length)
+{
+    if (client->state == CLIENT_ACTIVE && client->body_left == 0 &&
+        ends_with_terminate(data, length)) {
+        client->parting = true;
+        client_hold(client, data, length);
+        client_update_flow(client);
+        return;
+    }
+    client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
+}
+
 void relay_client(struct client *client)
 {
     struct loop *loop = client->worker->loop;
@@ -308,7 +337,7 @@ void relay_client(struct client *client)
         ssize_t count = stream_read(&client->stream, buffer + length, size - length);
 
         if (count < 0) {
-            client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
+            part(client, buffer, length);
             return;
         }
         length += (size_t)count;
@@ -323,11 +352,6 @@ void relay_client(struct client *client)
         /* it waits for a server already: what comes meanwhile is kept behind the rest */
         client_hold(client, buffer, length);
         client_update_flow(client);
-        if (client->canceled && client->state == CLIENT_WAITING) {
-            client_forget_wait(client);
-            client_set_state(client, CLIENT_IDLE);
-            relay_bytes(client, buffer, length);
-        }
         return;
     }
     relay_bytes(client, buffer, length);
@@ -440,6 +464,7 @@ static int weigh_message(struct server *server, const struct frame *frame, const
             share_settings(server->share)->pool_mode == POOL_MODE_STATEMENT) {
             /* before the client hears that its transaction has begun */
             client_fail(server->client, REASON_STATEMENT_MODE, NULL);
+            server_close(server, REASON_SERVER_UNCLEAN, NULL);
             return -1;
         }
         break;

@@ -260,16 +260,6 @@ static void server_free(void *object)
     free(server);
 }
 
-static void deliver_move(struct loop *loop, struct mail *mail)
-{
-    struct move_letter *letter = (struct move_letter *)mail;
-    struct server *server = letter->server;
-    uint64_t waiter_id = letter->waiter_id;
-
-    free(letter);
-    server_arrive(worker_of(loop), server, waiter_id);
-}
-
 static void drop_move(struct mail *mail)
 {
     struct move_letter *letter = (struct move_letter *)mail;
@@ -280,6 +270,20 @@ static void drop_move(struct mail *mail)
     host_connections_add(server->host, -1);
     server_free(server);
     free(letter);
+}
+
+static void deliver_move(struct loop *loop, struct mail *mail)
+{
+    struct move_letter *letter = (struct move_letter *)mail;
+    struct server *server = letter->server;
+    uint64_t waiter_id = letter->waiter_id;
+
+    if (worker_of(loop)->ended) {
+        drop_move(mail);
+        return;
+    }
+    free(letter);
+    server_arrive(worker_of(loop), server, waiter_id);
 }
 
 /* At the end of the turn, when nothing here can look at the server any more. */

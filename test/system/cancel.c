@@ -151,9 +151,9 @@ SYSTEM_TEST(cancel, never_hits_another_clients_query)
         hits += !strcmp(state, "57014");
         cr_assert(!*state || !strcmp(state, "57014"), "%s", state);
     }
+    cr_assert(until(load_done(load) > 50, 10000));
     load_stop(load);
     cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
-    cr_assert_gt(load_done(load), 50);
     (void)hits;
 }
 
@@ -231,4 +231,33 @@ SYSTEM_TEST(cancel, many_requests_for_one_query_leave_the_pool_clean)
                             proxy_figure(proxy, "POOLS", NULL, NULL, "cl_waiting_cancel_req") ==
                         0,
                     5000));
+}
+
+/* The query waits, and the cancel comes while a server is being handed to it. */
+SYSTEM_TEST(cancel, of_a_waiting_query_refuses_that_query_and_not_the_next)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *holder = wire_client(proxy);
+    struct wire *waiting = wire_client(proxy);
+
+    for (int round = 0; round < 150; round++) {
+        wire_query(holder, "BEGIN");
+        cr_assert_str_eq(wire_types(holder, 'Z', 5000), "CZ");
+        wire_query(waiting, "SELECT 1");
+        if (round % 3 == 0)
+            cr_assert(
+                until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+        struct wire *cancel = wire_open(proxy);
+        wire_query(holder, "COMMIT");
+        wire_cancel_request(cancel, waiting->key_pid, waiting->key_secret);
+        cr_assert_str_eq(wire_types(holder, 'Z', 5000), "CZ");
+        char *types = wire_types(waiting, 'Z', 5000);
+        cr_assert(strcmp(types, "EZ") == 0 || strcmp(types, "TDCZ") == 0 ||
+                      strcmp(types, "TEZ") == 0,
+                  "%s", types);
+        cr_assert(wire_is_closed(cancel, 5000));
+        wire_query(waiting, "SELECT 2");
+        cr_assert_str_eq(wire_types(waiting, 'Z', 5000), "TDCZ");
+        wire_close(cancel);
+    }
 }

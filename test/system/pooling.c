@@ -261,3 +261,20 @@ SYSTEM_TEST(pooling, a_client_that_leaves_in_a_transaction_leaves_no_trace_of_it
     client_do(second, "BEGIN");
     client_do(second, "COMMIT");
 }
+
+SYSTEM_TEST(pooling, unused_pools_are_forgotten_while_somebody_looks_at_them)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_idle_timeout = 1\n"
+                                      "pool_idle_timeout = 1\n");
+
+    SKIP_ON_PGBOUNCER();
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 4; i++) {
+            PGconn *client = client_open(proxy, NULL);
+
+            client_do(client, "SELECT 1");
+            PQfinish(client);
+        }
+        cr_assert(until(proxy_rows(proxy, "POOLS", "database", "app") == 0, 20000));
+    }
+}

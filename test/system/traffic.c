@@ -333,6 +333,10 @@ SYSTEM_TEST(traffic, a_client_that_says_terminate_behind_its_query_has_it_finish
     client_do(other, "DROP TABLE IF EXISTS traffic_parting");
     client_do(other, "CREATE TABLE traffic_parting (a int)");
     wire_query(wire, "INSERT INTO traffic_parting SELECT 1 FROM pg_sleep(0.5)");
+    cr_assert(until(cluster_number(cluster_shared(),
+                                   "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' "
+                                   "AND query LIKE 'INSERT INTO traffic_parting%'") == 1,
+                    5000));
     wire_send(wire, 'X', NULL, 0);
     wire_close(wire);
     cr_assert(until(client_number(other, "SELECT count(*) FROM traffic_parting") == 1, 5000));

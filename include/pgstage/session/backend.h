@@ -61,7 +61,8 @@ struct backend {
     struct plane *plane;
     struct pool *pool;
     /* shared: atomic */
-    _Atomic unsigned turn; /* round-robin of hosts */
+    _Atomic unsigned turn;   /* round-robin of hosts */
+    _Atomic unsigned listed; /* shares in the lists of their workers */
     /* shared: mutex */
     pthread_mutex_t mutex;
     struct meaning *meaning;

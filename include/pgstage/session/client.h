@@ -67,6 +67,7 @@ struct client {
     bool console_busy; /* its last messages are with the control thread */
     bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
     bool dropping_batch; /* a refused extended batch: all up to its Sync is dropped */
+    bool parting;        /* gone, with a Terminate at the end of `held` */
     bool granted;        /* `held` is to be passed on before more is read */
     bool wait_notified;  /* it has had its query_wait_notify */
     uint8_t tally;       /* enum client_tally: where the share counts it */

@@ -148,6 +148,9 @@ struct worker_totals {
 void worker_totals(struct loop *loop, struct worker_totals *totals);
 
 /* ---- pools (any thread) ---- */
+/* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else they are
+ * asked to let it go, and a later sweep finds it so. */
+bool plane_forget_pool(struct pool *pool);
 /* What a pool means at present; the caller owns the reference. */
 struct effective *plane_pool_effective(struct pool *pool);
 

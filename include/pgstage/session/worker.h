@@ -61,7 +61,7 @@ struct worker {
     /* owner */
     struct setup *setup;
     struct list clients;
-    struct list servers;
+    struct list servers;          /* closing one closes no other */
     struct server *servers_by_id; /* uthash */
     struct list cancels;          /* connections that carry a CancelRequest */
     struct list shares;           /* the parts of pools that this worker has used */
@@ -70,6 +70,7 @@ struct worker {
     uint32_t *slot_next;
     uint32_t *slot_generation;
     bool stopping; /* clients end with their transaction */
+    bool ended;    /* all was closed: letters that still come are dropped */
     /* shared: atomic */
     _Atomic uint32_t client_load; /* clients here or on their way here */
 };
