@@ -8,6 +8,12 @@ test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/s
 test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_answers_owed_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
+SYSTEM_TESTS += test/system/test_console
+test_system_test_console_SOURCES = test/system/views.c test/system/commands.c \
+	test/system/system.h
+test_system_test_console_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_console_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_isolation
 test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
 test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
@@ -22,6 +28,17 @@ SYSTEM_TESTS += test/system/test_login
 test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/system/system.h
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_login_LDADD = $(SYSTEM_LIBS)
+
+SYSTEM_TESTS += test/system/test_operation
+test_system_test_operation_SOURCES = test/system/operation.c test/system/reload.c \
+	test/system/restart.c test/system/systemd.c test/system/system.h
+test_system_test_operation_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_operation_LDADD = $(SYSTEM_LIBS)
+
+SYSTEM_TESTS += test/system/test_pgbench
+test_system_test_pgbench_SOURCES = test/system/pgbench.c test/system/system.h
+test_system_test_pgbench_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_pgbench_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_pooling
 test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c \
@@ -48,8 +65,17 @@ test_system_test_traffic_LDADD = $(SYSTEM_LIBS)
 
 check_PROGRAMS += $(SYSTEM_TESTS)
 
+# Not in TESTS, so that `make check` stays short; so automake makes no rules for their logs, and this is
+# its own rule for them.
+SYSTEM_LOGS = $(SYSTEM_TESTS:=.log)
+$(SYSTEM_LOGS): %.log: %$(EXEEXT)
+	@p='$*'; b='$*'; $(am__check_pre) $(LOG_DRIVER) --test-name "$$f" --log-file $$b.log \
+	--trs-file $$b.trs $(am__common_driver_flags) $(AM_LOG_DRIVER_FLAGS) $(LOG_DRIVER_FLAGS) -- \
+	$(LOG_COMPILE) "$$tst" $(am__check_post)
+
 # Tests wait more than they compute: four at a time on two cores.
 check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS)
+	@rm -f $(SYSTEM_LOGS) $(SYSTEM_LOGS:.log=.trs)
 	$(AM_V_at)PGSTAGE="$${PGSTAGE:-$(abs_builddir)/pgstage$(EXEEXT)}" \
 	PGSTAGE_TEST_CACHE="$(abs_builddir)/test/system" CRITERION_JOBS="$${CRITERION_JOBS:-4}" \
 	$(MAKE) $(AM_MAKEFLAGS) check-TESTS TESTS="$(SYSTEM_TESTS)"
