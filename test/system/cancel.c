@@ -138,23 +138,21 @@ SYSTEM_TEST(cancel, never_hits_another_clients_query)
     struct load_options options = {.clients = 4, .sql = "SELECT pg_sleep(0.002)"};
     struct load *load;
     PGconn *client = client_open(proxy, NULL);
-    int i, hits = 0;
+    int i;
 
     load = load_start(proxy, &options);
-    for (i = 0; i < 150; i++) {
+    for (i = 0; i < 150 || load_done(load) <= 50; i++) {
         char *state;
 
         /* the request races with the end of its query */
         client_send(client, "SELECT pg_sleep(0.001)");
         request_cancel(client);
         state = client_finish(client, 10000);
-        hits += !strcmp(state, "57014");
         cr_assert(!*state || !strcmp(state, "57014"), "%s", state);
     }
     cr_assert(until(load_done(load) > 50, 10000));
     load_stop(load);
     cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
-    (void)hits;
 }
 
 SYSTEM_TEST(cancel, bytes_behind_the_request_do_no_harm)
