@@ -73,6 +73,7 @@ SYSTEM_TEST(restart, queries_sent_while_it_is_away_wait_for_it)
         clients[i] = client_open(proxy, NULL);
     client_do(clients[0], "SELECT 1");
     cluster_end(cluster, CLUSTER_FAST);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
     for (i = 0; i < 5; i++)
         client_send(clients[i], text_of("SELECT %d", i));
     pause_ms(500);

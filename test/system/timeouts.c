@@ -260,6 +260,7 @@ SYSTEM_TEST(timeouts, a_server_that_comes_back_is_found_within_a_second_or_two)
 
     client_do(client, "SELECT 1");
     cluster_end(cluster, CLUSTER_IMMEDIATE);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
     client_send(client, "SELECT 'patient'");
     pause_ms(1500);
     cluster_again(cluster);
