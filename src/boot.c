@@ -365,6 +365,8 @@ static void finish(struct run *run, bool started)
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         if (run->events[i])
             event_free(run->events[i]);
+        /* a late second signal must not cut the end short */
+        signal(signals[i], SIG_IGN);
     }
     if (run->loop)
         loop_free(run->loop);

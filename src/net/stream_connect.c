@@ -124,3 +124,12 @@ bool stream_peer_address(const struct stream *stream, struct address *address)
 {
     return address_by(getpeername, stream, address);
 }
+
+bool stream_is_quiet(const struct stream *stream)
+{
+    char byte;
+
+    if (stream->ssl && stream_has_pending(stream))
+        return false;
+    return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}

@@ -18,6 +18,7 @@
 #include "pgstage/conf/settings.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
+#include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/message.h"
 
@@ -303,6 +304,12 @@ static void surrender(struct server *server)
 
     if (server->state != SERVER_IDLE)
         return; /* it is closing, and the pool has been told */
+    /* its end may lie in the socket already: a query must not be sent after it */
+    if (!stream_is_quiet(&server->stream)) {
+        relay_server(server);
+        if (server->state != SERVER_IDLE)
+            return;
+    }
     outcome = pool_surrender(server->backend->pool, &server->item,
                              loop_now_us(server->worker->loop), &grant);
     server_dispose(server, outcome, &grant);

@@ -639,7 +639,10 @@ static struct pool *find_pool(struct client *client)
 
     set_limits(client, &key, effective);
     if (registry_is_disabled(plane->registry, key.database, environment)) {
-        client_fail(client, REASON_LOGIN_DISABLED, NULL);
+        char *text = text_print("database \"%s\" is disabled", route->database);
+
+        client_fail_as(client, REASON_LOGIN_DISABLED, reason_sqlstate(REASON_LOGIN_DISABLED), text);
+        free(text);
         effective_unref(effective);
         return NULL;
     }
@@ -725,6 +728,24 @@ static void forget_defaults(struct client *client, const struct parameters *defa
     }
 }
 
+/* One ParameterStatus for each parameter that the server reports: the client's own value where it
+ * has one. */
+static void put_parameters(const struct client *client, const struct parameters *reported,
+                           const struct buffer *messages, struct buffer *out)
+{
+    if (parameters_count(client->parameters) == 0) {
+        buffer_put(out, messages->data, messages->length);
+        return;
+    }
+    for (size_t i = 0; i < parameters_count(reported); i++) {
+        const char *name, *value, *own;
+
+        parameters_at(reported, i, &name, &value);
+        own = parameters_get(client->parameters, name);
+        message_parameter_status(out, name, own ? own : value);
+    }
+}
+
 void client_welcome(struct client *client, const struct parameters *server_parameters,
                     const struct buffer *welcome_messages)
 {
@@ -735,14 +756,7 @@ void client_welcome(struct client *client, const struct parameters *server_param
 
     client->login->greeting = (struct buffer){0};
     forget_defaults(client, server_parameters);
-    buffer_put(&out, welcome_messages->data, welcome_messages->length);
-    for (size_t i = 0; i < parameters_count(client->parameters); i++) {
-        const char *name, *value;
-
-        parameters_at(client->parameters, i, &name, &value);
-        if (parameters_get(server_parameters, name))
-            message_parameter_status(&out, name, value);
-    }
+    put_parameters(client, server_parameters, welcome_messages, &out);
     message_backend_key(&out, cancel_key_pid(client), bytes, sizeof(bytes));
     if (globals_of(client)->login_notify_message)
         message_notice(&out, "NOTICE", "00000", globals_of(client)->login_notify_message);

@@ -307,12 +307,12 @@ static bool ends_with_terminate(const uint8_t *data, size_t length)
     return at == length && frame.type == 'X';
 }
 
-/* Its end has come. When it took its leave behind what its server is about to get, that is done
- * first; a client that waits for a server leaves the queue. */
+/* Its end has come. When it took its leave behind a query that has not gone out yet, the query is
+ * done first; one that vanished leaves the queue. */
 static void part(struct client *client, const uint8_t *data, size_t length)
 {
-    if (client->state == CLIENT_ACTIVE && client->body_left == 0 &&
-        ends_with_terminate(data, length)) {
+    if ((client->state == CLIENT_ACTIVE || client->state == CLIENT_WAITING) &&
+        client->body_left == 0 && ends_with_terminate(data, length)) {
         client->parting = true;
         client_hold(client, data, length);
         client_update_flow(client);

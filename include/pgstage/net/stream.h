@@ -127,6 +127,9 @@ void stream_resume(struct stream *stream);
  * packet (plain only). Returns how many there are, 0 none yet, -1 end. */
 ssize_t stream_peek(struct stream *stream, void *buffer, size_t count);
 
+/* Has nothing arrived, not even the end? Asks the kernel; what TLS has decrypted counts too. */
+bool stream_is_quiet(const struct stream *stream);
+
 struct stream_tuning {
     bool keepalive;
     int keepidle_s, keepintvl_s, keepcnt; /* 0: the system's */
