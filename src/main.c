@@ -3,7 +3,7 @@
  *
  * Without an action the pooler runs (boot.c). The actions print something about a configuration or
  * about the program and end: 0 when all is well, 1 when the configuration has mistakes or the
- * command line cannot be understood.
+ * command line cannot be understood, 2 when --strict finds warnings.
  */
 #include <event2/event.h>
 #include <getopt.h>
@@ -22,14 +22,19 @@
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/env/url.h"
 
+#define EXIT_WARNINGS 2
+
+/* Those up to ACTION_URL are about a configuration file. */
 enum action {
     ACTION_RUN,
     ACTION_CHECK,
     ACTION_SHOW_CONFIG,
+    ACTION_EXPLAIN,
     ACTION_URL,
     ACTION_PRINT_SAMPLE,
     ACTION_PRINT_REFERENCE,
     ACTION_PRINT_CONSOLE_REFERENCE,
+    ACTION_PRINT_PRODUCTION_RULES,
     ACTION_VERSION,
     ACTION_HELP,
 };
@@ -41,22 +46,33 @@ static const char usage[] =
     "  -q, --quiet            do not log to stderr\n"
     "  -v, --verbose          log more; twice: even more\n"
     "  -u, --user=USER        become this system user\n"
-    "      --check            check FILE: every mistake and warning with its line; exit 0 or 1\n"
-    "      --show-config      print the merged configuration with the origin of each value\n"
+    "      --check            check FILE: every mistake and warning with its line; exit 1 when "
+    "there\n"
+    "                         is a mistake, else 0, warnings or not\n"
+    "      --strict           with --check: exit 2 when there are only warnings\n"
+    "      --json             with --check: print one JSON object\n"
+    "      --show-config[=ENVIRONMENT]\n"
+    "                         print the merged configuration with the origin of each value\n"
+    "      --explain=ENVIRONMENT\n"
+    "                         print every value that holds in it, its origin and the rule behind "
+    "it\n"
     "      --url=NAME         print the connection URL of database[@environment] NAME\n"
     "      --print-sample     print a complete, commented configuration\n"
     "      --print-reference  print the reference of all options (Markdown)\n"
     "      --print-console-reference\n"
     "                         print the reference of the console (Markdown)\n"
+    "      --print-production-rules\n"
+    "                         print the rules of the production classes (Markdown)\n"
     "  -V, --version          print the versions of pgstage and its libraries\n"
     "  -h, --help             print this text\n\n"
     "Signals: HUP reads the configuration again; TERM ends when clients have left, INT when\n"
     "transactions are over, a second one or QUIT at once; USR1 pauses, USR2 resumes.\n";
 
-static int complain(const char *problem)
+/* False, for returning it. */
+static bool complain(const char *problem)
 {
     fprintf(stderr, "pgstage: %s\nTry `pgstage --help`.\n", problem);
-    return EXIT_FAILURE;
+    return false;
 }
 
 static int print_version(void)
@@ -75,6 +91,14 @@ static int print_console_reference(void)
     return written ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* What to do, and with what. */
+struct order {
+    enum action action;
+    const char *name; /* of --url, --explain and --show-config; NULL: none */
+    bool json, strict;
+    struct boot_options options;
+};
+
 /* Prints what the load found to stderr. */
 static struct snapshot *load(const char *file, struct report *report)
 {
@@ -87,20 +111,26 @@ static struct snapshot *load(const char *file, struct report *report)
     return snapshot;
 }
 
-static int check_file(const char *file)
+static int check_file(const struct order *order)
 {
+    const char *file = order->options.file;
     struct report report = {0};
-    struct snapshot *snapshot = load(file, &report);
-    if (snapshot)
+    struct snapshot *snapshot = order->json ? snapshot_load(file, &report) : load(file, &report);
+    bool good = snapshot != NULL;
+    int status = !good                              ? EXIT_FAILURE
+                 : order->strict && report.warnings ? EXIT_WARNINGS
+                                                    : EXIT_SUCCESS;
+    if (order->json)
+        report_print_json(&report, file, stdout);
+    else if (good)
         printf("%s: the configuration is good (%zu warning%s)\n", file, report.warnings,
                report.warnings == 1 ? "" : "s");
     else
         printf("%s: the configuration has %zu mistake%s (%zu warning%s)\n", file, report.errors,
                report.errors == 1 ? "" : "s", report.warnings, report.warnings == 1 ? "" : "s");
-    bool good = snapshot != NULL;
     snapshot_unref(snapshot);
     report_fini(&report);
-    return good ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }
 
 static bool print_url(const struct snapshot *snapshot, const char *name)
@@ -116,31 +146,55 @@ static bool print_url(const struct snapshot *snapshot, const char *name)
     return found;
 }
 
-/* --show-config and --url. */
-static int print_from(const char *file, const char *url_name)
+/* The environment that the command line names; NULL after a complaint. */
+static const struct environment_config *find_environment(const struct snapshot *snapshot,
+                                                         const char *name)
+{
+    const struct environment_config *found = snapshot_find_environment(snapshot, name);
+    size_t count = snapshot_environment_count(snapshot);
+    if (found)
+        return found;
+    fprintf(stderr, "pgstage: there is no environment \"%s\"", name);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stderr, "%s%s",
+                i ? ", " : "; there are: ", snapshot_environment(snapshot, i)->name);
+    fputs("\n", stderr);
+    return NULL;
+}
+
+/* --show-config, --explain and --url. */
+static int print_from(const struct order *order)
 {
     struct report report = {0};
-    struct snapshot *snapshot = load(file, &report);
+    struct snapshot *snapshot = load(order->options.file, &report);
+    const struct environment_config *environment = NULL;
     bool good = snapshot != NULL;
-    if (snapshot && url_name)
-        good = print_url(snapshot, url_name);
-    else if (snapshot)
-        config_print(snapshot, stdout);
+    if (good && order->name && order->action != ACTION_URL) {
+        environment = find_environment(snapshot, order->name);
+        good = environment != NULL;
+    }
+    if (good && order->action == ACTION_URL)
+        good = print_url(snapshot, order->name);
+    else if (good && order->action == ACTION_EXPLAIN)
+        config_explain(snapshot, environment, stdout);
+    else if (good)
+        config_print(snapshot, environment, stdout);
     snapshot_unref(snapshot);
     report_fini(&report);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int act(enum action action, const struct boot_options *options, const char *url_name)
+static int act(const struct order *order)
 {
-    switch (action) {
+    switch (order->action) {
     case ACTION_RUN:
         break;
     case ACTION_CHECK:
-        return check_file(options->file);
+        return check_file(order);
     case ACTION_SHOW_CONFIG:
+    case ACTION_EXPLAIN:
     case ACTION_URL:
-        return print_from(options->file, url_name);
+        return print_from(order);
     case ACTION_PRINT_SAMPLE:
         conf_print_sample(stdout);
         return EXIT_SUCCESS;
@@ -149,18 +203,22 @@ static int act(enum action action, const struct boot_options *options, const cha
         return EXIT_SUCCESS;
     case ACTION_PRINT_CONSOLE_REFERENCE:
         return print_console_reference();
+    case ACTION_PRINT_PRODUCTION_RULES:
+        conf_print_rules(stdout);
+        return EXIT_SUCCESS;
     case ACTION_VERSION:
         return print_version();
     case ACTION_HELP:
         fputs(usage, stdout);
         return EXIT_SUCCESS;
     }
-    return boot_run(options);
+    return boot_run(&order->options);
 }
 
-int main(int argc, char **argv)
+/* False: the command line has been complained about. */
+static bool read_order(int argc, char **argv, struct order *order)
 {
-    enum { LONG_ONLY = 256 };
+    enum { LONG_ONLY = 256, LONG_JSON = 512, LONG_STRICT };
     static const struct option longs[] = {
         {"daemon", no_argument, NULL, 'd'},
         {"quiet", no_argument, NULL, 'q'},
@@ -170,44 +228,63 @@ int main(int argc, char **argv)
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {"check", no_argument, NULL, LONG_ONLY + ACTION_CHECK},
-        {"show-config", no_argument, NULL, LONG_ONLY + ACTION_SHOW_CONFIG},
+        {"strict", no_argument, NULL, LONG_STRICT},
+        {"json", no_argument, NULL, LONG_JSON},
+        {"show-config", optional_argument, NULL, LONG_ONLY + ACTION_SHOW_CONFIG},
+        {"explain", required_argument, NULL, LONG_ONLY + ACTION_EXPLAIN},
         {"url", required_argument, NULL, LONG_ONLY + ACTION_URL},
         {"print-sample", no_argument, NULL, LONG_ONLY + ACTION_PRINT_SAMPLE},
         {"print-reference", no_argument, NULL, LONG_ONLY + ACTION_PRINT_REFERENCE},
         {"print-console-reference", no_argument, NULL, LONG_ONLY + ACTION_PRINT_CONSOLE_REFERENCE},
+        {"print-production-rules", no_argument, NULL, LONG_ONLY + ACTION_PRINT_PRODUCTION_RULES},
         {NULL, 0, NULL, 0},
     };
-    struct boot_options options = {0};
-    enum action action = ACTION_RUN;
-    const char *url_name = NULL;
+    struct boot_options *options = &order->options;
     for (int c; (c = getopt_long(argc, argv, "dqvu:RVh", longs, NULL)) != -1;) {
         if (c == 'd')
-            options.background = true;
+            options->background = true;
         else if (c == 'q')
-            options.quiet = true;
+            options->quiet = true;
         else if (c == 'v')
-            options.verbose++;
+            options->verbose++;
         else if (c == 'u')
-            options.user = optarg;
+            options->user = optarg;
         else if (c == 'R')
             return complain("-R (online restart) does not exist: set so_reuseport = 1, start the "
                             "new process beside the old one, then send the old one SIGTERM");
+        else if (c == LONG_JSON)
+            order->json = true;
+        else if (c == LONG_STRICT)
+            order->strict = true;
         else if (c == 'V')
-            action = ACTION_VERSION;
+            order->action = ACTION_VERSION;
         else if (c == 'h')
-            action = ACTION_HELP;
+            order->action = ACTION_HELP;
         else if (c >= LONG_ONLY)
-            action = (enum action)(c - LONG_ONLY);
+            order->action = (enum action)(c - LONG_ONLY);
         else
             return complain("unknown option");
-        if (c == LONG_ONLY + ACTION_URL)
-            url_name = optarg;
+        if (c >= LONG_ONLY && optarg)
+            order->name = optarg;
     }
-    bool needs_file = action <= ACTION_URL;
+    if ((order->json || order->strict) && order->action != ACTION_CHECK)
+        return complain("--json and --strict belong to --check");
+    /* `--show-config production FILE` is what people type. */
+    if (order->action == ACTION_SHOW_CONFIG && !order->name && argc - optind == 2)
+        order->name = argv[optind++];
+    bool needs_file = order->action <= ACTION_URL;
     if (needs_file && argc - optind != 1)
         return complain(argc == optind ? "which configuration? Name its file"
                                        : "one configuration file is expected");
-    options.file = needs_file ? argv[optind] : NULL;
-    int status = act(action, &options, url_name);
+    options->file = needs_file ? argv[optind] : NULL;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct order order = {.action = ACTION_RUN};
+    if (!read_order(argc, argv, &order))
+        return EXIT_FAILURE;
+    int status = act(&order);
     return fflush(stdout) == 0 ? status : EXIT_FAILURE;
 }

@@ -197,6 +197,7 @@ void admin_start(struct admin *admin, struct plane *plane)
 {
     struct loop *loop = plane_control(plane);
     admin->plane = plane;
+    admin->started = snapshot_ref(plane_snapshot(plane));
     admin->period.fire = on_period;
     admin->upkeep.fire = on_upkeep;
     admin->watch.fire = on_watch;
@@ -231,6 +232,7 @@ void admin_free(struct admin *admin)
     check(admin->gathers == 0);
     console_free(admin->console);
     stats_free(admin->stats);
+    snapshot_unref(admin->started);
     free(admin);
 }
 

@@ -32,12 +32,33 @@ const struct columns columns_of_none = {NULL, 0};
 
 static const struct column config_columns[] = {
     TEXT("key", "the option"),
-    TEXT("value", NULL),
+    TEXT("value", "in force"),
     TEXT("default", NULL),
     TEXT("changeable", "yes: a reload or SET changes it; no: a restart is needed"),
     TEXT("origin", "file:line, variable, class or SET that the value comes from"),
+    TEXT("pending", "the value that waits for a restart; empty: none does"),
+    TEXT("rule", "the rule of the production classes that it stands under"),
 };
 VIEW(config)
+
+static const struct column classes_columns[] = {
+    TEXT("name", NULL),
+    TEXT("production_class", "yes: the rules of production hold"),
+    TEXT("purpose", NULL),
+    INT4("pool_size", NULL),
+    INT4("min_pool_size", NULL),
+    TEXT("query_wait_timeout", NULL),
+    TEXT("server_idle_timeout", NULL),
+    TEXT("idle_transaction_timeout", "empty: nothing is preset"),
+    TEXT("server_tls_sslmode", NULL),
+    TEXT("client_tls_sslmode", NULL),
+    TEXT("statement_timeout", "empty: nothing is preset"),
+    TEXT("monitoring", NULL),
+    TEXT("log_level", NULL),
+    TEXT("failover_mode", NULL),
+    TEXT("environments", "those of this class, with commas between"),
+};
+VIEW(classes)
 
 static const struct column databases_columns[] = {
     TEXT("name", "what a client asks for; database@environment where an environment serves it"),

@@ -143,8 +143,9 @@ static bool read_argument(struct command *command, const struct command_row *row
         return given == 0;
     case ARGUMENT_TARGET:
     case ARGUMENT_NEED_TARGET:
+    case ARGUMENT_ENVIRONMENT:
         if (given == 0)
-            return row->argument == ARGUMENT_TARGET;
+            return row->argument != ARGUMENT_NEED_TARGET;
         if (given != 1 || !statement_has_value(statement, first))
             return false;
         command->target = text_copy(statement->tokens[first].text);

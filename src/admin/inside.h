@@ -17,7 +17,8 @@ struct admin {
     struct admin_callbacks callbacks;
     struct console *console;
     struct stats *stats;
-    struct plane *plane; /* NULL before admin_start and after admin_stop */
+    struct plane *plane;      /* NULL before admin_start and after admin_stop */
+    struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
     struct list waits;   /* struct wait, of PAUSE and WAIT_CLOSE */
     unsigned gathers;    /* questions to the workers that are under way */

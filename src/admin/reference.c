@@ -19,6 +19,8 @@ static const char *argument_text(enum command_argument argument)
         return " [<target>]";
     case ARGUMENT_NEED_TARGET:
         return " <target>";
+    case ARGUMENT_ENVIRONMENT:
+        return " [<environment>]";
     case ARGUMENT_CLIENT:
         return " <client_id>";
     case ARGUMENT_ASSIGNMENT:

@@ -1,6 +1,6 @@
 /*
- * show_config: what the configuration says: SHOW CONFIG, DATABASES, USERS, ENVIRONMENTS, PEERS,
- * PEER_POOLS.
+ * show_config: what the configuration says: SHOW CONFIG, CLASSES, DATABASES, USERS, ENVIRONMENTS,
+ * PEERS, PEER_POOLS.
  *
  * Read from the snapshot in force; present numbers come from the registry. Control thread.
  */
@@ -11,21 +11,82 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/access.h"
+#include "pgstage/conf/class.h"
 #include "pgstage/conf/show.h"
 #include "pgstage/conf/users.h"
 #include "pgstage/pool/registry.h"
 
+/* The environment that the command names; NULL: none. False: there is no such one, and the job has
+ * been failed. */
+static bool read_environment(struct admin *admin, struct console_job *job,
+                             const struct environment_config **environment)
+{
+    const char *name = job->command.target;
+    *environment = name ? snapshot_find_environment(plane_snapshot(admin->plane), name) : NULL;
+    if (!name || *environment)
+        return true;
+    char *text = text_print("no such environment: %s", name);
+    console_fail(job, "3D000", text, NULL, "SHOW ENVIRONMENTS lists them.");
+    free(text);
+    return false;
+}
+
 void command_show_config(struct admin *admin, struct console_job *job)
 {
+    const struct environment_config *environment;
     struct config_row row = {0};
-    while (config_row_next(plane_snapshot(admin->plane), NULL, &row)) {
+    if (!read_environment(admin, job, &environment))
+        return;
+    while (config_row_next(plane_snapshot(admin->plane), admin->started, environment, &row)) {
         result_begin(&job->result);
         result_text(&job->result, row.key);
         result_text(&job->result, row.value);
         result_text(&job->result, row.default_text);
         result_yes(&job->result, row.changeable);
         result_text(&job->result, row.origin);
+        result_text(&job->result, row.pending);
+        result_text(&job->result, row.rule);
         result_end(&job->result);
+    }
+    console_done(job);
+}
+
+/* ---- classes ---- */
+
+/* "production, production-eu"; NULL when no environment is of the class; allocated. */
+static char *environments_of(const struct snapshot *snapshot, const char *class)
+{
+    struct buffer names = {0};
+    for (size_t i = 0; i < snapshot_environment_count(snapshot); i++) {
+        const struct environment_config *environment = snapshot_environment(snapshot, i);
+        if (text_equal(environment->class_name, class))
+            buffer_print(&names, "%s%s", names.length ? ", " : "", environment->name);
+    }
+    if (!names.length)
+        return NULL;
+    buffer_put_u8(&names, '\0');
+    return (char *)names.data;
+}
+
+void command_show_classes(struct admin *admin, struct console_job *job)
+{
+    struct result *result = &job->result;
+    for (size_t i = 0; i < class_count(); i++) {
+        const struct environment_class *class = class_at(i);
+        char *environments = environments_of(plane_snapshot(admin->plane), class->name);
+        result_begin(result);
+        result_text(result, class->name);
+        result_yes(result, class->production);
+        result_text(result, class->purpose);
+        for (enum class_preset preset = 0; preset < PRESET_COUNT; preset++) {
+            if (preset == PRESET_POOL_SIZE || preset == PRESET_MIN_POOL_SIZE)
+                result_int(result, atoll(class->presets[preset]));
+            else
+                result_text(result, class->presets[preset]);
+        }
+        result_text(result, environments);
+        result_end(result);
+        free(environments);
     }
     console_done(job);
 }

@@ -29,7 +29,8 @@ struct build {
 struct claim {
     enum option_scope scope;
     const char *key, *text;
-    bool expanded; /* came out of a variable already */
+    bool expanded;  /* came out of a variable already */
+    bool reference; /* and nothing of that line stands in a file but the variable's name */
     const struct origin *origin;
 };
 
@@ -115,7 +116,11 @@ static struct assignment *claim_put(struct build *build, struct layer *layer,
     assignment.raw = claim->origin->kind == ORIGIN_VARIABLE
                          ? arena_print(&build->snapshot->arena, "${%s}", claim->origin->name)
                          : claim->text;
-    assignment.literal = !replaced;
+    assignment.literal =
+        claim->expanded ? !claim->reference
+        : assignment.option->form == FORM_SECRET && claim->origin->kind != ORIGIN_VARIABLE
+            ? !variable_is_reference(claim->text)
+            : !replaced;
     return layer_put(&build->snapshot->arena, layer, &assignment);
 }
 
@@ -189,7 +194,7 @@ static void build_section(struct build *build, const struct source_entry *entry)
                      entry->ini.section);
 }
 
-/* Puts `key=value …` into a layer. True when one variable holds all of it. */
+/* Puts `key=value …` into a layer. True when one variable, and nothing else, holds all of it. */
 static bool build_pairs(struct build *build, const struct source_entry *entry,
                         enum option_scope scope, struct layer *layer)
 {
@@ -202,6 +207,7 @@ static bool build_pairs(struct build *build, const struct source_entry *entry,
     /* `app = ${APP}`: the variable holds the whole line. */
     if (strncmp(text, "${", 2) == 0 && strchr(text, '}') == text + length - 1) {
         claim.text = text;
+        claim.reference = variable_is_reference(text);
         text = claim_expand(build, &claim, &claim.expanded);
         if (!text)
             return false;
@@ -211,7 +217,7 @@ static bool build_pairs(struct build *build, const struct source_entry *entry,
         (void)claim_put(build, layer, &claim);
     if (step == CONNSTR_WRONG)
         origin_error(build->report, &entry->origin, "%s: %s", entry->ini.key, problem);
-    return claim.expanded;
+    return claim.reference;
 }
 
 /* Cuts `name@environment` and makes both parts texts of the arena. */
@@ -311,7 +317,12 @@ static void build_peer(struct build *build, const struct source_entry *entry)
 
 static void build_entry(struct build *build, const struct source_entry *entry)
 {
-    struct claim claim = {SCOPE_GLOBAL, entry->ini.key, entry->ini.value, false, &entry->origin};
+    struct claim claim = {
+        .scope = SCOPE_GLOBAL,
+        .key = entry->ini.key,
+        .text = entry->ini.value,
+        .origin = &entry->origin,
+    };
     if (!entry->ini.key || entry->ini.section != build->section)
         build_section(build, entry);
     if (!entry->ini.key)

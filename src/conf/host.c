@@ -8,7 +8,9 @@
  */
 #include "pgstage/conf/host.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +165,74 @@ bool host_list_parse(struct arena *arena, const char *text, uint16_t port,
 bool host_is_socket(const struct host_config *host)
 {
     return host->name[0] == '/' || host->name[0] == '@';
+}
+
+/* The usual text of a numeric address; NULL: it is none. */
+static char *numeric_canonical(const char *name)
+{
+    struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *found;
+    char text[INET6_ADDRSTRLEN] = "";
+    if (getaddrinfo(name, NULL, &hints, &found) != 0)
+        return NULL;
+    if (found->ai_family == AF_INET) {
+        struct sockaddr_in address;
+        memcpy(&address, found->ai_addr, sizeof(address));
+        inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
+    } else if (found->ai_family == AF_INET6) {
+        struct sockaddr_in6 address;
+        memcpy(&address, found->ai_addr, sizeof(address));
+        if (IN6_IS_ADDR_V4MAPPED(&address.sin6_addr))
+            inet_ntop(AF_INET, &address.sin6_addr.s6_addr[12], text, sizeof(text));
+        else
+            inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof(text));
+    }
+    freeaddrinfo(found);
+    /* The address that means any is this machine when one connects to it. */
+    if (strcmp(text, "0.0.0.0") == 0)
+        return text_copy("127.0.0.1");
+    return text_copy(strcmp(text, "::") == 0 ? "::1" : text);
+}
+
+char *host_canonical(const char *name, bool links)
+{
+    if (name[0] == '@')
+        return text_copy(name);
+    if (name[0] == '/') {
+        char *real = links ? realpath(name, NULL) : NULL, *out;
+        if (real)
+            return real;
+        char *path = out = text_copy(name);
+        for (const char *at = name; *at; at++)
+            if (*at != '/' || (at[1] != '/' && at[1]))
+                *out++ = *at;
+        *out = '\0';
+        return path;
+    }
+    char *numeric = numeric_canonical(name);
+    if (numeric)
+        return numeric;
+    char *lower = text_copy(name);
+    size_t length = strlen(lower);
+    for (char *at = lower; *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+    if (length > 1 && lower[length - 1] == '.')
+        lower[length - 1] = '\0';
+    if (strcmp(lower, "localhost") == 0) {
+        free(lower);
+        return text_copy("127.0.0.1");
+    }
+    return lower;
+}
+
+bool host_name_is_loopback(const char *name)
+{
+    char *canonical = host_canonical(name, false);
+    bool any = strcmp(name, "0.0.0.0") == 0 || strcmp(name, "::") == 0 || strcmp(name, "*") == 0;
+    bool loopback = !any && (text_starts_with(canonical, "127.") || strcmp(canonical, "::1") == 0);
+    /* 127.example.com is a name. */
+    loopback = loopback && canonical[strspn(canonical, "0123456789.:")] == '\0';
+    free(canonical);
+    return loopback;
 }
 
 char *host_print(const struct host_config *host)

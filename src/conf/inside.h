@@ -18,6 +18,7 @@
 #include "pgstage/conf/option.h"
 #include "pgstage/conf/origin.h"
 #include "pgstage/conf/report.h"
+#include "pgstage/conf/rule.h"
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/conf/users.h"
 
@@ -27,7 +28,7 @@ struct assignment {
     struct option_value value;
     struct origin origin;
     const char *raw; /* as it was written, before variables; NULL: a preset */
-    bool literal;    /* the value itself stands in a file, not only a variable's name */
+    bool literal;    /* the value (or a part of it) stands in a file, not only a variable's name */
     bool derived;    /* made from another one (the content of password_file) */
 };
 
@@ -146,6 +147,11 @@ void origin_error(struct report *report, const struct origin *origin, const char
     __attribute__((format(printf, 3, 4)));
 void origin_warning(struct report *report, const struct origin *origin, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The error that a rule of the floor is broken: "<what stands there>: <what holds>; write <what>
+ * [rule]". `option` (may be NULL) is the one to write. */
+void origin_broken(struct report *report, const struct origin *origin, enum rule_id id,
+                   const char *option, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* source.c */
 void source_add(struct snapshot *snapshot, const struct ini_entry *ini, struct origin origin);
@@ -169,9 +175,11 @@ void access_resolve_environment(struct snapshot *snapshot, struct environment *e
 void access_resolve_listener(struct snapshot *snapshot, struct listener *listener,
                              struct report *report);
 
-/* validate.c, certificate.c, floor.c */
+/* validate.c, certificate.c, floor.c, guard.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);
 void certificate_check(const struct snapshot *snapshot, struct report *report);
 void floor_check(const struct snapshot *snapshot, struct report *report);
+/* No host of a production class stands anywhere else. */
+void guard_check(const struct snapshot *snapshot, struct report *report);
 
 #endif

@@ -128,3 +128,18 @@ void origin_warning(struct report *report, const struct origin *origin, const ch
     report_warning(report, file ? origin->name : NULL, file ? origin->line : 0, "%s", text);
     free(text);
 }
+
+void origin_broken(struct report *report, const struct origin *origin, enum rule_id id,
+                   const char *option, const char *format, ...)
+{
+    bool file = origin && origin->kind == ORIGIN_FILE;
+    const struct rule *rule = rule_at(id);
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = origin_vprint(origin, format, arguments), *advice = rule_advice(rule, option);
+    va_end(arguments);
+    report_broken(report, rule->name, file ? origin->name : NULL, file ? origin->line : 0,
+                  "%s: %s; write %s [%s]", text, rule->holds, advice, rule->name);
+    free(advice);
+    free(text);
+}

@@ -12,6 +12,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/conf/class.h"
 #include "pgstage/conf/option.h"
+#include "pgstage/conf/rule.h"
 
 #define WIDTH 96
 
@@ -295,4 +296,30 @@ void conf_print_reference(FILE *out)
         print_reference_option(out, option);
     }
     print_reference_classes(out);
+}
+
+static void print_rule_options(FILE *out, const char *options)
+{
+    for (bool first = true; *options; first = false) {
+        size_t length = strcspn(options, " ");
+        fprintf(out, "%s`%.*s`", first ? "" : ", ", (int)length, options);
+        options += length + (options[length] == ' ');
+    }
+}
+
+void conf_print_rules(FILE *out)
+{
+    fputs("| rule | options | what holds in every configuration that loads | what to write |\n"
+          "| --- | --- | --- | --- |\n",
+          out);
+    for (enum rule_id id = 0; id < RULE_COUNT; id++) {
+        const struct rule *rule = rule_at(id);
+        fprintf(out, "| `%s` | ", rule->name);
+        print_rule_options(out, rule->options);
+        fputs(" | ", out);
+        print_cell(out, rule->holds);
+        fputs(" | ", out);
+        print_cell(out, rule->write);
+        fputs(" |\n", out);
+    }
 }

@@ -15,7 +15,8 @@
 /* A file of nonsense must not fill the memory with complaints. */
 #define ENTRIES_MAX 10000
 
-static void report_add(struct report *report, bool is_error, const char *file, int line, char *text)
+static void report_add(struct report *report, bool is_error, const char *rule, const char *file,
+                       int line, char *text)
 {
     if (is_error)
         report->errors++;
@@ -30,14 +31,14 @@ static void report_add(struct report *report, bool is_error, const char *file, i
         report->entries = memory_resize(report->entries, report->count ? report->count * 2 : 1,
                                         sizeof(*report->entries));
     struct report_entry *entry = &report->entries[report->count++];
-    *entry = (struct report_entry){is_error, text_copy(file), line, text};
+    *entry = (struct report_entry){is_error, text_copy(file), line, rule, text};
 }
 
 void report_error(struct report *report, const char *file, int line, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    report_add(report, true, file, line, text_vprint(format, arguments));
+    report_add(report, true, NULL, file, line, text_vprint(format, arguments));
     va_end(arguments);
 }
 
@@ -45,7 +46,16 @@ void report_warning(struct report *report, const char *file, int line, const cha
 {
     va_list arguments;
     va_start(arguments, format);
-    report_add(report, false, file, line, text_vprint(format, arguments));
+    report_add(report, false, NULL, file, line, text_vprint(format, arguments));
+    va_end(arguments);
+}
+
+void report_broken(struct report *report, const char *rule, const char *file, int line,
+                   const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    report_add(report, true, rule, file, line, text_vprint(format, arguments));
     va_end(arguments);
 }
 
@@ -111,4 +121,67 @@ void report_sort(struct report *report)
     for (size_t i = 0; i < report->count; i++)
         report->entries[i] = placed[i].entry;
     free(placed);
+}
+
+/* The bytes of the UTF-8 character at `at`; 0: it is none. */
+static size_t utf8_length(const unsigned char *at)
+{
+    size_t length = at[0] < 0x80                    ? 1
+                    : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+                    : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
+                    : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+                                                    : 0;
+    for (size_t i = 1; i < length; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
+/* A JSON string, or null. A byte that is no UTF-8 is shown as the character of its number: names of
+ * files may hold anything. */
+static void print_json_text(const char *text, FILE *out)
+{
+    if (!text) {
+        fputs("null", out);
+        return;
+    }
+    fputc('"', out);
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        size_t length = utf8_length(at);
+        if (length > 1) {
+            fwrite(at, 1, length, out);
+            at += length - 1;
+            continue;
+        }
+        if (*at == '"' || *at == '\\')
+            fprintf(out, "\\%c", *at);
+        else if (*at < 0x20 || *at >= 0x7f)
+            fprintf(out, "\\u%04x", *at);
+        else
+            fputc(*at, out);
+    }
+    fputc('"', out);
+}
+
+void report_print_json(const struct report *report, const char *file, FILE *out)
+{
+    fputs("{\n  \"file\": ", out);
+    print_json_text(file, out);
+    fprintf(out, ",\n  \"errors\": %zu,\n  \"warnings\": %zu,\n  \"entries\": [", report->errors,
+            report->warnings);
+    for (size_t i = 0; i < report->count; i++) {
+        const struct report_entry *entry = &report->entries[i];
+        fprintf(out, "%s\n    {\"severity\": \"%s\", \"file\": ", i ? "," : "",
+                entry->is_error ? "error" : "warning");
+        print_json_text(entry->file, out);
+        if (entry->line)
+            fprintf(out, ", \"line\": %d, \"rule\": ", entry->line);
+        else
+            fputs(", \"line\": null, \"rule\": ", out);
+        print_json_text(entry->rule, out);
+        fputs(", \"text\": ", out);
+        print_json_text(entry->text, out);
+        fputs("}", out);
+    }
+    fprintf(out, "%s]\n}\n", report->count ? "\n  " : "");
 }

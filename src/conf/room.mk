@@ -1,6 +1,7 @@
 # conf: the files of this room
 libpgstage_a_SOURCES += \
 	include/pgstage/tables/options.def include/pgstage/tables/classes.def \
+	include/pgstage/tables/rules.def \
 	src/conf/inside.h include/pgstage/conf/settings.h include/pgstage/conf/origin.h \
 	src/conf/access.c include/pgstage/conf/access.h \
 	src/conf/arena.c include/pgstage/conf/arena.h \
@@ -21,10 +22,13 @@ libpgstage_a_SOURCES += \
 	src/conf/validate.c \
 	src/conf/certificate.c \
 	src/conf/floor.c \
+	src/conf/guard.c \
+	src/conf/rule.c include/pgstage/conf/rule.h \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \
 	src/conf/effective.c \
 	src/conf/show.c include/pgstage/conf/show.h \
+	src/conf/explain.c \
 	src/conf/print.c include/pgstage/conf/print.h
 EXTRA_DIST += conf/pgstage.ini conf/userlist.txt conf/environments/development.ini \
 	conf/environments/staging.ini conf/environments/production.ini
-dist_doc_DATA += doc/configuration.md doc/reference-options.md
+dist_doc_DATA += doc/configuration.md doc/production.md doc/reference-options.md

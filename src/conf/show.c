@@ -1,5 +1,5 @@
 /*
- * show: what is in force and where it comes from, for people, exporters and scripts.
+ * show: the configuration as one file.
  *
  * The printed file says the same as all the files it was merged from, so reading it again gives the
  * same configuration; only secrets that stood in a file in the clear are masked. Reads a frozen
@@ -17,54 +17,6 @@
 #include "pgstage/conf/variable.h"
 
 #define MASK "********"
-
-void config_row_fini(struct config_row *row)
-{
-    free(row->value);
-    free(row->default_text);
-    free(row->origin);
-    *row = (struct config_row){0};
-}
-
-/* The option with the next name behind `last`. */
-static const struct option *option_after(unsigned scopes, const char *last)
-{
-    const struct option *next = NULL;
-    for (size_t i = 0; i < option_count(); i++) {
-        const struct option *option = option_at(i);
-        if ((option->scopes & scopes) && (!last || strcmp(option->name, last) > 0) &&
-            (!next || strcmp(option->name, next->name) < 0))
-            next = option;
-    }
-    return next;
-}
-
-bool config_row_next(const struct snapshot *snapshot, const struct environment_config *environment,
-                     struct config_row *row)
-{
-    const struct environment *own =
-        environment ? snapshot->environments.items[environment->index] : NULL;
-    unsigned scopes = own ? SCOPE_GLOBAL | SCOPE_ENVIRONMENT : SCOPE_GLOBAL;
-    const struct option *option = option_after(scopes, row->key);
-    config_row_fini(row);
-    if (!option)
-        return false;
-    const struct settings *settings = own ? &own->settings : &snapshot->globals;
-    const struct assignment *from = snapshot_assignment(snapshot, own, NULL, option);
-    struct option_value value = option_load(option, settings);
-    const struct origin nowhere = {ORIGIN_DEFAULT, NULL, 0};
-    row->key = option->name;
-    if (option->form == FORM_SECRET && value.text)
-        row->value = text_copy(MASK);
-    else if (strcmp(option->name, "conffile") == 0 && !value.text)
-        row->value = text_copy(snapshot->file);
-    else
-        row->value = option_print(option, value);
-    row->default_text = option_print(option, option_default(option));
-    row->changeable = option->reload != RELOAD_RESTART;
-    row->origin = origin_print(from ? &from->origin : &nowhere);
-    return true;
-}
 
 /* A value that a line of a file cannot hold: it came out of a variable and stays one. */
 static bool needs_raw(const char *value)
@@ -100,17 +52,20 @@ static void print_origin(const struct origin *origin, FILE *out)
     free(text);
 }
 
+static void print_assignment(const struct assignment *assignment, FILE *out)
+{
+    if (assignment->derived)
+        return;
+    char *text = value_text(assignment);
+    print_origin(&assignment->origin, out);
+    fprintf(out, "%s =%s%s\n", assignment->option->name, *text ? " " : "", text);
+    free(text);
+}
+
 static void print_layer(const struct layer *layer, FILE *out)
 {
-    for (size_t i = 0; i < layer->count; i++) {
-        const struct assignment *assignment = &layer->items[i];
-        if (assignment->derived)
-            continue;
-        char *text = value_text(assignment);
-        print_origin(&assignment->origin, out);
-        fprintf(out, "%s =%s%s\n", assignment->option->name, *text ? " " : "", text);
-        free(text);
-    }
+    for (size_t i = 0; i < layer->count; i++)
+        print_assignment(&layer->items[i], out);
 }
 
 /* Presets are no lines of the file: a comment shows what the class adds. */
@@ -162,11 +117,14 @@ static void print_pairs(const struct layer *layer, FILE *out)
     fputc('\n', out);
 }
 
-static void print_databases(const struct snapshot *snapshot, FILE *out)
+static void print_databases(const struct snapshot *snapshot,
+                            const struct environment_config *environment, FILE *out)
 {
     fputs("\n[databases]\n", out);
     for (size_t i = 0; i < snapshot->databases.count; i++) {
         const struct database *line = snapshot->databases.items[i];
+        if (environment && !database_serves(&line->config, environment))
+            continue;
         print_origin(&line->origin, out);
         print_key(line->config.name, line->config.environment, !name_is_plain(line->config.name),
                   out);
@@ -201,25 +159,45 @@ static void print_peers(const struct snapshot *snapshot, FILE *out)
     }
 }
 
-void config_print(const struct snapshot *snapshot, FILE *out)
+/* An environment alone needs no listener of another, and cannot name another as the default. */
+static bool belongs(const struct environment_config *environment, const char *name)
+{
+    return !environment || !name || strcmp(name, environment->name) == 0;
+}
+
+static void print_globals(const struct snapshot *snapshot,
+                          const struct environment_config *environment, FILE *out)
 {
     fputs("[pgstage]\n", out);
-    print_layer(&snapshot->layer, out);
+    for (size_t i = 0; i < snapshot->layer.count; i++) {
+        const struct assignment *assignment = &snapshot->layer.items[i];
+        if (strcmp(assignment->option->name, "default_environment") != 0 ||
+            belongs(environment, assignment->value.text))
+            print_assignment(assignment, out);
+    }
+}
+
+void config_print(const struct snapshot *snapshot, const struct environment_config *environment,
+                  FILE *out)
+{
+    print_globals(snapshot, environment, out);
     for (size_t i = 0; i < snapshot->listeners.count; i++) {
         const struct listener *listener = snapshot->listeners.items[i];
-        if (!listener->config.name)
+        if (!listener->config.name || !belongs(environment, listener->config.environment))
             continue;
         fprintf(out, "\n[listener %s]\n", listener->config.name);
         print_layer(&listener->layer, out);
     }
     for (size_t i = 0; i < snapshot->environments.count; i++) {
-        const struct environment *environment = snapshot->environments.items[i];
-        fprintf(out, "\n[environment %s]\n", environment->config.name);
-        print_layer(&environment->layer, out);
-        print_preset(environment, out);
+        const struct environment *own = snapshot->environments.items[i];
+        if (!belongs(environment, own->config.name))
+            continue;
+        fprintf(out, "\n[environment %s]\n", own->config.name);
+        print_layer(&own->layer, out);
+        print_preset(own, out);
     }
     if (snapshot->databases.count)
-        print_databases(snapshot, out);
+        print_databases(snapshot, environment, out);
     if (snapshot->users.count)
         print_users(snapshot, out);
     if (snapshot->peers.count)

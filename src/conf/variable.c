@@ -92,6 +92,18 @@ char *variable_expand(const char *text, const char *config_dir, bool *replaced, 
     return (char *)out.data;
 }
 
+bool variable_is_reference(const char *text)
+{
+    size_t length = strlen(text);
+    if (length < 4 || strncmp(text, "${", 2) != 0 || strchr(text, '}') != text + length - 1)
+        return false;
+    const char *inner = text + 2, *fallback = strstr(inner, ":-");
+    size_t name = length - 3;
+    if (fallback && fallback + 3 != text + length)
+        return false;
+    return name_is_good(inner, fallback ? (size_t)(fallback - inner) : name);
+}
+
 char *variable_escape(const char *text)
 {
     struct buffer out = {0};

@@ -39,7 +39,7 @@ static void print_and_read_back(struct snapshot *snapshot)
     size_t length = 0;
     FILE *stream = open_memstream(&text, &length);
     struct report report = {0};
-    config_print(snapshot, stream);
+    config_print(snapshot, NULL, stream);
     fclose(stream);
     struct snapshot *again = snapshot_parse("again", text, length, &report);
     check(again);

@@ -28,6 +28,7 @@ struct columns {
 
 #define COLUMN_VIEWS(X)                                                                            \
     X(config)                                                                                      \
+    X(classes)                                                                                     \
     X(databases)                                                                                   \
     X(pools)                                                                                       \
     X(clients)                                                                                     \

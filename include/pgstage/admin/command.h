@@ -17,6 +17,7 @@ enum command_argument {
     ARGUMENT_NOTHING,
     ARGUMENT_TARGET,
     ARGUMENT_NEED_TARGET,
+    ARGUMENT_ENVIRONMENT,
     ARGUMENT_CLIENT,
     ARGUMENT_ASSIGNMENT,
     ARGUMENT_SHUTDOWN,
@@ -54,7 +55,8 @@ struct command {
     enum command_id id; /* COMMAND_RUN */
     const struct columns *columns;
     const char *tag;   /* of CommandComplete */
-    char *target;      /* TARGET: database, database@environment or environment; NULL: all */
+    char *target;      /* TARGET: database, database@environment or environment; NULL: all.
+                        * ENVIRONMENT: its name */
     char *key, *value; /* ASSIGNMENT; `value` also of PRETEND_ROW */
     uint64_t client_id;
     bool wait_for_servers, wait_for_clients; /* SHUTDOWN */

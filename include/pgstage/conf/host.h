@@ -24,6 +24,15 @@ bool host_list_parse(struct arena *arena, const char *text, uint16_t port,
     __attribute__((warn_unused_result));
 /* A Unix socket rather than a host on the network? */
 bool host_is_socket(const struct host_config *host);
+/*
+ * One spelling of a name, an address or a socket's folder, for comparing; allocated. Numeric
+ * addresses in every form that connects (`010.3`, `::ffff:10.0.0.3`) are the usual one, `localhost`
+ * and the addresses that mean it are loopback's; names are in lower case without the last dot.
+ * `links`: symbolic links of a folder are followed (looks at the disk).
+ */
+char *host_canonical(const char *name, bool links) __attribute__((warn_unused_result));
+/* Is it `localhost` or a literal address of the loopback? Names are not resolved. */
+bool host_name_is_loopback(const char *name);
 /* `name[@address]:port` as host_list_parse reads it, allocated. */
 char *host_print(const struct host_config *host) __attribute__((warn_unused_result));
 bool host_lists_equal(const struct host_config *a, size_t a_count, const struct host_config *b,

@@ -10,5 +10,7 @@
 void conf_print_sample(FILE *out);
 /* doc/reference-options.md: every option and every class. */
 void conf_print_reference(FILE *out);
+/* The table of rules in doc/production.md. */
+void conf_print_rules(FILE *out);
 
 #endif

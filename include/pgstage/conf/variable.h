@@ -16,6 +16,9 @@
  */
 char *variable_expand(const char *text, const char *config_dir, bool *replaced, char *problem,
                       size_t size) __attribute__((warn_unused_result));
+/* Is it one `${NAME}` and nothing else, so that all of the value is out of the file? A default
+ * (`${NAME:-x}`) stands in the file; an empty one does no harm. */
+bool variable_is_reference(const char *text);
 /* A text that variable_expand turns into `text`; allocated. */
 char *variable_escape(const char *text) __attribute__((warn_unused_result));
 

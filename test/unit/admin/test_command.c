@@ -129,8 +129,10 @@ Test(command, pretends_what_drivers_ask_for)
 static char *example(const struct command_row *row)
 {
     static const char *const arguments[] = {
-        [ARGUMENT_NOTHING] = "",  [ARGUMENT_TARGET] = " app",       [ARGUMENT_NEED_TARGET] = " app",
-        [ARGUMENT_CLIENT] = " 1", [ARGUMENT_ASSIGNMENT] = " a = b", [ARGUMENT_SHUTDOWN] = "",
+        [ARGUMENT_NOTHING] = "",         [ARGUMENT_TARGET] = " app",
+        [ARGUMENT_NEED_TARGET] = " app", [ARGUMENT_ENVIRONMENT] = " production",
+        [ARGUMENT_CLIENT] = " 1",        [ARGUMENT_ASSIGNMENT] = " a = b",
+        [ARGUMENT_SHUTDOWN] = "",
     };
     return text_print("%s %s%s", row->verb, row->noun, arguments[row->argument]);
 }

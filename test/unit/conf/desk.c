@@ -119,7 +119,7 @@ static const char *desk_row(const struct snapshot *snapshot, const char *environ
     shown[0] = '\0';
     const struct environment_config *own =
         environment ? snapshot_find_environment(snapshot, environment) : NULL;
-    while (config_row_next(snapshot, own, &row))
+    while (config_row_next(snapshot, NULL, own, &row))
         if (strcmp(row.key, key) == 0)
             text_fit(shown, sizeof(shown), origin ? row.origin : row.value);
     return shown;

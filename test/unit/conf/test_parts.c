@@ -7,6 +7,7 @@
 #include "desk.h"
 #include "pgstage/conf/connstr.h"
 #include "pgstage/conf/host.h"
+#include "pgstage/conf/report.h"
 #include "pgstage/conf/users.h"
 #include "pgstage/conf/variable.h"
 
@@ -230,4 +231,90 @@ Test(users, a_list_that_cannot_be_read_is_reported)
     cr_expect_null(users_load("none", &desk_report));
     cr_expect(desk_said(0, "cannot read none"));
     cr_expect_null(users_find(NULL, "x"));
+}
+
+/* ---- report ---- */
+
+static char *json_of(const struct report *report, const char *file)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *stream = open_memstream(&text, &length);
+    report_print_json(report, file, stream);
+    fclose(stream);
+    return text;
+}
+
+Test(report, is_printed_as_json)
+{
+    struct report report = {0};
+    report_warning(&report, "a\"b\\.ini", 3, "odd \x01\xff \xc3\xa4");
+    report_broken(&report, "production-tls", NULL, 0, "broken");
+    char *text = json_of(&report, "pgstage.ini");
+    cr_expect_str_eq(text,
+                     "{\n  \"file\": \"pgstage.ini\",\n  \"errors\": 1,\n  \"warnings\": 1,\n"
+                     "  \"entries\": [\n"
+                     "    {\"severity\": \"warning\", \"file\": \"a\\\"b\\\\.ini\", \"line\": 3, "
+                     "\"rule\": null, \"text\": \"odd \\u0001\\u00ff \xc3\xa4\"},\n"
+                     "    {\"severity\": \"error\", \"file\": null, \"line\": null, "
+                     "\"rule\": \"production-tls\", \"text\": \"broken\"}\n"
+                     "  ]\n}\n");
+    free(text);
+    report_fini(&report);
+}
+
+Test(report, without_entries_is_an_empty_list)
+{
+    struct report report = {0};
+    char *text = json_of(&report, "x");
+    cr_expect_str_eq(text, "{\n  \"file\": \"x\",\n  \"errors\": 0,\n  \"warnings\": 0,\n"
+                           "  \"entries\": []\n}\n");
+    free(text);
+}
+
+/* ---- canonical hosts ---- */
+
+Test(host, has_one_spelling)
+{
+    static const char *const spellings[][2] = {
+        {"PG1.Example.COM.", "pg1.example.com"},
+        {"10.0.2", "10.0.0.2"},
+        {"0x0a000002", "10.0.0.2"},
+        {"::ffff:10.0.0.2", "10.0.0.2"},
+        {"0:0::1", "::1"},
+        {"LocalHost", "127.0.0.1"},
+        {"0.0.0.0", "127.0.0.1"},
+        {"/run//x/", "/run/x"},
+        {"@Abstract", "@Abstract"},
+        {"2001:DB8::0:1", "2001:db8::1"},
+    };
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+        char *text = host_canonical(spellings[i][0], false);
+        cr_expect_str_eq(text, spellings[i][1]);
+        free(text);
+    }
+}
+
+Test(host, knows_the_loopback_without_asking_anybody)
+{
+    static const char *const yes[] = {"127.0.0.1", "127.8.8.8", "::1", "localhost", "127.1"};
+    static const char *const no[] = {"*",        "0.0.0.0", "::", "127.0.0.1.example.com",
+                                     "10.0.0.1", "pg"};
+    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+        cr_expect(host_name_is_loopback(yes[i]), "%s", yes[i]);
+    for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+        cr_expect_not(host_name_is_loopback(no[i]), "%s", no[i]);
+}
+
+/* ---- references ---- */
+
+Test(variable, reference_is_one_variable_and_nothing_else)
+{
+    static const char *const yes[] = {"${A}", "${A_1}", "${A:-}"};
+    static const char *const no[] = {"",      "A",   "${A",      "${A}b", "b${A}", "${A:-b}",
+                                     "$${A}", "${}", "${A}${B}", "${1}",  "${A-}", "${:-}"};
+    for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+        cr_expect(variable_is_reference(yes[i]), "%s", yes[i]);
+    for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+        cr_expect_not(variable_is_reference(no[i]), "%s", no[i]);
 }
