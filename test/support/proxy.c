@@ -244,10 +244,10 @@ void proxy_stop(struct proxy *proxy)
     /* PgBouncer 1.18 means by TERM what later ones mean by a second INT */
     kill(proxy->pid, program_is_pgbouncer() ? SIGTERM : SIGINT);
     status = process_wait(proxy->pid, 300);
-    if (status < 0) {
+    if (status < 0 && !proxy_logged(proxy, "LOG ending"))
         kill(proxy->pid, SIGINT);
+    if (status < 0)
         status = process_wait(proxy->pid, 15000);
-    }
     if (status < 0) {
         kill(proxy->pid, SIGABRT);
         process_wait(proxy->pid, 5000);
