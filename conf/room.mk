@@ -4,7 +4,6 @@ EXTRA_DIST += conf/systemd/pgstage.service.in
 CLEANFILES += conf/systemd/pgstage.service
 nodist_systemdsystemunit_DATA = conf/systemd/pgstage.service
 dist_systemdsystemunit_DATA = conf/systemd/pgstage.socket
-dist_doc_DATA +=
 dist_man_MANS += doc/pgstage.1 doc/pgstage.ini.5
 
 conf/systemd/pgstage.service: conf/systemd/pgstage.service.in Makefile
