@@ -23,6 +23,7 @@
 #include "pgstage/session/access.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
+#include "pgstage/session/proxy.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -36,6 +37,7 @@ struct derivation {
 
 struct login {
     struct setup *setup; /* the configuration that this login stands under */
+    bool proxy_passed;   /* the PROXY header has been read, or none is wanted */
     bool tls_asked, gss_asked;
     struct auth_client *auth;
     struct derivation *derivation;
@@ -207,9 +209,8 @@ static bool is_same_system_user(const struct client *client)
 
 static bool lacks_tls(struct client *client, const struct settings *environment_settings)
 {
-    struct address peer;
-    bool loopback = is_local(client) ||
-                    (stream_peer_address(&client->stream, &peer) && address_is_loopback(&peer));
+    /* through a proxy both must be: what it passes on may have crossed a wire before */
+    bool loopback = address_is_loopback(&client->peer) && address_is_loopback(&client->address);
 
     if (client->stream.ssl || is_local(client))
         return false;
@@ -488,15 +489,19 @@ static void password_readable(struct client *client, const uint8_t *data, size_t
 
 void login_readable(struct client *client)
 {
-    size_t length = client->held_bytes, room = FRAME_HEADER_BYTES + PASSWORD_MAX_BYTES;
+    size_t length, room = FRAME_HEADER_BYTES + PASSWORD_MAX_BYTES;
     uint8_t *buffer;
     ssize_t count;
 
     if (client->state == CLIENT_STARTUP) {
+        if (!client->login->proxy_passed && !proxy_header_read(client, door_of(client)->listener))
+            return;
+        client->login->proxy_passed = true;
         if (begins_with_tls(client))
             return;
         room = STARTUP_MAX_BYTES + 8;
     }
+    length = client->held_bytes;
     if (client->login->derivation || length >= room) {
         stream_pause(&client->stream);
         return;

@@ -10,6 +10,7 @@ libpgstage_a_SOURCES += \
 	src/session/login.c include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/plane.c include/pgstage/session/plane.h \
+	src/session/proxy.c include/pgstage/session/proxy.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
 	src/session/relay.c include/pgstage/session/relay.h \
 	src/session/server.c include/pgstage/session/server.h \

@@ -23,8 +23,8 @@ static void route_some(struct snapshot *snapshot)
         struct route route;
         enum route_result result = route_find(snapshot, &request, &route);
         if (result == ROUTE_FOUND) {
-            struct effective *effective = snapshot_effective(
-                snapshot, route.line, route.database, route.environment, request.user);
+            struct effective *effective = snapshot_effective(snapshot, route.line, route.database,
+                                                             route.environment, request.user);
             check(effective_same_servers(effective, effective));
             effective_unref(effective);
         }

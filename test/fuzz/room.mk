@@ -5,6 +5,7 @@ fuzz_targets += test/fuzz/fuzz_frame
 fuzz_targets += test/fuzz/fuzz_startup
 fuzz_targets += test/fuzz/fuzz_scram
 fuzz_targets += test/fuzz/fuzz_ini
+fuzz_targets += test/fuzz/fuzz_proxy
 
 FUZZ_COMPILE = $(AM_CFLAGS)
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
@@ -33,3 +34,8 @@ test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c
 test_fuzz_fuzz_ini_CFLAGS = $(FUZZ_COMPILE)
 test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_ini_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_proxy_SOURCES = test/fuzz/fuzz_proxy.c
+test_fuzz_fuzz_proxy_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_proxy_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_proxy_LDADD = $(FUZZ_LIBS)

@@ -271,3 +271,158 @@ SYSTEM_TEST(access, a_reload_can_give_an_environment_more_time)
     cr_assert_null(proxy_reload(proxy));
     cr_assert(client_is_closed(client, 5000));
 }
+
+/* ---- PROXY protocol ---- */
+
+/* A second listener that wants headers, from 127.0.0.1 or from elsewhere. */
+static struct proxy *start_behind(int port, const char *believed, const char *more)
+{
+    return proxy_start("pool_mode = transaction\n%s"
+                       "[listener balanced]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"
+                       "unix_socket_dir =\nproxy_protocol = yes\nproxy_protocol_from = %s\n"
+                       "[environment e]\nclass = review_apps\nhosts = 127.0.0.1:%d\n"
+                       "allow_from = 192.0.2.0/24, 2001:db8::/32, 127.0.0.1\n"
+                       "[databases]\napp = environment=e\n",
+                       more, port, believed, cluster_shared()->port);
+}
+
+/* Sends a header and the startup packet in one piece. */
+static struct wire *come(int port, const void *header, size_t length)
+{
+    struct wire *wire = wire_open_port(port);
+    struct bytes bytes = {0}, startup = startup_packet("user", "app", "database", "app", NULL);
+
+    bytes_add(&bytes, header, length);
+    bytes_add(&bytes, startup.data, startup.count);
+    wire_write(wire, bytes.data, bytes.count);
+    return wire;
+}
+
+static struct wire *come_with(int port, const char *line)
+{
+    return come(port, line, strlen(line));
+}
+
+SYSTEM_TEST(access, the_address_that_a_proxy_tells_is_the_clients)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy = start_behind(port, "127.0.0.0/8", "");
+    struct wire *wire = come_with(port, "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n");
+    static const char binary[] = "\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24"
+                                 "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09"
+                                 "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\x22\0\0";
+    struct wire *second = come(port, binary, sizeof binary - 1);
+
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "RKZ");
+    cr_assert_str_eq(wire_types(second, 'Z', 5000), "RKZ");
+    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "addr", "192.0.2.7"), 1);
+    cr_assert_eq(proxy_figure(proxy, "CLIENTS", "addr", "192.0.2.7", "port"), 51000);
+    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "addr", "2001:db8::9"), 1);
+    cr_assert(proxy_logged(proxy, "@192.0.2.7:51000 login attempt"));
+    cr_assert(proxy_logged(proxy, "@[2001:db8::9]:4386 login attempt"));
+}
+
+SYSTEM_TEST(access, allow_from_is_about_the_address_behind_the_proxy)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy = start_behind(port, "127.0.0.1", "");
+    struct wire *wire = come_with(port, "PROXY TCP4 203.0.113.5 198.51.100.1 51000 6432\r\n");
+
+    cr_assert_has(wire_error(wire, 5000), "FATAL 28000 not allowed to log in here");
+    /* the proxy's own connection comes from where the proxy is */
+    wire = come_with(port, "PROXY UNKNOWN\r\n");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "RKZ");
+    /* and [pgstage]'s own listener wants no header */
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
+SYSTEM_TEST(access, headers_are_believed_from_nobody_else)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy = start_behind(port, "10.0.0.0/8", "");
+    struct wire *wire = come_with(port, "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n");
+
+    cr_assert_has(wire_error(wire, 5000), "28000 connections come through a proxy only");
+    cr_assert(proxy_logged(proxy, "connections come through a proxy only"));
+}
+
+SYSTEM_TEST(access, a_connection_without_a_header_is_refused)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy = start_behind(port, "127.0.0.1", "");
+    struct wire *wire = come(port, "", 0);
+
+    cr_assert_has(wire_error(wire, 5000), "a PROXY header was expected");
+    (void)proxy;
+}
+
+SYSTEM_TEST(access, a_header_may_come_byte_by_byte)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy = start_behind(port, "127.0.0.1", "");
+    static const char line[] = "PROXY TCP6 2001:db8::1 2001:db8::2 51000 6432\r\n";
+    struct wire *wire = wire_open_port(port);
+    size_t i;
+
+    for (i = 0; i < sizeof line - 1; i++) {
+        wire_write(wire, line + i, 1);
+        pause_ms(1);
+    }
+    wire_login(wire, "app", "app");
+    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "addr", "2001:db8::1"), 1);
+}
+
+/* TLS begins behind the header: not a byte of the handshake may be read with it. */
+SYSTEM_TEST(access, tls_follows_a_header)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct pki_request request = {.file = "pooler",
+                                  .common_name = "localhost",
+                                  .names = "DNS:localhost,IP:127.0.0.1",
+                                  .issuer = pki_shared_ca()};
+    struct pki_certificate *pooler = pki_issue(test_folder(), &request);
+    struct proxy *proxy =
+        start_behind(port, "127.0.0.1",
+                     text_of("client_tls_sslmode = require\nclient_tls_cert_file = %s\n"
+                             "client_tls_key_file = %s\n[listener own]\nlisten_addr = 127.0.0.1\n"
+                             "unix_socket_dir =\nlisten_port = %d\nclient_tls_sslmode = disable\n",
+                             pooler->certificate, pooler->key, port_take()));
+    static const char line[] = "PROXY TCP4 192.0.2.8 198.51.100.1 51000 6432\r\n";
+    struct wire *wire = wire_open_port(port);
+
+    wire_write(wire, line, sizeof line - 1);
+    cr_assert(wire_secure(wire, true, NULL));
+    wire_login(wire, "app", "app");
+    wire_query(wire, "SELECT 1");
+    cr_assert_str_eq(wire_value(wire, 5000), "1");
+    (void)proxy;
+}
+
+/* A client of production without TLS: from loopback through a proxy on loopback it may, and what
+ * came to that proxy from elsewhere may not. */
+SYSTEM_TEST(access, loopback_needs_no_tls_only_when_both_ends_are_loopback)
+{
+    SKIP_ON_PGBOUNCER();
+    int port = port_take();
+    struct proxy *proxy =
+        proxy_start("auth_type = scram-sha-256\n"
+                    "[listener balanced]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"
+                    "unix_socket_dir =\nproxy_protocol = yes\nproxy_protocol_from = 127.0.0.1\n"
+                    "[environment live]\nclass = production\n"
+                    "hosts = pg.production.test@127.0.0.1:%d\nserver_tls_ca_file = %s\n"
+                    "server_tls_sslmode = verify-full\nclient_tls_sslmode = require\n"
+                    "[databases]\napp = environment=live\n",
+                    port, cluster_shared()->port, pki_shared_ca()->certificate);
+    struct wire *wire = come_with(port, "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n");
+
+    cr_assert_has(wire_error(wire, 5000), "SSL required");
+    wire = come_with(port, "PROXY TCP4 127.0.0.1 127.0.0.1 51000 6432\r\n");
+    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    (void)proxy;
+}

@@ -64,7 +64,7 @@ struct client {
     bool admitted;      /* counted in registry_admit */
     bool admitted_to;   /* counted in registry_admit_to */
     bool console;
-    bool console_busy; /* its last messages are with the control thread */
+    bool console_busy;   /* its last messages are with the control thread */
     bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
     bool dropping_batch; /* a refused extended batch: all up to its Sync is dropped */
     bool parting;        /* gone, with a Terminate at the end of `held` */

@@ -188,3 +188,28 @@ Test(access, a_refused_route_names_only_what_this_client_may_use)
     expect_told("app", "10.1.1.1",
                 "database \"app\" needs an environment: connect to one of app@open, app@far");
 }
+
+/* ---- proxies ---- */
+
+Test(access, proxy_headers_need_somebody_to_believe)
+{
+    desk_refuses("[pgstage]\nproxy_protocol = yes\n", 2, "proxy_protocol_from");
+    desk_refuses("[listener l]\nlisten_port = 1\nproxy_protocol = yes\n", 3, "proxy_protocol_from");
+    desk_refuses("[pgstage]\nproxy_protocol = yes\nproxy_protocol_from = lb.example.com\n", 3,
+                 "not an address");
+}
+
+Test(access, a_listener_believes_its_own_list_or_pgstages)
+{
+    struct snapshot *snapshot =
+        desk_accepts("[pgstage]\nproxy_protocol_from = 10.0.0.1\n"
+                     "[listener a]\nlisten_port = 1\nproxy_protocol = yes\n"
+                     "[listener b]\nlisten_port = 2\nproxy_protocol_from = 10.0.0.2\n");
+    struct sockaddr_in one = from4("10.0.0.1");
+    const bool believed[] = {true, true, false};
+    for (size_t i = 0; i < 3; i++)
+        cr_expect_eq(
+            cidr_list_holds(&snapshot_listener(snapshot, i)->proxy_from, (struct sockaddr *)&one),
+            believed[i]);
+    snapshot_unref(snapshot);
+}

@@ -7,6 +7,7 @@ test_unit_wire_test_wire_SOURCES = \
 	test/unit/wire/test_frame.c \
 	test/unit/wire/test_kinds.c \
 	test/unit/wire/test_message.c \
+	test/unit/wire/test_proxy.c \
 	test/unit/wire/test_startup.c \
 	test/unit/wire/piece.h
 test_unit_wire_test_wire_CFLAGS = $(UNIT_CFLAGS)
