@@ -3,8 +3,7 @@
  * it ended.
  *
  *   proxy_start ─ INI ─ fork/exec ─ wait for its port ─► test ─► proxy_stop: SIGINT, a second one
- *   after a moment (clients may still hold servers), SIGKILL after the deadline (and the test
- * fails)
+ *   after a moment when clients still hold servers, SIGABRT after the deadline (the test fails)
  *
  * The sanitizers write to <folder>/sanitizer.log.<pid>; any such file fails the test.
  */

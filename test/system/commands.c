@@ -93,6 +93,7 @@ SYSTEM_TEST(commands, pause_waits_for_transactions_and_resume_goes_on)
     client_do(waiting, "SELECT 1");
     client_do(busy, "BEGIN");
     client_send(admin, "PAUSE app");
+    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "paused") == 1, 5000));
     client_do(busy, "SELECT 1");
     client_send(waiting, "SELECT 'after the pause'");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
