@@ -121,9 +121,10 @@ static void send_request(struct cancel *cancel)
     struct server *server = worker_server(cancel->worker, cancel->server_id);
     struct buffer out = {0};
 
-    if (!server || server->links != cancel->links ||
-        (server->state != SERVER_ACTIVE && server->state != SERVER_DRAINING) ||
-        transaction_is_settled(&server->transaction)) {
+    /* a server that was closed runs nobody else's query: what it may still run is meant */
+    if (server && (server->links != cancel->links ||
+                   (server->state != SERVER_ACTIVE && server->state != SERVER_DRAINING) ||
+                   transaction_is_settled(&server->transaction))) {
         cancel_over(cancel);
         return;
     }

@@ -339,6 +339,8 @@ void client_arm(struct client *client)
         due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
         break;
     case CLIENT_ACTIVE:
+        if (client->server && client->server->state != SERVER_ACTIVE)
+            break; /* our own statements have a time of their own */
         due_us = earlier(0, client->transaction_us, settings->transaction_timeout_us);
         if (!client->server || !transaction_is_settled(&client->server->transaction))
             due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
@@ -560,6 +562,10 @@ void client_fail_as(struct client *client, enum reason reason, const char *sqlst
     globals = snapshot_globals(client->worker->setup->snapshot);
     if (globals->log_pooler_errors)
         client_log(client, RANK_WARNING, "pooler error: %s", text);
+    if (client->server && server_cuts_answer(client->server)) {
+        client_close(client, reason); /* it would take our words for the rest of a row */
+        return;
+    }
     client_leave(client, reason, NULL);
     message_error(&out, "FATAL", sqlstate, text, NULL, NULL);
     result = stream_write(&client->stream, out.data, out.length);

@@ -348,6 +348,8 @@ void relay_client(struct client *client)
         if (stream_has_pending(&client->stream))
             stream_read_later(&client->stream);
     }
+    if (only_held && stream_has_pending(&client->stream))
+        stream_read_later(&client->stream); /* no event would tell of it again */
     if (client->state == CLIENT_WELCOME || client->state == CLIENT_WAITING) {
         /* it waits for a server already: what comes meanwhile is kept behind the rest */
         client_hold(client, buffer, length);
@@ -532,7 +534,8 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
         if (forward < 0)
             return -1;
         server->body_left = (uint32_t)(total - count);
-        server->body_swallowed = !forward;
+        /* the rest of what nobody hears now must not reach who has the server by then */
+        server->body_swallowed = !forward || !server->client;
         if (forward)
             gather_add(&gather, data + at, count);
         at += count;
@@ -563,10 +566,22 @@ static void keep_tail(struct server *server, const uint8_t *bytes, size_t count)
     server->tail_bytes = (uint32_t)count;
 }
 
+/* Answers have come: a client that was held up because too many were owed may go on. */
+static void go_on(struct client *client)
+{
+    client_update_flow(client);
+    if (client->held_bytes && !transaction_is_full(&client->server->transaction)) {
+        client->granted = true;
+        loop_defer(client->worker->loop, &client->task);
+    }
+}
+
 void relay_server(struct server *server)
 {
     size_t size, length = server->tail_bytes;
     uint8_t *buffer = loop_buffer(server->worker->loop, &size);
+    uint64_t links = server->links;
+    bool full = transaction_is_full(&server->transaction);
     ssize_t count, done;
 
     if (length)
@@ -590,7 +605,12 @@ void relay_server(struct server *server)
         return;
     if (length - (size_t)done > 0 || server->tail_bytes)
         keep_tail(server, buffer + done, length - (size_t)done);
+    if (server->links != links)
+        return; /* its client broke, and it has been lent to another one since */
     server_settled(server);
-    if (server->state != SERVER_GONE && server->state != SERVER_MOVING)
-        server_update_flow(server);
+    if (server->state == SERVER_GONE || server->state == SERVER_MOVING)
+        return;
+    server_update_flow(server);
+    if (full && server->links == links && server->state == SERVER_ACTIVE)
+        go_on(server->client);
 }

@@ -199,8 +199,9 @@ void server_link(struct server *server, struct client *client)
     client->server = server;
     server->links++;
     server->request_us = 0;
-    client->request_us = client->transaction_us = now_us;
+    client->request_us = client->transaction_us = client->active_us = now_us;
     client_set_state(client, CLIENT_ACTIVE);
+    timer_clear(&client->timer); /* what it waited does not count as what it does now */
     if (idle_us > settings->server_check_delay_us && check_query(settings) &&
         server->state == SERVER_IDLE) {
         server_set_state(server, SERVER_CHECK);
@@ -401,6 +402,7 @@ static void recycle(struct server *server)
 {
     bool reset_done = server->state == SERVER_RESET;
 
+    server_update_flow(server); /* it may be paused for a client that has gone */
     if (server->close_needed || server->fatal) {
         server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_CHANGED, NULL);
         return;
@@ -446,6 +448,9 @@ static void abandon_running(struct server *server, bool terminated)
 
     if (!transaction_can_settle(&server->transaction) ||
         (!terminated && action == CLIENT_GONE_CLOSE)) {
+        if (!terminated && action == CLIENT_GONE_CANCEL && server->transaction.count > 0 &&
+            server->cancels == 0)
+            cancel_server(server); /* it is sent although the connection is closed */
         server_close(server, REASON_SERVER_ABANDONED, NULL);
         return;
     }
@@ -553,7 +558,14 @@ void server_settled(struct server *server)
     }
     switch (server->state) {
     case SERVER_SETUP:
-        server_logged_in(server);
+        if (server->query_failed)
+            server_open_failed(server, REASON_SERVER_LOGIN_FAILED, server->query_sqlstate,
+                               server->query_error);
+        else if (transaction->status != 'I')
+            server_open_failed(server, REASON_SERVER_PROTOCOL, "25001",
+                               "connect_query left a transaction open");
+        else
+            server_logged_in(server);
         break;
     case SERVER_CHECK:
         if (server->query_failed)
@@ -610,17 +622,19 @@ void server_cancel_over(struct server *server)
 /* ---- the end ---- */
 
 /* Its client still waits for an answer: what it hears. */
-static void lose(struct client *client, enum reason reason, bool untouched, bool was_told)
+static void lose(struct client *client, enum reason reason, bool untouched, bool no_word)
 {
     if (untouched) {
         /* nothing of it was sent: another server will do */
         client_set_state(client, CLIENT_IDLE);
+        client->active_us = loop_now_us(client->worker->loop);
         client->granted = true;
         loop_defer(client->worker->loop, &client->task);
+        client_arm(client);
         return;
     }
-    if (was_told)
-        client_close(client, reason); /* the server's own FATAL has gone to it */
+    if (no_word)
+        client_close(client, reason);
     else
         client_fail(client, reason, NULL);
 }
@@ -630,7 +644,7 @@ void server_close(struct server *server, enum reason reason, const char *detail)
     const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
     uint64_t now_us = now_of(server);
     struct client *client;
-    bool untouched, was_told;
+    bool untouched, no_word;
 
     if (server->state == SERVER_GONE)
         return;
@@ -644,7 +658,8 @@ void server_close(struct server *server, enum reason reason, const char *detail)
                    reason_text(reason), detail ? ": " : "", detail ? detail : "",
                    (clock_wall_us() - server->connected_wall_us) / CLOCK_SECOND);
     untouched = server->state == SERVER_CHECK || server->state == SERVER_PREPARE;
-    was_told = server->fatal && server->state == SERVER_ACTIVE;
+    /* the server's own FATAL has gone to it, or it would take our words for the rest of a row */
+    no_word = (server->fatal && server->state == SERVER_ACTIVE) || server_cuts_answer(server);
     client = unlink_client(server);
     if (server->state == SERVER_IDLE || server->state == SERVER_ACTIVE) {
         /* a server that is not needed is told so, as libpq does */
@@ -664,7 +679,7 @@ void server_close(struct server *server, enum reason reason, const char *detail)
     if (!timer_is_set(&server->share->pump))
         timer_set(server->worker->loop, &server->share->pump, now_us + 100 * CLOCK_MS);
     if (client)
-        lose(client, reason, untouched, was_told);
+        lose(client, reason, untouched, no_word);
 }
 
 /* ---- events ---- */
@@ -693,7 +708,10 @@ static void server_event(struct stream *stream, enum stream_event event)
             server_settled(server);
         break;
     case STREAM_CLOSED:
-        server_close(server, REASON_SERVER_CRASHED, NULL);
+        /* what it said last waits until its slow client has taken the rest: reading finds the end
+         */
+        if (!server->client || stream_queued_bytes(&server->client->stream) == 0)
+            server_close(server, REASON_SERVER_CRASHED, NULL);
         break;
     case STREAM_FAILED:
         server_close(server, REASON_SERVER_BROKEN, NULL);

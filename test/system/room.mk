@@ -14,6 +14,11 @@ test_system_test_console_SOURCES = test/system/views.c test/system/commands.c \
 test_system_test_console_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_console_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_flow
+test_system_test_flow_SOURCES = test/system/flow.c test/system/system.h
+test_system_test_flow_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_flow_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_isolation
 test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
 test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)

@@ -79,6 +79,12 @@ struct server {
     uint64_t request_us;
 };
 
+/* Has its client had the beginning of a message whose end has not come? */
+static inline bool server_cuts_answer(const struct server *server)
+{
+    return server->client && server->body_left && !server->body_swallowed;
+}
+
 /* Begins to connect for this share's pool (pool_events.open). The worker's thread. */
 void server_open(struct share *share);
 void server_set_state(struct server *server, enum server_state state);

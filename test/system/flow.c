@@ -1,0 +1,130 @@
+/*
+ * flow: what is held up goes on, and what is cut off is not made to look whole.
+ */
+#include "system.h"
+
+SYSTEM_SUITE(flow);
+
+SYSTEM_TEST(flow, a_pipeline_of_more_answers_than_are_counted_goes_on)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    const int count = 70000;
+    struct bytes syncs = {0};
+
+    wire_query(wire, "BEGIN");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    for (int i = 0; i < count; i++)
+        bytes_add(&syncs, "S\0\0\0\4", 5);
+    cr_assert(wire_write(wire, syncs.data, syncs.count));
+    for (int i = 0; i < count; i++) {
+        struct wire_message message;
+
+        cr_assert(wire_read(wire, &message, 20000), "after %d answers", i);
+        cr_assert_eq(message.type, 'Z');
+        free(message.body);
+    }
+    wire_query(wire, "COMMIT");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+}
+
+SYSTEM_TEST(flow, a_client_that_waited_long_is_not_idle)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
+                                      "client_idle_timeout = 1\n");
+    PGconn *first = client_open(proxy, NULL);
+    PGconn *second = client_open(proxy, NULL);
+
+    client_send(first, "SELECT pg_sleep(2.5)");
+    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, 5000));
+    client_send(second, "SELECT 1");
+    cr_assert_str_eq(client_finish(second, 10000), "");
+}
+
+SYSTEM_TEST(flow, a_server_whose_connect_query_failed_is_not_used)
+{
+    struct proxy *proxy =
+        proxy_start("[databases]\napp = %s connect_query='SELECT nonsense_of_the_connect_query'\n",
+                    cluster_route(cluster_shared()));
+    char *refusal = client_refusal(proxy, NULL);
+
+    cr_assert_has(refusal, "nonsense_of_the_connect_query");
+}
+
+/* Half a row of 17,000 bytes, then nothing more. */
+static void cut_a_row(struct wire *wire, struct fake *fake)
+{
+    struct wire_message message;
+    struct bytes bytes = {0};
+    char text[16000] = {0};
+
+    (void)fake;
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    if (!wire_read(wire, &message, 20000))
+        return;
+    memset(text, 'x', sizeof(text));
+    bytes_add(&bytes, "D", 1);
+    bytes_add32(&bytes, 17000);
+    bytes_add16(&bytes, 1);
+    bytes_add32(&bytes, 17000 - 10);
+    bytes_add(&bytes, text, sizeof(text));
+    bytes_add(&bytes, text, 900);
+    wire_write(wire, bytes.data, bytes.count);
+    pause_ms(300);
+}
+
+SYSTEM_TEST(flow, nothing_is_put_behind_half_a_row)
+{
+    struct fake *fake = fake_start(cut_a_row, NULL);
+    struct proxy *proxy = proxy_start("[databases]\napp = %s\n", fake_route(fake));
+    struct wire *wire = wire_client(proxy);
+    unsigned char *bytes = malloc(40000);
+
+    SKIP_ON_PGBOUNCER();
+    wire_query(wire, "SELECT 1");
+    size_t count = wire_take(wire, bytes, 40000, 5000);
+    cr_assert_eq(count, 5 + 6 + 16900);
+    cr_assert_eq(bytes[count - 1], 'x');
+    free(bytes);
+}
+
+/* A whole large answer, and the end of the connection right behind it. */
+static void answer_and_leave(struct wire *wire, struct fake *fake)
+{
+    struct wire_message message;
+    struct bytes row = {0};
+    char text[1000];
+
+    (void)fake;
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    if (!wire_read(wire, &message, 20000))
+        return;
+    memset(text, 'x', sizeof(text));
+    bytes_add16(&row, 1);
+    bytes_add32(&row, sizeof(text));
+    bytes_add(&row, text, sizeof(text));
+    for (int i = 0; i < 8000; i++)
+        wire_send(wire, 'D', row.data, row.count);
+    wire_send(wire, 'C', "SELECT 1", 9);
+    wire_send(wire, 'Z', "I", 1);
+}
+
+SYSTEM_TEST(flow, a_slow_reader_gets_all_that_a_server_said_before_it_left)
+{
+    struct fake *fake = fake_start(answer_and_leave, NULL);
+    struct proxy *proxy = proxy_start("[databases]\napp = %s\n", fake_route(fake));
+    struct wire *wire = wire_client(proxy);
+    struct wire_message message;
+    int rows = 0;
+
+    wire_query(wire, "SELECT 1");
+    pause_ms(1500);
+    while (wire_read(wire, &message, 5000) && message.type == 'D')
+        rows++;
+    cr_assert_eq(rows, 8000);
+    cr_assert_eq(message.type, 'C');
+}
