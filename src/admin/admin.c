@@ -4,6 +4,7 @@
  *   plane ─ hooks ─► console ─ run ─► command_… ─► console_done / console_fail
  *                                       └─► waits (PAUSE, WAIT_CLOSE), gatherings (SHOW)
  *   timers: stats_period (averages, the log's stats line) · upkeep (idle pools) · watch (waits)
+ *           certificates (daily)
  *
  * Everything runs on the control thread, except the `each` of a gathering, which runs on the
  * workers and touches only its own part. A gathering holds its job and this struct: so before the
@@ -204,6 +205,7 @@ void admin_start(struct admin *admin, struct plane *plane)
     timer_set(loop, &admin->upkeep, loop_now_us(loop) + UPKEEP_US);
     timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
     set_period(admin);
+    certificates_watch(admin);
 }
 
 void admin_reloaded(struct admin *admin)
@@ -224,6 +226,7 @@ void admin_stop(struct admin *admin)
     timer_detach(loop, &admin->period);
     timer_detach(loop, &admin->upkeep);
     timer_detach(loop, &admin->watch);
+    timer_detach(loop, &admin->certificates);
     admin->plane = NULL;
 }
 

@@ -185,6 +185,18 @@ static const struct column hosts_columns[] = {
 };
 VIEW(hosts)
 
+static const struct column tls_columns[] = {
+    TEXT("subject", NULL),
+    TEXT("names", "the names and addresses that it is valid for"),
+    TEXT("issuer", NULL),
+    TEXT("not_after", "when it expires"),
+    INT4("days_left", "whole days; negative: it has expired"),
+    TEXT("used_by", "listeners, environments and databases that name its file"),
+    TEXT("authority", "yes: others are checked against it"),
+    TEXT("file", NULL),
+};
+VIEW(tls)
+
 static const struct column lists_columns[] = {
     TEXT("list", NULL),
     INT4("items", NULL),

@@ -20,13 +20,14 @@ struct admin {
     struct plane *plane;      /* NULL before admin_start and after admin_stop */
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
-    struct list waits;   /* struct wait, of PAUSE and WAIT_CLOSE */
-    unsigned gathers;    /* questions to the workers that are under way */
-    struct timer watch;  /* looks at the waits again */
-    struct timer period; /* stats_period */
-    struct timer upkeep; /* forgets idle pools */
-    bool stopping;       /* no command is begun any more */
-    bool for_servers;    /* SHUTDOWN WAIT_FOR_SERVERS is in force */
+    struct list waits;         /* struct wait, of PAUSE and WAIT_CLOSE */
+    unsigned gathers;          /* questions to the workers that are under way */
+    struct timer watch;        /* looks at the waits again */
+    struct timer period;       /* stats_period */
+    struct timer upkeep;       /* forgets idle pools */
+    struct timer certificates; /* looks each day at what expires */
+    bool stopping;             /* no command is begun any more */
+    bool for_servers;          /* SHUTDOWN WAIT_FOR_SERVERS is in force */
 };
 
 /* One function for each row of commands.def. Ends the job now or later. */
@@ -57,6 +58,11 @@ void wait_start(struct admin *admin, struct console_job *job, struct target *tar
 void waits_look(struct admin *admin);
 /* Fails all of them. */
 void waits_end(struct admin *admin);
+
+/* ---- certificates ---- */
+
+/* Warns in the log each day of certificates that expire soon. */
+void certificates_watch(struct admin *admin);
 
 /* ---- views ---- */
 

@@ -14,6 +14,7 @@ libpgstage_a_SOURCES += \
 	src/admin/show_pool.c \
 	src/admin/show_socket.c \
 	src/admin/show_state.c \
+	src/admin/show_tls.c \
 	src/admin/show_stats.c \
 	src/admin/statement.c include/pgstage/admin/statement.h \
 	src/admin/stats.c include/pgstage/admin/stats.h \

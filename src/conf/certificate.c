@@ -1,9 +1,10 @@
 /*
  * certificate: looks at the certificates and keys that a configuration names, before a handshake
- * fails on them: readable, not expired, not expiring within 30 days, key and certificate a pair.
+ * fails on them: readable, not expired, not expiring within 30 days, key and certificate a pair,
+ * revocation lists in force. What is found goes into the snapshot for SHOW TLS (inventory.c).
  *
  * Runs on the thread that loads. Each file is looked at once for each load, however many
- * environments name it.
+ * environments name it; who names it is remembered.
  */
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -13,36 +14,69 @@
 #include <time.h>
 
 #include "inside.h"
+#include "pgstage/base/buffer.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/certificate.h"
 
 #define PEM_MAX_BYTES ((size_t)16 << 20)
 #define WARN_DAYS 30
+#define RECORDS_MAX 500 /* of one file: a bundle of all the world's authorities is none of ours */
 
 /* A file, or a pair of files, that was looked at. */
 struct seen {
     char *key;
+    struct pointers records; /* struct certificate * of it */
+    struct buffer uses;      /* who names it, with commas between */
     UT_hash_handle hh;
 };
 
 struct examiner {
+    struct snapshot *snapshot;
     struct report *report;
     struct seen *seen;
+    const char *user; /* who names what is looked at now: "environment production" */
 };
 
-static bool seen_before(struct examiner *examiner, const char *kind, const char *a, const char *b)
+/* Remembers who names it; NULL when it was looked at before. */
+static struct seen *see(struct examiner *examiner, const char *kind, const char *a, const char *b)
 {
     struct seen *seen;
     char *key = text_print("%s\n%s\n%s", kind, a, b);
     HASH_FIND_STR(examiner->seen, key, seen);
     if (seen) {
+        buffer_print(&seen->uses, ", %s", examiner->user);
         free(key);
-        return true;
+        return NULL;
     }
     seen = memory_new(sizeof(*seen));
     seen->key = key;
+    buffer_print(&seen->uses, "%s", examiner->user);
     HASH_ADD_KEYPTR(hh, examiner->seen, seen->key, strlen(key), seen);
-    return false;
+    return seen;
+}
+
+static void remember(struct examiner *examiner, struct seen *seen, const char *file, bool authority,
+                     const X509 *x509)
+{
+    if (seen->records.count < RECORDS_MAX)
+        pointers_add(&seen->records, inventory_add(examiner->snapshot, file, authority, x509));
+}
+
+/* Everybody who names a file is known: the records say so from now on. */
+static void see_no_more(struct examiner *examiner, struct seen *seen)
+{
+    const char *uses =
+        arena_copy_n(&examiner->snapshot->arena, (const char *)seen->uses.data, seen->uses.length);
+    for (size_t i = 0; i < seen->records.count; i++) {
+        struct certificate *record = seen->records.items[i];
+        record->used_by = uses;
+    }
+    HASH_DEL(examiner->seen, seen);
+    free(seen->records.items);
+    buffer_fini(&seen->uses);
+    free(seen->key);
+    free(seen);
 }
 
 /* The file as something OpenSSL reads from; NULL when it cannot be read (reported elsewhere). */
@@ -120,34 +154,43 @@ static EVP_PKEY *read_key(struct examiner *examiner, const struct origin *origin
     return key;
 }
 
-static X509 *read_certificate(struct examiner *examiner, const struct origin *origin,
-                              const char *option, const char *path)
+/* The first certificate of a file; those behind it are its chain and are looked at, too. */
+static X509 *read_chain(struct examiner *examiner, struct seen *seen, const struct origin *origin,
+                        const char *option, const char *path)
 {
     char *text;
     size_t length;
     BIO *bio = open_pem(path, &text, &length);
     if (!bio)
         return NULL;
-    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-    if (!certificate)
+    X509 *first = NULL, *x509;
+    while ((x509 = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+        check_dates(examiner, origin, option, path, x509);
+        remember(examiner, seen, path, false, x509);
+        if (first)
+            X509_free(x509);
+        else
+            first = x509;
+    }
+    if (!first)
         origin_error(examiner->report, origin, "%s: there is no certificate (PEM) in %s", option,
                      path);
     close_pem(bio, text, length);
-    return certificate;
+    return first;
 }
 
 /* A certificate and its key. */
 static void examine_pair(struct examiner *examiner, const struct assignment *certificate,
                          const struct assignment *key)
 {
-    if (!certificate || !key || !certificate->value.text || !key->value.text ||
-        seen_before(examiner, "pair", certificate->value.text, key->value.text))
+    if (!certificate || !key || !certificate->value.text || !key->value.text)
+        return;
+    struct seen *seen = see(examiner, "pair", certificate->value.text, key->value.text);
+    if (!seen)
         return;
     const char *path = certificate->value.text, *option = certificate->option->name;
-    X509 *x509 = read_certificate(examiner, &certificate->origin, option, path);
+    X509 *x509 = read_chain(examiner, seen, &certificate->origin, option, path);
     EVP_PKEY *pkey = read_key(examiner, &key->origin, key->option->name, key->value.text);
-    if (x509)
-        check_dates(examiner, &certificate->origin, option, path, x509);
     if (x509 && pkey && X509_check_private_key(x509, pkey) != 1)
         origin_error(examiner->report, &key->origin,
                      "%s: the key in %s does not belong to the certificate in %s",
@@ -160,8 +203,10 @@ static void examine_pair(struct examiner *examiner, const struct assignment *cer
 /* A file of authorities: at least one, and what has expired is no use. */
 static void examine_authorities(struct examiner *examiner, const struct assignment *ca)
 {
-    if (!ca || !ca->value.text || strcmp(ca->value.text, "system") == 0 ||
-        seen_before(examiner, "ca", ca->value.text, ""))
+    if (!ca || !ca->value.text || strcmp(ca->value.text, "system") == 0)
+        return;
+    struct seen *seen = see(examiner, "ca", ca->value.text, "");
+    if (!seen)
         return;
     char *text;
     size_t length, count = 0, expired = 0;
@@ -172,6 +217,7 @@ static void examine_authorities(struct examiner *examiner, const struct assignme
     while ((x509 = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
         count++;
         expired += X509_cmp_current_time(X509_get0_notAfter(x509)) < 0;
+        remember(examiner, seen, ca->value.text, true, x509);
         if (first)
             X509_free(x509);
         else
@@ -192,7 +238,7 @@ static void examine_authorities(struct examiner *examiner, const struct assignme
 
 static void examine_crl(struct examiner *examiner, const struct assignment *crl)
 {
-    if (!crl || !crl->value.text || seen_before(examiner, "crl", crl->value.text, ""))
+    if (!crl || !crl->value.text || !see(examiner, "crl", crl->value.text, ""))
         return;
     char *text;
     size_t length;
@@ -203,7 +249,18 @@ static void examine_crl(struct examiner *examiner, const struct assignment *crl)
     if (!list)
         origin_error(examiner->report, &crl->origin, "%s: there is no revocation list (PEM) in %s",
                      crl->option->name, crl->value.text);
-    X509_CRL_free(list);
+    for (; list; list = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) {
+        const ASN1_TIME *next = X509_CRL_get0_nextUpdate(list);
+        char when[64];
+        /* One that is out of date refuses every certificate of its issuer. */
+        if (next && X509_cmp_current_time(next) < 0) {
+            print_time(next, when, sizeof(when));
+            origin_error(examiner->report, &crl->origin,
+                         "%s: the revocation list in %s was to be replaced by %s",
+                         crl->option->name, crl->value.text, when);
+        }
+        X509_CRL_free(list);
+    }
     close_pem(bio, text, length);
 }
 
@@ -219,10 +276,14 @@ static const struct assignment *listener_assignment(const struct snapshot *snaps
 static void examine_listener(struct examiner *examiner, const struct snapshot *snapshot,
                              const struct listener *listener)
 {
+    char *user =
+        text_print("listener %s", listener->config.name ? listener->config.name : "[pgstage]");
+    examiner->user = user;
     examine_pair(examiner, listener_assignment(snapshot, listener, "client_tls_cert_file"),
                  listener_assignment(snapshot, listener, "client_tls_key_file"));
     examine_authorities(examiner, listener_assignment(snapshot, listener, "client_tls_ca_file"));
     examine_crl(examiner, listener_assignment(snapshot, listener, "client_tls_crl_file"));
+    free(user);
 }
 
 /* What holds for connections to the servers of an environment, or of a line. */
@@ -232,17 +293,23 @@ static void examine_servers(struct examiner *examiner, const struct snapshot *sn
     const struct assignment *found[4];
     static const char *const names[4] = {"server_tls_cert_file", "server_tls_key_file",
                                          "server_tls_ca_file", "server_tls_crl_file"};
+    char *user = line ? text_print("database %s%s%s", line->config.name, environment ? "@" : "",
+                                   environment ? environment->config.name : "")
+                 : environment ? text_print("environment %s", environment->config.name)
+                               : text_copy("[pgstage]");
+    examiner->user = user;
     for (size_t i = 0; i < 4; i++)
         found[i] =
             snapshot_assignment(snapshot, environment, line, option_find(SCOPE_DATABASE, names[i]));
     examine_pair(examiner, found[0], found[1]);
     examine_authorities(examiner, found[2]);
     examine_crl(examiner, found[3]);
+    free(user);
 }
 
-void certificate_check(const struct snapshot *snapshot, struct report *report)
+void certificate_check(struct snapshot *snapshot, struct report *report)
 {
-    struct examiner examiner = {.report = report};
+    struct examiner examiner = {.snapshot = snapshot, .report = report};
     struct seen *seen, *next;
     for (size_t i = 0; i < snapshot->listeners.count; i++)
         examine_listener(&examiner, snapshot, snapshot->listeners.items[i]);
@@ -262,9 +329,6 @@ void certificate_check(const struct snapshot *snapshot, struct report *report)
         if (tls)
             examine_servers(&examiner, snapshot, environment, line);
     }
-    HASH_ITER (hh, examiner.seen, seen, next) {
-        HASH_DEL(examiner.seen, seen);
-        free(seen->key);
-        free(seen);
-    }
+    HASH_ITER (hh, examiner.seen, seen, next)
+        see_no_more(&examiner, seen);
 }

@@ -7,6 +7,7 @@
 #ifndef PGSTAGE_CONF_INSIDE_H
 #define PGSTAGE_CONF_INSIDE_H
 
+#include <openssl/x509.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -111,7 +112,8 @@ struct snapshot {
     struct user_line *user_by_name;
     struct sni_name *sni_by_name;
     struct environment *default_environment;
-    struct host_config socket; /* where a database without host is looked for */
+    struct pointers certificates; /* struct certificate *, as they were loaded */
+    struct host_config socket;    /* where a database without host is looked for */
     bool has_socket;
     struct users *secrets;
     /* shared: atomic */
@@ -175,9 +177,16 @@ void access_resolve_environment(struct snapshot *snapshot, struct environment *e
 void access_resolve_listener(struct snapshot *snapshot, struct listener *listener,
                              struct report *report);
 
-/* validate.c, certificate.c, floor.c, guard.c */
+/* validate.c, certificate.c, floor.c, guard.c, fit.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);
-void certificate_check(const struct snapshot *snapshot, struct report *report);
+void certificate_check(struct snapshot *snapshot, struct report *report);
+/* What options make of each other: warnings mostly. */
+void fit_check(const struct snapshot *snapshot, struct report *report);
+
+/* inventory.c. Puts a certificate into the snapshot; `used_by` is the caller's to fill. */
+struct certificate;
+struct certificate *inventory_add(struct snapshot *snapshot, const char *file, bool authority,
+                                  const X509 *x509);
 void floor_check(const struct snapshot *snapshot, struct report *report);
 /* No host of a production class stands anywhere else. */
 void guard_check(const struct snapshot *snapshot, struct report *report);

@@ -21,6 +21,8 @@ libpgstage_a_SOURCES += \
 	src/conf/resolve.c \
 	src/conf/validate.c \
 	src/conf/certificate.c \
+	src/conf/inventory.c include/pgstage/conf/certificate.h \
+	src/conf/fit.c \
 	src/conf/floor.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \

@@ -41,6 +41,7 @@ static void snapshot_free(struct snapshot *snapshot)
     free(snapshot->users.items);
     free(snapshot->listeners.items);
     free(snapshot->peers.items);
+    free(snapshot->certificates.items);
     free(snapshot->entries);
     users_free(snapshot->secrets);
     arena_fini(&snapshot->arena);

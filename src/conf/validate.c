@@ -2,8 +2,9 @@
  * validate: what must fit together in a configuration once every line has been read.
  *
  * Reports everything that is wrong, never only the first; warnings are for what works but is
- * probably not meant. Certificates are looked at in certificate.c, the rules of the production
- * classes in floor.c. Runs on the thread that loads and reads the disk.
+ * probably not meant. Certificates are looked at in certificate.c, what options make of each other
+ * in fit.c, the rules of the production classes in floor.c. Runs on the thread that loads and reads
+ * the disk.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -196,24 +197,6 @@ static void check_listener(const struct snapshot *snapshot, size_t index, struct
     }
 }
 
-static void check_pool_sizes(const struct environment *environment, struct report *report)
-{
-    const struct settings *settings = &environment->settings;
-    int64_t size = settings_pool_size(settings);
-    const struct assignment *own = layer_find_name(&environment->layer, "pool_size");
-    const struct assignment *preset = layer_find_name(&environment->preset, "pool_size");
-    if (size && settings->min_pool_size > size)
-        origin_warning(report,
-                       origin_of(&environment->layer, "min_pool_size", &environment->origin),
-                       "min_pool_size %lld is more than pool_size %lld",
-                       (long long)settings->min_pool_size, (long long)size);
-    if (own && preset && own->value.number * 2 > preset->value.number * 3)
-        origin_warning(report, &own->origin,
-                       "pool_size %lld is more than 1.5 times the %lld of class %s",
-                       (long long)own->value.number, (long long)preset->value.number,
-                       environment->class->name);
-}
-
 static void check_environment(const struct snapshot *snapshot,
                               const struct environment *environment, struct report *report)
 {
@@ -237,7 +220,6 @@ static void check_environment(const struct snapshot *snapshot,
     check_protocols(layer, report, "server_tls_protocols");
     check_server_tls(settings, layer, &environment->origin, environment->config.production_class,
                      report);
-    check_pool_sizes(environment, report);
 }
 
 /* A line that changes TLS must fit every environment that it can serve; one report is enough. */
@@ -329,6 +311,7 @@ void validate_snapshot(struct snapshot *snapshot, struct report *report)
         check_environment(snapshot, snapshot->environments.items[i], report);
     for (size_t i = 0; i < snapshot->databases.count; i++)
         check_database(snapshot, snapshot->databases.items[i], report);
+    fit_check(snapshot, report);
     floor_check(snapshot, report);
     if (!snapshot->offline)
         certificate_check(snapshot, report);

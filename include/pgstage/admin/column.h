@@ -37,6 +37,7 @@ struct columns {
     X(users)                                                                                       \
     X(environments)                                                                                \
     X(hosts)                                                                                       \
+    X(tls)                                                                                         \
     X(lists)                                                                                       \
     X(stats)                                                                                       \
     X(stats_totals)                                                                                \

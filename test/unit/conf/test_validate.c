@@ -224,3 +224,73 @@ Test(validate, only_a_database_has_an_environment_behind_its_name)
 {
     desk_refuses(ENVIRONMENT "[users]\n\"u\"@e = pool_size=1\n", 5, "only a database");
 }
+
+/* Accepted with a warning of these words at this line, and with no other one. */
+static void warns(const char *text, int line, const char *words)
+{
+    snapshot_unref(desk_accepts(text));
+    cr_expect(desk_said(line, words), "nothing about \"%s\" at line %d", words, line);
+    cr_expect_eq(desk_report.count, 1, "%zu entries for %s", desk_report.count, words);
+}
+
+static void says_nothing(const char *text)
+{
+    snapshot_unref(desk_accepts(text));
+    cr_expect_eq(desk_report.count, 0, "%s", desk_report.count ? desk_report.entries[0].text : "");
+}
+
+#define STAGING "[environment s]\nclass = staging\nhosts = g\nserver_tls_ca_file = system\n"
+
+Test(validate, pools_that_exceed_their_class_are_warned_about_wherever_they_are_said)
+{
+    warns(ENVIRONMENT "[databases]\na@e = pool_size=8\n", 5, "more than 1.5 times the 5");
+    says_nothing(ENVIRONMENT "[databases]\na@e = pool_size=7\n");
+    /* Where it is fine in one of the environments that it serves, it is meant for that one. */
+    says_nothing(ENVIRONMENT STAGING "[databases]\na = pool_size=30\n");
+    warns(ENVIRONMENT STAGING "[databases]\na = pool_size=31\n", 9, "of class staging");
+    warns(ENVIRONMENT "[users]\nu = pool_size=9\n", 5, "of class review_apps");
+    says_nothing("[databases]\na = host=h pool_size=900\n");
+}
+
+Test(validate, pools_that_add_up_to_more_than_a_limit_are_warned_about)
+{
+    warns(ENVIRONMENT "max_server_connections = 9\n[databases]\na =\nb@e =\n", 4,
+          "add up to 10 with one user each, more than max_server_connections 9");
+    says_nothing(ENVIRONMENT "max_server_connections = 10\n[databases]\na =\nb@e =\n");
+    /* One that is said twice counts once, a smaller limit of its own counts. */
+    says_nothing(ENVIRONMENT "max_server_connections = 5\n[databases]\na =\na@e =\n* =\n");
+    says_nothing(ENVIRONMENT
+                 "max_server_connections = 6\n"
+                 "[databases]\na =\nb@e = pool_size=2 max_db_connections=1 pool_size=1\n");
+    warns(ENVIRONMENT "max_server_connections = 4\n", 1, "so the pool is never full");
+    warns("[databases]\na = host=h pool_size=30 max_db_connections=10\n", 2,
+          "more than max_db_connections 10");
+    warns("[users]\nu = pool_size=9 max_user_connections=8\n", 2,
+          "more than max_user_connections 8");
+    warns("[databases]\na = host=h pool_size=3 min_pool_size=4\n", 2, "more than pool_size 3");
+}
+
+Test(validate, options_that_undo_each_other_are_warned_about)
+{
+    warns("[pgstage]\nreserve_pool_size = 5\nreserve_pool_timeout = 0\n", 3, "never uses it");
+    warns("[pgstage]\nserver_reset_query =\nserver_reset_query_always = 1\n", 3, "is empty");
+    warns("[pgstage]\ntransaction_timeout = 5\nquery_timeout = 6\n", 3, "is shorter");
+    warns(ENVIRONMENT "transaction_timeout = 5\nidle_transaction_timeout = 6\n", 4, "is shorter");
+    warns(ENVIRONMENT "server_tls_ca_file = system\n", 4, "below verify-ca");
+    warns("[databases]\na = host=h password=x\n", 2, "without user");
+    warns("[pgstage]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\nunix_socket_group = x\n", 4,
+          "unix_socket_dir is empty");
+    says_nothing("[pgstage]\ntransaction_timeout = 6\nquery_timeout = 5\n"
+                 "[databases]\na = host=h user=u password=x\n");
+    says_nothing(ENVIRONMENT "user = u\n[databases]\na@e = password=x\n");
+}
+
+Test(validate, production_promotes_behind_a_fence_only)
+{
+#define PROMOTES                                                                                   \
+    "[pgstage]\nauth_type = scram-sha-256\n[environment p]\nclass = production\nhosts = h\n"       \
+    "server_tls_ca_file = system\nfailover_mode = promote\n"
+    desk_refuses(PROMOTES, 7, "needs fence_command");
+    snapshot_unref(desk_accepts(PROMOTES "fence_command = /bin/true\n"));
+    snapshot_unref(desk_accepts(PROMOTES "allow_unfenced_promotion = yes\n"));
+}
