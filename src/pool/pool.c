@@ -288,6 +288,16 @@ void pool_forget(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us)
     pool_leave(pool, now_us);
 }
 
+bool pool_is_coming(struct pool *pool, const struct pool_waiter *waiter)
+{
+    bool coming;
+
+    pthread_mutex_lock(&pool->mutex);
+    coming = waiter->state == WAITER_PROMISED || waiter->state == WAITER_GRANTED;
+    pthread_mutex_unlock(&pool->mutex);
+    return coming;
+}
+
 void pool_remove(struct pool *pool, struct pool_item *item, uint64_t now_us)
 {
     pool_enter(pool);

@@ -307,12 +307,19 @@ static bool ends_with_terminate(const uint8_t *data, size_t length)
     return at == length && frame.type == 'X';
 }
 
-/* Its end has come. When it took its leave behind a query that has not gone out yet, the query is
- * done first; one that vanished leaves the queue. */
+/* Is a server there, or on its way, for what the client has asked? */
+static bool is_served(const struct client *client)
+{
+    if (client->state == CLIENT_WAITING)
+        return pool_is_coming(client->share->backend->pool, &client->waiter);
+    return client->state == CLIENT_ACTIVE;
+}
+
+/* Its end has come. When it took its leave behind what its server is about to get, that is done
+ * first; one that stands in the queue leaves it. */
 static void part(struct client *client, const uint8_t *data, size_t length)
 {
-    if ((client->state == CLIENT_ACTIVE || client->state == CLIENT_WAITING) &&
-        client->body_left == 0 && ends_with_terminate(data, length)) {
+    if (client->body_left == 0 && ends_with_terminate(data, length) && is_served(client)) {
         client->parting = true;
         client_hold(client, data, length);
         client_update_flow(client);

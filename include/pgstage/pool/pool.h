@@ -136,6 +136,8 @@ bool pool_accept(struct pool *pool, struct pool_item *item, unsigned worker,
                  struct pool_waiter *waiter) __attribute__((warn_unused_result));
 /* The waiter wants none any more (it left, timed out, was cancelled). Safe in every state. */
 void pool_forget(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us);
+/* Is an item on its way to this waiter (promised or granted), so that its wait is as good as over? */
+bool pool_is_coming(struct pool *pool, const struct pool_waiter *waiter);
 /* An item that was ACTIVE, IDLE, RESERVED or DOOMED is closed and leaves the pool. A promise to a
  * waiter is taken back: it goes to the head of the queue with its old time. */
 void pool_remove(struct pool *pool, struct pool_item *item, uint64_t now_us);

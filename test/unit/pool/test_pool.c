@@ -501,3 +501,19 @@ Test(pool, counts_every_state)
     pool_forget(pool, &granted, now_us);
     stage_clear();
 }
+
+Test(pool, tells_a_waiter_whose_item_is_on_its_way_from_one_in_the_queue)
+{
+    stage_start(2);
+    struct pool *pool = pool_of_size(1);
+    struct pool_waiter first = client_of(0), second = client_of(0);
+    (void)server_idle(pool, 1);
+    cr_assert_null(pool_borrow(pool, &first, now_us));
+    cr_assert_null(pool_borrow(pool, &second, now_us));
+    cr_assert(pool_is_coming(pool, &first));
+    cr_assert_not(pool_is_coming(pool, &second));
+    pool_forget(pool, &second, now_us);
+    pool_forget(pool, &first, now_us);
+    cr_assert_not(pool_is_coming(pool, &first));
+    stage_clear();
+}
