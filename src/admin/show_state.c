@@ -94,6 +94,8 @@ static void put_lists(struct gathering *gathering)
     const struct users *users = snapshot_users(snapshot);
     struct worker_totals totals = sum_totals(gathering);
     size_t databases = 0, names = 0, pending = 0;
+    struct login_totals logins;
+    plane_login_totals(admin->plane, &logins);
     databases_each(admin, count_one, &databases);
     resolver_counts(plane_resolver(admin->plane), &names, &pending);
     const struct {
@@ -118,6 +120,10 @@ static void put_lists(struct gathering *gathering)
         {"listeners", snapshot_listener_count(snapshot)},
         {"workers", plane_worker_count(admin->plane)},
         {"console_sessions", console_session_count(admin->console)},
+        {"login_failures", logins.failures},
+        {"login_refusals", logins.refusals},
+        {"login_failure_addresses", logins.addresses},
+        {"login_refused_addresses", logins.refused_addresses},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         result_begin(&gathering->job->result);

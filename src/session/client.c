@@ -390,7 +390,7 @@ static void client_timer(struct loop *loop, struct timer *timer)
     switch (client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
-        client_fail(client, REASON_LOGIN_TIMEOUT, NULL);
+        login_timed_out(client);
         break;
     case CLIENT_CANCEL:
         client_close(client, REASON_CANCEL_WAIT_TIMEOUT);

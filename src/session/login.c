@@ -17,12 +17,14 @@
 #include <unistd.h>
 
 #include "pgstage/auth/login.h"
+#include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/env/route.h"
 #include "pgstage/session/access.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
+#include "pgstage/session/failures.h"
 #include "pgstage/session/proxy.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
@@ -44,8 +46,10 @@ struct login {
     enum route_result routed;
     struct route route;
     struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
-    char *unknown_option;   /* a startup parameter that cannot be had */
-    bool is_peer_admin;     /* console over a Unix socket, same system user */
+    char *refusal;          /* what it will be told when the delay of a failed login is over */
+    char refusal_sqlstate[6];
+    char *unknown_option; /* a startup parameter that cannot be had */
+    bool is_peer_admin;   /* console over a Unix socket, same system user */
 };
 
 struct login *login_new(void)
@@ -63,6 +67,7 @@ void login_free(struct login *login)
     buffer_fini(&login->greeting);
     setup_unref(login->setup);
     free(login->unknown_option);
+    free(login->refusal);
     free(login);
 }
 
@@ -298,6 +303,11 @@ static void start_up(struct client *client, const struct startup *startup)
         free(client->database);
         client->database = text_copy(client->user);
     }
+    if (failures_refuse(client->worker->plane->failures, globals_of(client), &client->address,
+                        loop_now_us(client->worker->loop))) {
+        client_fail(client, REASON_LOGIN_TOO_MANY_FAILURES, NULL);
+        return;
+    }
     negotiate(client, startup);
     if (client_is_over(client))
         return;
@@ -502,7 +512,7 @@ void login_readable(struct client *client)
         room = STARTUP_MAX_BYTES + 8;
     }
     length = client->held_bytes;
-    if (client->login->derivation || length >= room) {
+    if (client->login->derivation || client->login->refusal || length >= room) {
         stream_pause(&client->stream);
         return;
     }
@@ -572,16 +582,51 @@ static void start_derivation(struct client *client)
     client->login->derivation = derivation;
 }
 
+static void tell_refusal(struct client *client)
+{
+    char *text = client->login->refusal;
+
+    client->login->refusal = NULL;
+    client_fail_as(client, REASON_LOGIN_FAILED, client->login->refusal_sqlstate, text);
+    free(text);
+}
+
+/* The answer of an address that has failed before comes later each time: the client waits in its
+ * state, on its timer, and stands in no limit meanwhile. */
 static void refuse(struct client *client)
 {
-    struct auth_client *auth = client->login->auth;
-    char *text = text_copy(auth_client_problem(auth));
-    char sqlstate[6];
+    struct login *login = client->login;
+    struct plane *plane = client->worker->plane;
+    uint64_t now_us = loop_now_us(client->worker->loop), delay_us;
+    bool refused;
 
-    (void)text_fit(sqlstate, sizeof(sqlstate), auth_client_sqlstate(auth));
-    client_log(client, RANK_LOG, "login failed: %s", auth_client_log_problem(auth));
-    client_fail_as(client, REASON_LOGIN_FAILED, sqlstate, text);
-    free(text);
+    login->refusal = text_copy(auth_client_problem(login->auth));
+    (void)text_fit(login->refusal_sqlstate, sizeof(login->refusal_sqlstate),
+                   auth_client_sqlstate(login->auth));
+    client_log(client, RANK_LOG, "login failed: %s", auth_client_log_problem(login->auth));
+    delay_us =
+        failures_count(plane->failures, globals_of(client), &client->address, now_us, &refused);
+    if (refused)
+        client_log(client, RANK_WARNING,
+                   "too many failed logins from this address: it is refused for %" PRIu64 " s",
+                   globals_of(client)->login_refusal_time_us / CLOCK_SECOND);
+    if (!delay_us) {
+        tell_refusal(client);
+        return;
+    }
+    if (client->admitted)
+        registry_discharge(plane->registry);
+    client->admitted = false;
+    stream_pause(&client->stream);
+    timer_set(client->worker->loop, &client->timer, now_us + delay_us);
+}
+
+void login_timed_out(struct client *client)
+{
+    if (client->login->refusal)
+        tell_refusal(client);
+    else
+        client_fail(client, REASON_LOGIN_TIMEOUT, NULL);
 }
 
 /* ---- after the password was right ---- */

@@ -23,12 +23,15 @@
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/expiry.h"
+#include "pgstage/session/failures.h"
 #include "pgstage/session/server.h"
 
 /* Helpers for PBKDF2, and how many logins may wait for one. */
 #define DERIVATION_THREADS 1
 #define DERIVATIONS_MAX 4096
 #define KEYS_MAX 16384
+/* Addresses whose failed logins are remembered. */
+#define FAILED_ADDRESSES_MAX 8192
 
 /* ---- doors ---- */
 
@@ -452,6 +455,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     registry_limit_clients(plane->registry, globals->max_client_conn);
     plane->hosts = hosts_new();
     plane->keys = key_cache_new(KEYS_MAX);
+    plane->failures = failures_new(FAILED_ADDRESSES_MAX);
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
@@ -535,6 +539,7 @@ void plane_free(struct plane *plane)
     setup_unref(plane->setup);
     hosts_free(plane->hosts);
     key_cache_free(plane->keys);
+    failures_free(plane->failures);
     free(plane->doors);
     free(plane->workers);
     free(plane->loops);
@@ -656,6 +661,11 @@ struct snapshot *plane_snapshot(const struct plane *plane)
 }
 
 /* ---- what the control plane asks ---- */
+
+void plane_login_totals(struct plane *plane, struct login_totals *totals)
+{
+    failures_totals(plane->failures, clock_now_us(), totals);
+}
 
 struct registry *plane_registry(const struct plane *plane)
 {

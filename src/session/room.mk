@@ -6,6 +6,7 @@ libpgstage_a_SOURCES += \
 	src/session/client.c include/pgstage/session/client.h \
 	src/session/console.c include/pgstage/session/console.h \
 	src/session/expiry.c include/pgstage/session/expiry.h \
+	src/session/failures.c include/pgstage/session/failures.h \
 	src/session/host.c include/pgstage/session/host.h \
 	src/session/login.c include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \

@@ -426,3 +426,90 @@ SYSTEM_TEST(access, loopback_needs_no_tls_only_when_both_ends_are_loopback)
     cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
     (void)proxy;
 }
+
+/* ---- failed logins ---- */
+
+static const char GUARDED[] = "auth_type = scram-sha-256\nlogin_failures_loopback = yes\n"
+                              "login_failures_limit = 3\nlogin_refusal_time = 2\n"
+                              "pool_mode = transaction\n";
+
+static long lists(PGconn *console, const char *name)
+{
+    PGresult *result = PQexec(console, "SHOW LISTS");
+    int row;
+
+    for (row = 0; row < PQntuples(result); row++)
+        if (!strcmp(PQgetvalue(result, row, 0), name))
+            return atol(PQgetvalue(result, row, 1));
+    return -1;
+}
+
+static PGconn *console_of(struct proxy *proxy)
+{
+    return client_open(proxy, text_of("user=admin password=adminsecret dbname=pgstage host=%s",
+                                      proxy->socket_folder));
+}
+
+SYSTEM_TEST(access, an_address_that_fails_too_often_is_refused_for_a_while)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("%s", GUARDED);
+    PGconn *console = console_of(proxy), *before = client_open(proxy, LOGIN);
+    int i;
+
+    for (i = 0; i < 3; i++)
+        cr_assert_has(client_refusal(proxy, "user=user_scram password=wrong"), "28P01");
+    cr_assert(proxy_logged(proxy, "it is refused for 2 s"));
+    char *text = client_refusal(proxy, LOGIN);
+    cr_assert_has(text, "28000");
+    cr_assert_has(text, "too many failed logins from this address");
+    /* who is in stays in, and a Unix socket has no address */
+    client_do(before, "SELECT 1");
+    client_do(client_open(proxy, text_of("%s host=%s", LOGIN, proxy->socket_folder)), "SELECT 1");
+    cr_assert_eq(lists(console, "login_failures"), 3);
+    cr_assert_eq(lists(console, "login_refusals"), 1);
+    cr_assert_eq(lists(console, "login_refused_addresses"), 1);
+    cr_assert(until(lists(console, "login_refused_addresses") == 0, 10000));
+    client_do(client_open(proxy, LOGIN), "SELECT 1");
+}
+
+SYSTEM_TEST(access, answers_that_wait_hold_up_nobody_else)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("auth_type = plain\nlogin_failures_loopback = yes\n"
+                                      "workers = 1\nmax_client_conn = 1\n");
+    struct wire *wire = NULL;
+    struct bytes startup = startup_packet("user", "app", "database", "app", NULL);
+    int i;
+
+    for (i = 0; i < 4; i++)
+        cr_assert_has(client_refusal(proxy, "user=app password=wrong"), "28P01");
+    /* the fifth waits 1.6 s */
+    wire = wire_open(proxy);
+    wire_write(wire, startup.data, startup.count);
+    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    wire_password(wire, "wrong");
+    cr_assert_str_eq(wire_types(wire, 'E', 300), "?");
+    /* it stands in no limit, and the loop goes on */
+    client_do(client_open(proxy, "user=app password=appsecret"), "SELECT 1");
+    cr_assert_has(wire_error(wire, 5000), "28P01");
+}
+
+SYSTEM_TEST(access, a_client_that_leaves_while_its_answer_waits_is_forgotten)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("auth_type = plain\nlogin_failures_loopback = yes\n");
+    struct bytes startup = startup_packet("user", "app", "database", "app", NULL);
+    int i;
+
+    for (i = 0; i < 4; i++)
+        cr_assert_has(client_refusal(proxy, "user=app password=wrong"), "28P01");
+    struct wire *wire = wire_open(proxy);
+    wire_write(wire, startup.data, startup.count);
+    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    wire_password(wire, "wrong");
+    cr_assert_str_eq(wire_types(wire, 'E', 200), "?");
+    wire_reset(wire);
+    PGconn *console = console_of(proxy);
+    cr_assert(until(lists(console, "login_clients") == 0, 1000));
+}

@@ -14,6 +14,9 @@ void login_free(struct login *login);
 void login_readable(struct client *client);
 /* The TLS handshake is complete. */
 void login_secured(struct client *client);
+/* STARTUP, LOGIN: the timer has come, for a login that takes too long or for an answer that waited.
+ */
+void login_timed_out(struct client *client);
 /* WELCOME: a server's parameters are known now, or the pool is failing. */
 void login_finish(struct client *client);
 

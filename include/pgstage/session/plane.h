@@ -147,6 +147,14 @@ struct worker_totals {
 };
 void worker_totals(struct loop *loop, struct worker_totals *totals);
 
+/* Failed logins since the start, attempts of refused addresses, and addresses that are remembered
+ * or refused now. Any thread. */
+struct login_totals {
+    uint64_t failures, refusals;
+    size_t addresses, refused_addresses;
+};
+void plane_login_totals(struct plane *plane, struct login_totals *totals);
+
 /* ---- pools (any thread) ---- */
 /* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else they are
  * asked to let it go, and a later sweep finds it so. */

@@ -83,6 +83,7 @@ struct plane {
     struct resolver *resolver;
     struct offload *derivations; /* PBKDF2 */
     struct key_cache *keys;
+    struct failures *failures; /* of logins, by address */
     unsigned worker_count;
     struct worker *workers;
     struct loop **loops;
