@@ -31,6 +31,20 @@ libpgstage_a_SOURCES += \
 	src/conf/show.c include/pgstage/conf/show.h \
 	src/conf/explain.c \
 	src/conf/print.c include/pgstage/conf/print.h
-EXTRA_DIST += conf/pgstage.ini conf/userlist.txt conf/environments/development.ini \
-	conf/environments/staging.ini conf/environments/production.ini
+EXTRA_DIST += conf/pgstage.ini conf/userlist.txt
+# A file for each class, to be copied from.
+environmentsdir = $(docdir)/environments
+dist_environments_DATA = \
+	conf/environments/local_development.ini \
+	conf/environments/feature_branch.ini \
+	conf/environments/review_apps.ini \
+	conf/environments/shared_development.ini \
+	conf/environments/integration_testing.ini \
+	conf/environments/system_testing.ini \
+	conf/environments/user_acceptance.ini \
+	conf/environments/load_testing.ini \
+	conf/environments/staging.ini \
+	conf/environments/pre_production.ini \
+	conf/environments/production.ini \
+	conf/environments/disaster_recovery.ini
 dist_doc_DATA += doc/configuration.md doc/production.md doc/reference-options.md

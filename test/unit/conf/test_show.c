@@ -6,6 +6,7 @@
 
 #include "desk.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/class.h"
 #include "pgstage/conf/file.h"
 #include "pgstage/conf/option.h"
 #include "pgstage/conf/print.h"
@@ -161,20 +162,47 @@ Test(show, the_reference_page_of_the_tree_is_made_from_the_table)
     expect_printed(conf_print_reference, "doc/reference-options.md", "--print-reference");
 }
 
-Test(show, every_sample_file_loads)
+/* Loads a file of conf/ and wants no word about it. */
+static struct snapshot *load_sample(const char *name)
 {
-    static const char *const names[] = {"pgstage.ini", "environments/development.ini",
-                                        "environments/staging.ini", "environments/production.ini"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/conf/%s", SOURCE_DIR, names[i]);
-        report_fini(&desk_report);
-        struct snapshot *snapshot = snapshot_load(path, &desk_report);
-        cr_expect(snapshot, "%s: %s", names[i],
-                  desk_report.count ? desk_report.entries[0].text : "");
-        cr_expect_eq(desk_report.warnings, 0, "%s", names[i]);
+    char path[512];
+    snprintf(path, sizeof(path), "%s/conf/%s", SOURCE_DIR, name);
+    report_fini(&desk_report);
+    struct snapshot *snapshot = snapshot_load(path, &desk_report);
+    cr_assert(snapshot, "%s: %s", name, desk_report.count ? desk_report.entries[0].text : "");
+    cr_expect_eq(desk_report.warnings, 0, "%s: %s", name,
+                 desk_report.count ? desk_report.entries[0].text : "");
+    return snapshot;
+}
+
+Test(show, the_sample_file_loads)
+{
+    snapshot_unref(load_sample("pgstage.ini"));
+}
+
+Test(show, every_class_has_a_sample_file_that_loads)
+{
+    for (size_t i = 0; i < class_count(); i++) {
+        char name[128];
+        snprintf(name, sizeof(name), "environments/%s.ini", class_at(i)->name);
+        struct snapshot *snapshot = load_sample(name);
+        cr_assert_eq(snapshot_environment_count(snapshot), 1);
+        cr_expect_str_eq(snapshot_environment(snapshot, 0)->class_name, class_at(i)->name);
+        cr_expect_geq(snapshot_database_count(snapshot), 1);
         snapshot_unref(snapshot);
     }
+}
+
+Test(show, the_sample_files_of_all_classes_load_together)
+{
+    char text[8192] = "[pgstage]\nlisten_addr = 127.0.0.1\n";
+    for (size_t i = 0; i < class_count(); i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                 "%%include %s/conf/environments/%s.ini\n", SOURCE_DIR, class_at(i)->name);
+    struct snapshot *snapshot = desk_accepts(text);
+    cr_expect_eq(snapshot_environment_count(snapshot), class_count());
+    cr_expect_eq(desk_report.count, 0, "%s", desk_report.count ? desk_report.entries[0].text : "");
+    snapshot_unref(snapshot);
 }
 
 /* Every `;name = value` line of the sample, without its semicolon, is accepted where it stands. */
