@@ -7,8 +7,11 @@
  */
 #include "pgstage/base/memory.h"
 
+#include "pgstage/base/check.h"
+
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pgstage/base/log.h"
 
@@ -45,4 +48,16 @@ void *memory_resize(void *old, size_t count, size_t size)
     if (!memory)
         memory_exhausted(count, size);
     return memory;
+}
+
+void memory_keep(uint8_t **kept, uint32_t *kept_count, const uint8_t *bytes, size_t count)
+{
+    uint8_t *copy = count ? memory_get(count) : NULL;
+
+    check(count <= UINT32_MAX);
+    if (count)
+        memcpy(copy, bytes, count);
+    free(*kept);
+    *kept = copy;
+    *kept_count = (uint32_t)count;
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pgstage/base/clock.h"
+#include "pgstage/conf/settings.h"
 #include "stream_inside.h"
 
 bool stream_connect(struct stream *stream, struct loop *loop, const struct address *address,
@@ -132,4 +134,18 @@ bool stream_is_quiet(const struct stream *stream)
     if (stream->ssl && stream_has_pending(stream))
         return false;
     return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+void stream_tune_as(struct stream *stream, const struct settings *settings)
+{
+    struct stream_tuning tuning = {
+        .keepalive = settings->tcp_keepalive,
+        .keepidle_s = (int)settings->tcp_keepidle,
+        .keepintvl_s = (int)settings->tcp_keepintvl,
+        .keepcnt = (int)settings->tcp_keepcnt,
+        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
+        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
+    };
+
+    stream_tune(stream, &tuning);
 }

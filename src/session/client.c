@@ -122,20 +122,6 @@ void client_set_state(struct client *client, enum client_state state)
 
 /* ---- beginning ---- */
 
-static void tune(struct client *client)
-{
-    const struct settings *settings = snapshot_globals(client->worker->setup->snapshot);
-    struct stream_tuning tuning = {
-        .keepalive = settings->tcp_keepalive,
-        .keepidle_s = (int)settings->tcp_keepidle,
-        .keepintvl_s = (int)settings->tcp_keepintvl,
-        .keepcnt = (int)settings->tcp_keepcnt,
-        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
-        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
-    };
-    stream_tune(&client->stream, &tuning);
-}
-
 void client_accept(struct worker *worker, struct door *door, int fd, const struct address *peer)
 {
     struct client *client = memory_new(sizeof(*client));
@@ -164,7 +150,7 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     client->waiter.worker = worker->index;
     client->login = login_new();
     if (!address_is_local(peer))
-        tune(client);
+        stream_tune_as(&client->stream, snapshot_globals(worker->setup->snapshot));
     if (!stream_attach(&client->stream, worker->loop)) {
         client_close(client, REASON_CLIENT_BROKEN);
         return;
@@ -265,15 +251,7 @@ bool client_send_buffer(struct client *client, struct buffer *bytes)
 
 void client_hold(struct client *client, const uint8_t *bytes, size_t count)
 {
-    uint8_t *held = NULL;
-
-    if (count) {
-        held = memory_get(count);
-        memcpy(held, bytes, count);
-    }
-    free(client->held);
-    client->held = held;
-    client->held_bytes = (uint32_t)count;
+    memory_keep(&client->held, &client->held_bytes, bytes, count);
 }
 
 bool client_borrow(struct client *client)

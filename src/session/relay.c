@@ -560,19 +560,6 @@ partial:
     return server->state == SERVER_GONE ? -1 : (ssize_t)at;
 }
 
-static void keep_tail(struct server *server, const uint8_t *bytes, size_t count)
-{
-    uint8_t *tail = NULL;
-
-    if (count) {
-        tail = memory_get(count);
-        memcpy(tail, bytes, count);
-    }
-    free(server->tail);
-    server->tail = tail;
-    server->tail_bytes = (uint32_t)count;
-}
-
 /* Answers have come: a client that was held up because too many were owed may go on. */
 static void go_on(struct client *client)
 {
@@ -611,7 +598,7 @@ void relay_server(struct server *server)
     if (done < 0)
         return;
     if (length - (size_t)done > 0 || server->tail_bytes)
-        keep_tail(server, buffer + done, length - (size_t)done);
+        memory_keep(&server->tail, &server->tail_bytes, buffer + done, length - (size_t)done);
     if (server->links != links)
         return; /* its client broke, and it has been lent to another one since */
     server_settled(server);

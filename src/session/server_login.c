@@ -157,20 +157,6 @@ void server_open(struct share *share)
         connect_next(server);
 }
 
-static void tune(struct server *server)
-{
-    const struct settings *settings = share_settings(server->share);
-    struct stream_tuning tuning = {
-        .keepalive = settings->tcp_keepalive,
-        .keepidle_s = (int)settings->tcp_keepidle,
-        .keepintvl_s = (int)settings->tcp_keepintvl,
-        .keepcnt = (int)settings->tcp_keepcnt,
-        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
-        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
-    };
-    stream_tune(&server->stream, &tuning);
-}
-
 /* Tries the next address of the name; the deadline is that of the whole. */
 static void connect_next(struct server *server)
 {
@@ -253,7 +239,7 @@ static void connected(struct server *server)
     struct buffer out = {0};
 
     if (!address_is_local(&server->address))
-        tune(server);
+        stream_tune_as(&server->stream, share_settings(server->share));
     if (!server->meaning->tls || address_is_local(&server->address)) {
         start_up(server);
         return;
@@ -467,17 +453,6 @@ static bool login_message(struct server *server, uint8_t type, const uint8_t *bo
     return server->state != SERVER_GONE;
 }
 
-static void keep_rest(struct server *server, const uint8_t *bytes, size_t count)
-{
-    uint8_t *rest = count ? memory_get(count) : NULL;
-
-    if (count)
-        memcpy(rest, bytes, count);
-    free(server->tail);
-    server->tail = rest;
-    server->tail_bytes = (uint32_t)count;
-}
-
 static void login_readable(struct server *server)
 {
     size_t size, length = server->tail_bytes, at = 0;
@@ -515,14 +490,14 @@ static void login_readable(struct server *server)
         return;
     }
     if (server->state == SERVER_LOGIN) {
-        keep_rest(server, buffer + at, length - at);
+        memory_keep(&server->tail, &server->tail_bytes, buffer + at, length - at);
         if (stream_has_pending(&server->stream))
             stream_read_later(&server->stream);
     } else if (at < length) {
         /* ReadyForQuery was the last word; nothing has been asked since */
         server_close(server, REASON_SERVER_DIRTY, NULL);
     } else {
-        keep_rest(server, NULL, 0);
+        memory_keep(&server->tail, &server->tail_bytes, NULL, 0);
     }
 }
 

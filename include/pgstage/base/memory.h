@@ -6,6 +6,7 @@
 #define PGSTAGE_BASE_MEMORY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* `size` zeroed bytes; size 0 gives a pointer that can be freed. */
 void *memory_new(size_t size) __attribute__((malloc, warn_unused_result));
@@ -13,5 +14,9 @@ void *memory_new(size_t size) __attribute__((malloc, warn_unused_result));
 void *memory_get(size_t size) __attribute__((malloc, warn_unused_result));
 /* realloc(3) of `old` (may be NULL) to `count * size` bytes; an overflow ends the process. */
 void *memory_resize(void *old, size_t count, size_t size) __attribute__((warn_unused_result));
+
+/* Frees *kept and keeps an exact-size copy of `count` bytes in its place (NULL for none); `bytes` may
+ * lie in the old copy. Sets *kept_count. */
+void memory_keep(uint8_t **kept, uint32_t *kept_count, const uint8_t *bytes, size_t count);
 
 #endif

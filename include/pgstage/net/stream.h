@@ -137,6 +137,9 @@ struct stream_tuning {
     int socket_buffer_bytes;              /* 0: the system's */
 };
 void stream_tune(struct stream *stream, const struct stream_tuning *tuning);
+/* The same by the options tcp_…. */
+struct settings;
+void stream_tune_as(struct stream *stream, const struct settings *settings);
 bool stream_local_address(const struct stream *stream, struct address *address);
 bool stream_peer_address(const struct stream *stream, struct address *address);
 /* What went wrong, for the log: errno's text or the TLS problem; `text` is returned. */
