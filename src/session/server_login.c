@@ -480,6 +480,11 @@ static void login_readable(struct server *server)
         }
         if (total > length - at)
             break;
+        if (frame.type == 'Z' && total < length - at) {
+            /* most likely its FATAL: nobody is to be given this server */
+            step_failed(server, REASON_SERVER_CRASHED, "more than a login was answered");
+            return;
+        }
         if (!login_message(server, frame.type, buffer + at + FRAME_HEADER_BYTES, frame.body_bytes))
             return;
         at += total;

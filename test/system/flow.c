@@ -90,6 +90,37 @@ SYSTEM_TEST(flow, nothing_is_put_behind_half_a_row)
     free(bytes);
 }
 
+/* The first connection only lets a client log in; the second ends as soon as it stands. */
+static void die_after_login_once(struct wire *wire, struct fake *fake)
+{
+    static const char fatal[] = "SFATAL\0C57P01\0Mterminating connection\0";
+    struct bytes bytes = {0};
+
+    if (!fake_startup(wire, 'N'))
+        return;
+    if (fake->accepted != 2) {
+        fake_welcome(wire);
+        if (fake->accepted > 2)
+            fake_answer(wire, "third");
+        return;
+    }
+    bytes_add(&bytes, "R\0\0\0\x08\0\0\0\0Z\0\0\0\5IE", 9 + 6 + 1);
+    bytes_add32(&bytes, 4 + sizeof(fatal));
+    bytes_add(&bytes, fatal, sizeof(fatal));
+    wire_write(wire, bytes.data, bytes.count);
+}
+
+SYSTEM_TEST(flow, a_server_that_ends_right_after_its_login_is_given_to_nobody)
+{
+    struct fake *fake = fake_start(die_after_login_once, NULL);
+    struct proxy *proxy = proxy_start("[databases]\napp = %s\n", fake_route(fake));
+    struct wire *wire = wire_client(proxy);
+
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
+    wire_query(wire, "SELECT 1");
+    cr_assert_str_eq(wire_value(wire, 10000), "third");
+}
+
 /* A whole large answer, and the end of the connection right behind it. */
 static void answer_and_leave(struct wire *wire, struct fake *fake)
 {

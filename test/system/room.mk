@@ -14,6 +14,11 @@ test_system_test_console_SOURCES = test/system/views.c test/system/commands.c \
 test_system_test_console_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_console_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_chaos
+test_system_test_chaos_SOURCES = test/system/chaos.c test/system/system.h
+test_system_test_chaos_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_chaos_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_flow
 test_system_test_flow_SOURCES = test/system/flow.c test/system/system.h
 test_system_test_flow_CFLAGS = $(SYSTEM_CFLAGS)
