@@ -34,6 +34,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/users.h"
+#include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 #include "pgstage/worker/loop.h"
 #include "reload.h"
@@ -68,21 +69,21 @@ char *boot_version(void)
 
 /* ---- what the console and signals ask for ---- */
 
-static bool on_reload(void *context, char **problem)
+static bool on_reload(void *context, const char *who, char **problem)
 {
     struct run *run = context;
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the configuration",
                clock_now_us());
-    bool ok = reload_file(run->plane, run->admin, run->file, &run->log, problem);
+    bool ok = reload_file(run->plane, run->admin, run->file, &run->log, who, problem);
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                ok ? "serving" : "serving; the latest reload failed, see the log");
     return ok;
 }
 
-static bool on_apply(void *context, struct snapshot *snapshot, char **problem)
+static bool on_apply(void *context, struct snapshot *snapshot, const char *who, char **problem)
 {
     struct run *run = context;
-    return reload_apply(run->plane, run->admin, snapshot, &run->log, problem);
+    return reload_apply(run->plane, run->admin, snapshot, &run->log, who, problem);
 }
 
 static void on_shutdown(void *context, enum admin_shutdown how)
@@ -129,15 +130,26 @@ static void on_terminate(struct run *run, int number)
     }
 }
 
+/* Who sent it is not known; that it came is. */
+static void record_signal(struct run *run, int number)
+{
+    struct audit_record *record = audit_record_new("signal");
+    audit_record_text(record, "signal", sigabbrev_np(number));
+    audit_write(plane_audit(run->plane), record);
+}
+
 static void on_signal(evutil_socket_t number, short what, void *context)
 {
     struct run *run = context;
     (void)what;
     char *problem = NULL;
+    if (number != SIGHUP)
+        record_signal(run, (int)number);
     switch (number) {
     case SIGHUP:
         log_log("got SIGHUP, re-reading config");
-        (void)on_reload(run, &problem);
+        audit_reopen(plane_audit(run->plane)); /* also when the load fails */
+        (void)on_reload(run, "SIGHUP", &problem);
         free(problem);
         break;
     case SIGTERM:
@@ -163,6 +175,7 @@ static bool watch_signals(struct run *run)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a file that may not grow is an error of write(2) */
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         run->events[i] = evsignal_new(loop_base(run->loop), signals[i], on_signal, run);
         if (!run->events[i] || event_add(run->events[i], NULL) != 0)
@@ -335,6 +348,9 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
     const char *pidfile = snapshot_globals(*snapshot)->pidfile;
     if (pidfile && !pidfile_open(&run->pidfile, pidfile, problem, sizeof problem))
         return fail(problem);
+    if (!plane_open_audit(run->plane, problem, sizeof problem))
+        return fail(problem);
+    reload_record(run->plane, "start", NULL, *snapshot, NULL);
     if (!plane_start(run->plane))
         return fail("no thread can be started");
     admin_start(run->admin, run->plane);

@@ -5,8 +5,10 @@
  * about the program and end: 0 when all is well, 1 when the configuration has mistakes or the
  * command line cannot be understood, 2 when --strict finds warnings.
  */
+#include <errno.h>
 #include <event2/event.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 #include "boot.h"
 #include "config.h"
 #include "pgstage/admin/command.h"
+#include "pgstage/base/chain.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/print.h"
 #include "pgstage/conf/report.h"
@@ -31,6 +34,7 @@ enum action {
     ACTION_SHOW_CONFIG,
     ACTION_EXPLAIN,
     ACTION_URL,
+    ACTION_VERIFY_AUDIT,
     ACTION_PRINT_SAMPLE,
     ACTION_PRINT_REFERENCE,
     ACTION_PRINT_CONSOLE_REFERENCE,
@@ -57,6 +61,8 @@ static const char usage[] =
     "                         print every value that holds in it, its origin and the rule behind "
     "it\n"
     "      --url=NAME         print the connection URL of database[@environment] NAME\n"
+    "      --verify-audit     check audit logs FILE..., oldest first: exit 0 when no line was\n"
+    "                         changed, taken out or moved, else 1\n"
     "      --print-sample     print a complete, commented configuration\n"
     "      --print-reference  print the reference of all options (Markdown)\n"
     "      --print-console-reference\n"
@@ -93,6 +99,8 @@ static int print_console_reference(void)
 
 /* What to do, and with what. */
 struct order {
+    char **files; /* --verify-audit */
+    size_t file_count;
     enum action action;
     const char *name; /* of --url, --explain and --show-config; NULL: none */
     bool json, strict;
@@ -184,6 +192,31 @@ static int print_from(const struct order *order)
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* One file after the other; the next goes on where the one before ended. */
+static int verify_audit(char *const *files, size_t count)
+{
+    struct chain last;
+    bool good = true;
+    chain_init(&last);
+    for (size_t i = 0; i < count; i++) {
+        struct chain_report report;
+        FILE *in = fopen(files[i], "re");
+        if (!in) {
+            fprintf(stderr, "pgstage: %s: %s\n", files[i], strerror(errno));
+            good = false;
+            continue;
+        }
+        good = chain_verify(in, files[i], i > 0 ? &last : NULL, stdout, &report) && good;
+        fclose(in);
+        last = report.last;
+        printf("%s: %" PRIu64 " lines, %" PRIu64 " problem%s; first seq %" PRIu64
+               ", last seq %" PRIu64 " with hash %s\n",
+               files[i], report.lines, report.problems, report.problems == 1 ? "" : "s",
+               report.first_seq, report.last.seq, report.last.hash);
+    }
+    return fflush(stdout) == 0 && good ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int act(const struct order *order)
 {
     switch (order->action) {
@@ -195,6 +228,8 @@ static int act(const struct order *order)
     case ACTION_EXPLAIN:
     case ACTION_URL:
         return print_from(order);
+    case ACTION_VERIFY_AUDIT:
+        return verify_audit(order->files, order->file_count);
     case ACTION_PRINT_SAMPLE:
         conf_print_sample(stdout);
         return EXIT_SUCCESS;
@@ -233,6 +268,7 @@ static bool read_order(int argc, char **argv, struct order *order)
         {"show-config", optional_argument, NULL, LONG_ONLY + ACTION_SHOW_CONFIG},
         {"explain", required_argument, NULL, LONG_ONLY + ACTION_EXPLAIN},
         {"url", required_argument, NULL, LONG_ONLY + ACTION_URL},
+        {"verify-audit", no_argument, NULL, LONG_ONLY + ACTION_VERIFY_AUDIT},
         {"print-sample", no_argument, NULL, LONG_ONLY + ACTION_PRINT_SAMPLE},
         {"print-reference", no_argument, NULL, LONG_ONLY + ACTION_PRINT_REFERENCE},
         {"print-console-reference", no_argument, NULL, LONG_ONLY + ACTION_PRINT_CONSOLE_REFERENCE},
@@ -273,6 +309,10 @@ static bool read_order(int argc, char **argv, struct order *order)
     if (order->action == ACTION_SHOW_CONFIG && !order->name && argc - optind == 2)
         order->name = argv[optind++];
     bool needs_file = order->action <= ACTION_URL;
+    order->files = argv + optind;
+    order->file_count = (size_t)(argc - optind);
+    if (order->action == ACTION_VERIFY_AUDIT && order->file_count == 0)
+        return complain("which audit log? Name its file");
     if (needs_file && argc - optind != 1)
         return complain(argc == optind ? "which configuration? Name its file"
                                        : "one configuration file is expected");

@@ -17,10 +17,13 @@
 
 #include "pgstage/admin/admin.h"
 #include "pgstage/base/buffer.h"
+#include "pgstage/base/chain.h"
 #include "pgstage/base/log.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/option.h"
 #include "pgstage/conf/report.h"
+#include "pgstage/conf/show.h"
+#include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 
 struct snapshot *reload_load(const char *file, bool warn, char **problem)
@@ -77,12 +80,63 @@ static void warn_of_restart(const struct snapshot *old, const struct snapshot *n
     }
 }
 
+/* Secrets are masked in it, so the hash gives none away. */
+static void put_hash(struct audit_record *record, const char *name, const struct snapshot *snapshot)
+{
+    char *text = NULL, hash[CHAIN_HASH_BYTES] = "";
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (out)
+        config_print(snapshot, NULL, out);
+    if (out && fclose(out) == 0)
+        chain_hash(text, length, hash);
+    audit_record_text(record, name, *hash ? hash : NULL);
+    free(text);
+}
+
+void reload_record(struct plane *plane, const char *who, const struct snapshot *before,
+                   const struct snapshot *after, const char *problem)
+{
+    if (!audit_is_on(plane_audit(plane)))
+        return;
+    struct audit_record *record = audit_record_new("configuration");
+    audit_record_text(record, "who", who);
+    audit_record_text(record, "result", after ? "loaded" : "refused");
+    if (before)
+        put_hash(record, "before", before);
+    if (after)
+        put_hash(record, "after", after);
+    if (!after)
+        audit_record_text(record, "message", problem);
+    audit_write(plane_audit(plane), record);
+}
+
+/* Whoever takes the audit log away stands in it last. */
+static void record_end(struct plane *plane, const char *who, const struct snapshot *before,
+                       const struct snapshot *after)
+{
+    const char *next = snapshot_globals(after)->audit_log;
+    if (!audit_is_on(plane_audit(plane)) || text_equal(snapshot_globals(before)->audit_log, next))
+        return;
+    struct audit_record *record = audit_record_new("configuration");
+    audit_record_text(record, "who", who);
+    audit_record_text(record, "result", "ends this audit log");
+    audit_record_text(record, "file_after", next);
+    put_hash(record, "after", after);
+    audit_write(plane_audit(plane), record);
+}
+
 bool reload_apply(struct plane *plane, struct admin *admin, struct snapshot *snapshot,
-                  const struct reload_log *log, char **problem)
+                  const struct reload_log *log, const char *who, char **problem)
 {
     char text[512] = "";
-    warn_of_restart(plane_snapshot(plane), snapshot);
-    if (!plane_reload(plane, snapshot, text, sizeof text)) {
+    struct snapshot *before = snapshot_ref(plane_snapshot(plane));
+    warn_of_restart(before, snapshot);
+    record_end(plane, who, before, snapshot);
+    bool applied = plane_reload(plane, snapshot, text, sizeof text);
+    reload_record(plane, who, before, applied ? snapshot : NULL, text);
+    snapshot_unref(before);
+    if (!applied) {
         log_error("the configuration cannot be put into force, the old one stays: %s", text);
         *problem = text_copy(text);
         return false;
@@ -94,15 +148,16 @@ bool reload_apply(struct plane *plane, struct admin *admin, struct snapshot *sna
 }
 
 bool reload_file(struct plane *plane, struct admin *admin, const char *file,
-                 const struct reload_log *log, char **problem)
+                 const struct reload_log *log, const char *who, char **problem)
 {
     const char *conffile = snapshot_globals(plane_snapshot(plane))->conffile;
     struct snapshot *snapshot = reload_load(conffile ? conffile : file, true, problem);
     if (!snapshot) {
         log_error("the configuration has mistakes, the old one stays in force");
+        reload_record(plane, who, plane_snapshot(plane), NULL, problem ? *problem : NULL);
         return false;
     }
-    bool applied = reload_apply(plane, admin, snapshot, log, problem);
+    bool applied = reload_apply(plane, admin, snapshot, log, who, problem);
     if (applied)
         log_log("the configuration has been read again");
     snapshot_unref(snapshot);

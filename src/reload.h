@@ -28,11 +28,20 @@ struct snapshot *reload_load(const char *file, bool warn, char **problem)
 bool reload_open_log(const struct snapshot *snapshot, const struct reload_log *log)
     __attribute__((warn_unused_result));
 
-/* Puts a snapshot into force. False: nothing has changed, `*problem` says why. */
+/* Writes a load to the audit log: who asked for it, SHA-256 of the merged configuration (as
+ * --show-config prints it) before and after. `before` NULL: there was none. `after` NULL: refused
+ * for `problem`. */
+void reload_record(struct plane *plane, const char *who, const struct snapshot *before,
+                   const struct snapshot *after, const char *problem);
+
+/* Puts a snapshot into force. False: nothing has changed, `*problem` says why. `who` asks for it.
+ */
 bool reload_apply(struct plane *plane, struct admin *admin, struct snapshot *snapshot,
-                  const struct reload_log *log, char **problem) __attribute__((warn_unused_result));
+                  const struct reload_log *log, const char *who, char **problem)
+    __attribute__((warn_unused_result));
 /* SIGHUP and RELOAD: loads what `conffile`, else `file`, names and applies it. */
 bool reload_file(struct plane *plane, struct admin *admin, const char *file,
-                 const struct reload_log *log, char **problem) __attribute__((warn_unused_result));
+                 const struct reload_log *log, const char *who, char **problem)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -19,6 +19,7 @@
 #include "pgstage/base/log.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/pool/registry.h"
+#include "pgstage/session/audit.h"
 
 #define WATCH_US CLOCK_SECOND
 #define UPKEEP_US (5 * CLOCK_SECOND)
@@ -36,6 +37,45 @@ static void on_run(void *context, struct console_job *job)
         functions[job->command.id](admin, job);
     else
         console_fail(job, "57P01", "pgstage is shutting down", NULL, NULL);
+}
+
+/* A command's line on its way to the disk; keeps the admin busy, like a gathering. */
+struct recording {
+    struct admin *admin;
+    struct console_job *job;
+};
+
+static void on_recorded(struct loop *loop, void *argument, uint64_t id, bool written)
+{
+    struct recording *recording = argument;
+    (void)loop;
+    (void)id;
+    recording->admin->gathers--;
+    console_recorded(recording->job, written);
+    free(recording);
+}
+
+static bool on_record(void *context, struct console_job *job, const char *what)
+{
+    struct admin *admin = context;
+    if (!admin->plane || !audit_is_on(plane_audit(admin->plane)))
+        return false;
+    struct audit_record *record = audit_record_new("command");
+    audit_record_text(record, "user", job->user);
+    audit_record_text(record, "from", job->from);
+    audit_record_text(record, "command", what);
+    audit_record_text(record, "result", job->failure.sqlstate ? "failed" : "done");
+    if (job->failure.sqlstate) {
+        audit_record_text(record, "sqlstate", job->failure.sqlstate);
+        audit_record_text(record, "message", job->failure.text);
+    }
+    struct recording *recording = memory_new(sizeof *recording);
+    recording->admin = admin;
+    recording->job = job;
+    admin->gathers++;
+    audit_write_through(plane_audit(admin->plane), record, plane_control(admin->plane), on_recorded,
+                        recording, 0);
+    return true;
 }
 
 static void on_reply(void *context, uint64_t client_id, struct buffer *bytes, bool resume,
@@ -87,7 +127,8 @@ static void on_idle(void *context)
 struct admin *admin_new(const struct admin_callbacks *callbacks)
 {
     struct admin *admin = memory_new(sizeof *admin);
-    struct console_hooks hooks = {.context = admin, .run = on_run, .reply = on_reply};
+    struct console_hooks hooks = {
+        .context = admin, .run = on_run, .record = on_record, .reply = on_reply};
     admin->callbacks = *callbacks;
     admin->console = console_new(&hooks);
     admin->stats = stats_new(clock_now_us());

@@ -29,15 +29,22 @@ static bool is_everything(const struct target *target)
     return !target->database && !target->environment;
 }
 
+/* "admin@127.0.0.1:5000"; allocated. */
+static char *who_asks(const struct console_job *job)
+{
+    return text_print("%s@%s", job->user, job->from);
+}
+
 void command_reload(struct admin *admin, struct console_job *job)
 {
-    char *problem = NULL;
-    if (admin->callbacks.reload(admin->callbacks.context, &problem))
+    char *problem = NULL, *who = who_asks(job);
+    if (admin->callbacks.reload(admin->callbacks.context, who, &problem))
         console_done(job);
     else
         console_fail(job, "F0000", "RELOAD failed, see logs for additional details", problem,
                      "`pgstage --check` shows the same list.");
     free(problem);
+    free(who);
 }
 
 void command_pause(struct admin *admin, struct console_job *job)
@@ -188,21 +195,35 @@ void command_set(struct admin *admin, struct console_job *job)
 {
     const struct command *command = &job->command;
     struct report report = {0};
-    char *problem = NULL;
+    char *problem = NULL, *who = who_asks(job);
     struct snapshot *snapshot =
         snapshot_set(plane_snapshot(admin->plane), command->key, command->value, &report);
     if (!snapshot) {
         problem = report_text(&report);
         console_fail(job, "22023", "SET failed", problem, "SHOW CONFIG lists the options.");
-    } else if (admin->callbacks.apply(admin->callbacks.context, snapshot, &problem)) {
+    } else if (admin->callbacks.apply(admin->callbacks.context, snapshot, who, &problem)) {
         job->tag = text_print("SET %s=%s", command->key, command->value);
         console_done(job);
     } else {
         console_fail(job, "F0000", "SET failed, the configuration stays as it was", problem, NULL);
     }
     free(problem);
+    free(who);
     snapshot_unref(snapshot);
     report_fini(&report);
+}
+
+/* What is done when the client has its answer. */
+struct ending {
+    struct admin *admin;
+    enum admin_shutdown how;
+};
+
+static void on_answered(void *argument)
+{
+    struct ending *ending = argument;
+    ending->admin->callbacks.shutdown(ending->admin->callbacks.context, ending->how);
+    free(ending);
 }
 
 void command_shutdown(struct admin *admin, struct console_job *job)
@@ -211,7 +232,11 @@ void command_shutdown(struct admin *admin, struct console_job *job)
     enum admin_shutdown how = command->wait_for_servers   ? ADMIN_SHUTDOWN_FOR_SERVERS
                               : command->wait_for_clients ? ADMIN_SHUTDOWN_FOR_CLIENTS
                                                           : ADMIN_SHUTDOWN_NOW;
+    struct ending *ending = memory_new(sizeof *ending);
+    ending->admin = admin;
+    ending->how = how;
     admin->for_servers = admin->for_servers || how == ADMIN_SHUTDOWN_FOR_SERVERS;
+    job->after = on_answered;
+    job->after_argument = ending;
     console_done(job);
-    admin->callbacks.shutdown(admin->callbacks.context, how);
 }

@@ -9,8 +9,8 @@
  * While a job runs the session stands still: its further messages wait in `pending`, which the
  * plane bounds by not reading on before a reply says `resume`. A session whose client has left is
  * freed at once; its job lives on without it until whoever runs it ends it. The level of a command
- * is checked here, before hooks.run, and what changes something is logged here. Control thread
- * only.
+ * is checked here, before hooks.run, and what changes something is logged here and given to
+ * hooks.record, which may hold the answer back until it is on the disk. Control thread only.
  */
 #include "pgstage/admin/console.h"
 
@@ -172,17 +172,12 @@ static bool changes_something(const struct command *command)
     return command->kind == COMMAND_RUN && command_rows[command->id].level == CONSOLE_ADMIN;
 }
 
-static void log_command(const struct console_session *session, const struct command *command,
-                        bool allowed)
+static void log_command(const struct console_session *session, const struct command *command)
 {
     if (!changes_something(command))
         return;
     char *text = text_for_log(command);
-    if (allowed)
-        log_log("console: %s@%s: %s", session->user, session->from, text);
-    else
-        log_warning("console: %s@%s: refused, admin access needed: %s", session->user,
-                    session->from, text);
+    log_log("console: %s@%s: %s", session->user, session->from, text);
     free(text);
 }
 
@@ -195,11 +190,16 @@ static void job_free(struct console_job *job)
     free(job->from);
     free(job->formats);
     free(job->tag);
+    free(job->failure.sqlstate);
+    free(job->failure.text);
+    free(job->failure.detail);
+    free(job->failure.hint);
     free(job);
 }
 
-/* Starts the command; `formats` and the command's contents become the job's. */
-static void start(struct console_session *session, struct command *command, uint16_t *formats)
+/* Makes the command a job; `formats` and the command's contents become the job's. */
+static struct console_job *job_new(struct console_session *session, struct command *command,
+                                   uint16_t *formats)
 {
     struct console_job *job = memory_new(sizeof *job);
     job->client_id = session->client_id;
@@ -212,7 +212,8 @@ static void start(struct console_session *session, struct command *command, uint
     job->session = session;
     result_init(&job->result, job->command.columns, formats);
     session->job = job;
-    session->console->hooks.run(session->console->hooks.context, job);
+    job->console = session->console;
+    return job;
 }
 
 /* The error ends a simple query, or everything up to Sync. */
@@ -269,10 +270,21 @@ static struct console_session *detach(struct console_job *job)
     return session;
 }
 
-void console_done(struct console_job *job)
+/* The job is over: its answer, what comes behind it, and on with the session. */
+static void complete(struct console_job *job)
 {
     struct console_session *session = detach(job);
-    if (session) {
+    const struct console_failure *failure = &job->failure;
+    void (*after)(void *argument) = job->after;
+    void *after_argument = job->after_argument;
+    if (session && failure->sqlstate) {
+        free(session->portal);
+        session->portal = NULL;
+        buffer_put(&session->out, job->notices.data, job->notices.length);
+        message_error(&session->out, "ERROR", failure->sqlstate, failure->text, failure->detail,
+                      failure->hint);
+        failed(session);
+    } else if (session) {
         char *tag = job->tag ? job->tag : text_copy(job->command.tag);
         job->tag = NULL;
         answer(session, &job->result, &job->notices, tag);
@@ -280,26 +292,49 @@ void console_done(struct console_job *job)
     job_free(job);
     if (session)
         session_run(session);
+    if (after)
+        after(after_argument);
+}
+
+/* The command has run. */
+static void ended(struct console_job *job)
+{
+    const struct console_hooks *hooks = &job->console->hooks;
+    bool waits = false;
+    job->cancelled = NULL; /* it is too late for that */
+    if (hooks->record && changes_something(&job->command)) {
+        char *what = text_for_log(&job->command);
+        waits = hooks->record(hooks->context, job, what);
+        free(what);
+    }
+    if (!waits)
+        complete(job);
+}
+
+void console_recorded(struct console_job *job, bool written)
+{
+    if (!written)
+        message_notice(&job->notices, "WARNING", "01000",
+                       "the audit log cannot be written: this command does not stand in it");
+    complete(job);
+}
+
+void console_done(struct console_job *job)
+{
+    ended(job);
 }
 
 void console_fail(struct console_job *job, const char *sqlstate, const char *text,
                   const char *detail, const char *hint)
 {
-    struct console_session *session = detach(job);
     if (changes_something(&job->command)) {
         char *what = text_for_log(&job->command);
         log_log("console: %s@%s: %s failed: %s", job->user, job->from, what, text);
         free(what);
     }
-    if (session) {
-        free(session->portal);
-        session->portal = NULL;
-        message_error(&session->out, "ERROR", sqlstate, text, detail, hint);
-        failed(session);
-    }
-    job_free(job);
-    if (session)
-        session_run(session);
+    job->failure = (struct console_failure){text_copy(sqlstate), text_copy(text), text_copy(detail),
+                                            text_copy(hint)};
+    ended(job);
 }
 
 /* A command that needs nobody but the session. */
@@ -351,11 +386,13 @@ static void dispatch(struct console_session *session, struct command *command, u
         fail(session, "54000", "too many results asked for at once",
              "Read the answers before sending further commands.");
     } else if (!command_allows(command, session->level)) {
-        log_command(session, command, false);
-        fail(session, "42501", "admin access needed", NULL);
+        console_fail(job_new(session, command, formats), "42501", "admin access needed", NULL,
+                     NULL);
+        formats = NULL;
     } else if (command->kind == COMMAND_RUN) {
-        log_command(session, command, true);
-        start(session, command, formats);
+        const struct console_hooks *hooks = &session->console->hooks;
+        log_command(session, command);
+        hooks->run(hooks->context, job_new(session, command, formats));
         formats = NULL;
     } else {
         pretend(session, command, formats);

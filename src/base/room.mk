@@ -1,6 +1,7 @@
 # base: the files of this room
 libpgstage_a_SOURCES += \
 	src/base/buffer.c include/pgstage/base/buffer.h \
+	src/base/chain.c src/base/chain_verify.c include/pgstage/base/chain.h \
 	src/base/check.c include/pgstage/base/check.h \
 	src/base/cidr.c include/pgstage/base/cidr.h \
 	src/base/clock.c include/pgstage/base/clock.h \

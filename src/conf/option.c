@@ -103,6 +103,13 @@ static const struct option_word words_LOG_LEVEL[] = {
     {NULL, 0, NULL},
 };
 
+static const struct option_word words_AUDIT_FAILURE[] = {
+    {"auto", AUDIT_FAILURE_AUTO, NULL},
+    {"refuse", AUDIT_FAILURE_REFUSE, NULL},
+    {"continue", AUDIT_FAILURE_CONTINUE, NULL},
+    {NULL, 0, NULL},
+};
+
 /* Forms that are no table of words have none. */
 #define words_YES_NO NULL
 #define words_NUMBER NULL
@@ -133,6 +140,7 @@ enum {
     FORM_ON_DEMOTE = FORM_WORDS,
     FORM_MONITORING = FORM_WORDS,
     FORM_LOG_LEVEL = FORM_WORDS,
+    FORM_AUDIT_FAILURE = FORM_WORDS,
 };
 
 /* The letters of the scopes column. */

@@ -22,6 +22,7 @@
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/login.h"
+#include "pgstage/session/record.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/message.h"
@@ -168,6 +169,8 @@ static void client_event(struct stream *stream, enum stream_event event)
         break;
     case STREAM_DRAINED:
         if (client->state == CLIENT_CLOSING) {
+            if (client->farewell.length)
+                break;                              /* they are still to come */
             client_close(client, REASON_SHUT_DOWN); /* it has read its last bytes */
             break;
         }
@@ -309,6 +312,11 @@ void client_arm(struct client *client)
         break;
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
+        if (record_is_waiting(client)) {
+            globals = snapshot_globals(client->worker->setup->snapshot);
+            due_us = earlier(0, client->active_us, globals->client_login_timeout_us);
+            break;
+        }
         due_us = earlier(0, client->waiter.since_us, settings->query_wait_timeout_us);
         if (client->state == CLIENT_WAITING && !client->wait_notified)
             due_us = earlier(due_us, client->waiter.since_us, settings->query_wait_notify_us);
@@ -375,7 +383,10 @@ static void client_timer(struct loop *loop, struct timer *timer)
         break;
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
-        wait_timed_out(client, loop_now_us(loop));
+        if (record_is_waiting(client))
+            client_fail(client, REASON_LOGIN_AUDIT, "the disk does not answer");
+        else
+            wait_timed_out(client, loop_now_us(loop));
         break;
     case CLIENT_IDLE:
         client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);
@@ -453,6 +464,7 @@ static void client_free(void *object)
     login_free(client->login);
     parameters_unref(client->parameters);
     free(client->held);
+    buffer_fini(&client->farewell);
     free(client->user);
     free(client->database);
     free(client->from);
@@ -528,12 +540,33 @@ void client_close(struct client *client, enum reason reason)
     client_end(client);
 }
 
+/* Its last words. */
+static void say_farewell(struct client *client, struct buffer *out)
+{
+    enum stream_result result = stream_write(&client->stream, out->data, out->length);
+
+    buffer_fini(out);
+    if (result == STREAM_QUEUED) {
+        stream_resume(&client->stream);
+        client_arm(client);
+        return;
+    }
+    client_end(client);
+}
+
+void client_farewell(struct client *client)
+{
+    struct buffer out = client->farewell;
+
+    client->farewell = (struct buffer){0};
+    say_farewell(client, &out);
+}
+
 void client_fail_as(struct client *client, enum reason reason, const char *sqlstate,
                     const char *text)
 {
     const struct settings *globals;
     struct buffer out = {0};
-    enum stream_result result;
 
     if (client_is_over(client))
         return;
@@ -546,14 +579,10 @@ void client_fail_as(struct client *client, enum reason reason, const char *sqlst
     }
     client_leave(client, reason, NULL);
     message_error(&out, "FATAL", sqlstate, text, NULL, NULL);
-    result = stream_write(&client->stream, out.data, out.length);
-    buffer_fini(&out);
-    if (result == STREAM_QUEUED) {
-        stream_resume(&client->stream);
+    if (reason != REASON_LOGIN_AUDIT && record_refused(client, sqlstate, text, &out))
         client_arm(client);
-        return;
-    }
-    client_end(client);
+    else
+        say_farewell(client, &out);
 }
 
 void client_fail(struct client *client, enum reason reason, const char *detail)

@@ -26,6 +26,7 @@
 #include "pgstage/session/console.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/proxy.h"
+#include "pgstage/session/record.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -43,6 +44,7 @@ struct login {
     bool tls_asked, gss_asked;
     struct auth_client *auth;
     struct derivation *derivation;
+    bool route_sought;
     enum route_result routed;
     struct route route;
     struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
@@ -235,6 +237,7 @@ static const struct settings *find_route(struct client *client)
         .user = client->user,
     };
 
+    login->route_sought = true;
     login->routed = route_find(snapshot, &request, &login->route);
     if (login->routed != ROUTE_FOUND || !login->route.environment)
         return snapshot_globals(snapshot);
@@ -464,7 +467,7 @@ static void password_readable(struct client *client, const uint8_t *data, size_t
     size_t total;
     enum auth_step step;
 
-    if (client->login->derivation || !client->login->auth) {
+    if (client->login->derivation || !client->login->auth || record_is_waiting(client)) {
         client_hold(client, data, length);
         client_update_flow(client);
         return;
@@ -512,7 +515,8 @@ void login_readable(struct client *client)
         room = STARTUP_MAX_BYTES + 8;
     }
     length = client->held_bytes;
-    if (client->login->derivation || client->login->refusal || length >= room) {
+    if (client->login->derivation || client->login->refusal || record_is_waiting(client) ||
+        length >= room) {
         stream_pause(&client->stream);
         return;
     }
@@ -802,8 +806,11 @@ void client_welcome(struct client *client, const struct parameters *server_param
     uint32_t secret = client->secret;
     uint8_t bytes[4] = {(uint8_t)(secret >> 24), (uint8_t)(secret >> 16), (uint8_t)(secret >> 8),
                         (uint8_t)secret};
-    struct buffer out = client->login->greeting;
+    struct buffer out;
 
+    if (record_accepted(client))
+        return; /* login_recorded comes back here */
+    out = client->login->greeting;
     client->login->greeting = (struct buffer){0};
     forget_defaults(client, server_parameters);
     put_parameters(client, server_parameters, welcome_messages, &out);
@@ -838,7 +845,32 @@ static void enter_console(struct client *client)
         client_fail(client, REASON_LOGIN_CONSOLE, NULL);
         return;
     }
-    console_enter(client, level, &client->login->greeting);
+    if (!record_accepted(client))
+        console_enter(client, level, &client->login->greeting);
+}
+
+/* ---- the audit log ---- */
+
+const struct environment_config *login_environment(const struct client *client)
+{
+    return login_is_routed(client) ? client->login->route.environment : NULL;
+}
+
+bool login_is_routed(const struct client *client)
+{
+    return client->login && client->login->route_sought && client->login->routed == ROUTE_FOUND;
+}
+
+void login_recorded(struct client *client, bool may_enter)
+{
+    if (!may_enter) {
+        client_fail(client, REASON_LOGIN_AUDIT, NULL);
+    } else if (client->console) {
+        stream_resume(&client->stream);
+        enter_console(client);
+    } else {
+        login_finish(client);
+    }
 }
 
 static void log_attempt(struct client *client)

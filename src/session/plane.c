@@ -20,6 +20,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/access.h"
+#include "pgstage/session/audit.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/expiry.h"
@@ -459,7 +460,8 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
-    if (!plane->resolver || !plane->derivations) {
+    plane->audit = audit_new();
+    if (!plane->resolver || !plane->derivations || !plane->audit) {
         text_fit(problem, size, "no helper thread can be started");
         goto failed;
     }
@@ -524,6 +526,7 @@ void plane_free(struct plane *plane)
         free((char *)plane->doors[i].listener_name);
     }
     offload_free(plane->derivations);
+    audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);
     resolver_free(plane->resolver);
@@ -633,6 +636,8 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
     if (!changes.setup)
         return false;
     registry_each(plane->registry, plan_change, &changes);
+    if (!changes.failed && !audit_open(plane->audit, globals->audit_log, problem, size))
+        changes.failed = true;
     if (!changes.failed) {
         access_limit_environments(plane->registry, plane->setup->snapshot, snapshot);
         setup_unref(plane->setup);
@@ -665,6 +670,18 @@ struct snapshot *plane_snapshot(const struct plane *plane)
 void plane_login_totals(struct plane *plane, struct login_totals *totals)
 {
     failures_totals(plane->failures, clock_now_us(), totals);
+}
+
+bool plane_open_audit(struct plane *plane, char *problem, size_t size)
+{
+    const char *path = snapshot_globals(plane->setup->snapshot)->audit_log;
+
+    return !path || audit_open(plane->audit, path, problem, size);
+}
+
+struct audit *plane_audit(const struct plane *plane)
+{
+    return plane->audit;
 }
 
 struct registry *plane_registry(const struct plane *plane)

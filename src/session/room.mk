@@ -1,6 +1,7 @@
 # session: the files of this room
 libpgstage_a_SOURCES += \
 	src/session/access.c include/pgstage/session/access.h \
+	src/session/audit.c include/pgstage/session/audit.h \
 	src/session/backend.c include/pgstage/session/backend.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
 	src/session/client.c include/pgstage/session/client.h \
@@ -13,6 +14,7 @@ libpgstage_a_SOURCES += \
 	src/session/plane.c include/pgstage/session/plane.h \
 	src/session/proxy.c include/pgstage/session/proxy.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
+	src/session/record.c include/pgstage/session/record.h \
 	src/session/relay.c include/pgstage/session/relay.h \
 	src/session/server.c include/pgstage/session/server.h \
 	src/session/server_login.c include/pgstage/session/server_login.h \

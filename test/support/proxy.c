@@ -299,7 +299,8 @@ PGconn *proxy_console(struct proxy *proxy)
     if (console_count == sizeof consoles / sizeof consoles[0])
         console_count = 0;
     consoles[console_count].proxy = proxy;
-    consoles[console_count].conn = client_open(proxy, "user=admin dbname=pgbouncer");
+    consoles[console_count].conn =
+        client_open(proxy, "user=admin password=adminsecret dbname=pgbouncer");
     return consoles[console_count++].conn;
 }
 

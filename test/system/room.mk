@@ -34,6 +34,11 @@ test_system_test_access_SOURCES = test/system/access.c test/system/system.h
 test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_audit
+test_system_test_audit_SOURCES = test/system/audit.c test/system/system.h
+test_system_test_audit_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_audit_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_login
 test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/system/system.h
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)

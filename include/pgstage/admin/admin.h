@@ -23,10 +23,10 @@ enum admin_shutdown {
 struct admin_callbacks {
     void *context;
     /* Reads the configuration again and puts it into force. False: nothing has changed, and
-     * `*problem` (allocated) lists every mistake, a line each. */
-    bool (*reload)(void *context, char **problem);
+     * `*problem` (allocated) lists every mistake, a line each. `who` asks for it. */
+    bool (*reload)(void *context, const char *who, char **problem);
     /* Puts a snapshot into force (SET); otherwise as reload. */
-    bool (*apply)(void *context, struct snapshot *snapshot, char **problem);
+    bool (*apply)(void *context, struct snapshot *snapshot, const char *who, char **problem);
     void (*shutdown)(void *context, enum admin_shutdown how);
     /* plane_hooks.idle. */
     void (*idle)(void *context);

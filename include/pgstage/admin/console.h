@@ -23,6 +23,7 @@ struct console_session;
  * also when the client has gone meanwhile (the answer is then thrown away). */
 struct console_job {
     /* fixed */
+    struct console *console;
     uint64_t client_id;
     char *user, *from;
     enum console_level level;
@@ -37,12 +38,21 @@ struct console_job {
      * not ended by that: the callback may end it. */
     void (*cancelled)(struct console_job *job, bool gone);
     void *state; /* the command's own */
+    /* Called once, behind the answer: what must not happen before it; NULL: nothing. */
+    void (*after)(void *argument);
+    void *after_argument;
+    struct console_failure {
+        char *sqlstate, *text, *detail, *hint; /* allocated; sqlstate NULL: it went well */
+    } failure;
 };
 
 struct console_hooks {
     void *context;
     /* Runs a command whose level has been checked. */
     void (*run)(void *context, struct console_job *job);
+    /* Writes a command that changes something, and how it went, to where such things stand (NULL:
+     * nowhere). True: the answer waits until console_recorded is called. */
+    bool (*record)(void *context, struct console_job *job, const char *what);
     /* As plane_console_reply; empties nothing: the console frees the bytes. */
     void (*reply)(void *context, uint64_t client_id, struct buffer *bytes, bool resume, bool close);
 };
@@ -64,6 +74,8 @@ void console_done(struct console_job *job);
 /* Ends a job with an ERROR; texts are copied, `detail` and `hint` may be NULL. */
 void console_fail(struct console_job *job, const char *sqlstate, const char *text,
                   const char *detail, const char *hint);
+/* hooks.record has done its work; `written` false: the client is warned. */
+void console_recorded(struct console_job *job, bool written);
 /* Sessions that are open. */
 size_t console_session_count(const struct console *console);
 

@@ -81,6 +81,9 @@ enum monitoring {
     MONITORING_COMPREHENSIVE,
 };
 
+/* What becomes of logins that the audit log cannot take. */
+enum audit_failure { AUDIT_FAILURE_AUTO, AUDIT_FAILURE_REFUSE, AUDIT_FAILURE_CONTINUE };
+
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
 
 struct settings {

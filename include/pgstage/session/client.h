@@ -33,6 +33,9 @@ enum client_state {
     CLIENT_GONE,    /* freed at the end of the turn */
 };
 
+/* What the audit log knows of a login. */
+enum record_state { RECORD_NONE, RECORD_WAITING, RECORD_DONE };
+
 struct client {
     /* fixed */
     struct worker *worker;
@@ -59,10 +62,11 @@ struct client {
     struct parameters *parameters; /* the session parameters that follow it */
     uint8_t *held;                 /* bytes that have come and were not passed on */
     uint32_t held_bytes;
-    uint32_t body_left; /* of a message that is passed on in pieces */
-    bool body_dropped;  /* … or dropped */
-    bool admitted;      /* counted in registry_admit */
-    bool admitted_to;   /* counted in registry_admit_to */
+    struct buffer farewell; /* CLOSING: said when the audit log has it */
+    uint32_t body_left;     /* of a message that is passed on in pieces */
+    bool body_dropped;      /* … or dropped */
+    bool admitted;          /* counted in registry_admit */
+    bool admitted_to;       /* counted in registry_admit_to */
     bool console;
     bool console_busy;   /* its last messages are with the control thread */
     bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
@@ -70,6 +74,7 @@ struct client {
     bool parting;        /* gone, with a Terminate at the end of `held` */
     bool granted;        /* `held` is to be passed on before more is read */
     bool wait_notified;  /* it has had its query_wait_notify */
+    uint8_t recorded;    /* enum record_state */
     uint8_t tally;       /* enum client_tally: where the share counts it */
     uint64_t request_us; /* monotonic: when the last query or batch began */
     uint64_t transaction_us;
@@ -91,6 +96,8 @@ void client_fail(struct client *client, enum reason reason, const char *detail);
 /* The same with an SQLSTATE and text of their own. */
 void client_fail_as(struct client *client, enum reason reason, const char *sqlstate,
                     const char *text);
+/* CLOSING: sends the farewell that was kept, then ends it. */
+void client_farewell(struct client *client);
 /* Is there nothing more to do for it? */
 static inline bool client_is_over(const struct client *client)
 {

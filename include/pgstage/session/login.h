@@ -20,4 +20,11 @@ void login_timed_out(struct client *client);
 /* WELCOME: a server's parameters are known now, or the pool is failing. */
 void login_finish(struct client *client);
 
+/* Where it wants to go: NULL when that is no environment, or not known. */
+const struct environment_config *login_environment(const struct client *client);
+/* Is it known which database line serves it? */
+bool login_is_routed(const struct client *client);
+/* The audit log has its acceptance (`may_enter`), or could not be written and must be. */
+void login_recorded(struct client *client, bool may_enter);
+
 #endif

@@ -13,6 +13,7 @@
 #include "pgstage/base/buffer.h"
 #include "pgstage/conf/snapshot.h"
 
+struct audit;
 struct loop;
 struct plane;
 struct pool;
@@ -66,6 +67,12 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
 /* The configuration in force (no reference). */
 struct snapshot *plane_snapshot(const struct plane *plane);
 
+/* Begins the audit log that the configuration names, if any; before plane_start, as the user that
+ * the process stays. False and `problem`: the file cannot be opened. */
+bool plane_open_audit(struct plane *plane, char *problem, size_t size)
+    __attribute__((warn_unused_result));
+/* Any thread. */
+struct audit *plane_audit(const struct plane *plane);
 struct registry *plane_registry(const struct plane *plane);
 struct resolver *plane_resolver(const struct plane *plane);
 unsigned plane_worker_count(const struct plane *plane);

@@ -22,6 +22,7 @@
 #include "pgstage/worker/timer.h"
 
 struct client;
+struct audit;
 struct server;
 
 /* Most workers that a cancel key can name. */
@@ -84,6 +85,7 @@ struct plane {
     struct offload *derivations; /* PBKDF2 */
     struct key_cache *keys;
     struct failures *failures; /* of logins, by address */
+    struct audit *audit;
     unsigned worker_count;
     struct worker *workers;
     struct loop **loops;

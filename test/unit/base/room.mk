@@ -5,6 +5,7 @@ TESTS += test/unit/base/test_base
 test_unit_base_test_base_SOURCES = \
 	test/unit/base/test_buffer.c \
 	test/unit/base/test_cidr.c \
+	test/unit/base/test_chain.c \
 	test/unit/base/test_list.c \
 	test/unit/base/test_log.c \
 	test/unit/base/test_map.c test/unit/base/test_memory.c \
