@@ -47,4 +47,11 @@ dist_environments_DATA = \
 	conf/environments/pre_production.ini \
 	conf/environments/production.ini \
 	conf/environments/disaster_recovery.ini
-dist_doc_DATA += doc/configuration.md doc/production.md doc/reference-options.md
+dist_doc_DATA += doc/configuration.md doc/guide.md doc/production.md doc/reference-options.md
+
+# The guide's commands, run. Needs PostgreSQL, as the system tests do.
+EXTRA_DIST += scripts/check-guide
+check-guide: pgstage$(EXEEXT)
+	PGSTAGE="$(abs_builddir)/pgstage$(EXEEXT)" $(top_srcdir)/scripts/check-guide
+check-system: check-guide
+.PHONY: check-guide

@@ -18,3 +18,7 @@ test_unit_conf_test_conf_SOURCES = \
 test_unit_conf_test_conf_CFLAGS = $(UNIT_CFLAGS) -DSOURCE_DIR='"$(abs_top_srcdir)"'
 test_unit_conf_test_conf_LDADD = $(UNIT_LIBS)
 endif
+
+# The command line's part of it; needs no Criterion.
+TESTS += test/unit/conf/check-command-line
+EXTRA_DIST += test/unit/conf/check-command-line
