@@ -159,3 +159,51 @@ SYSTEM_TEST(flow, a_slow_reader_gets_all_that_a_server_said_before_it_left)
     cr_assert_eq(rows, 8000);
     cr_assert_eq(message.type, 'C');
 }
+
+/* Ticks of the processor that it has used. */
+static long ticks_of(const struct proxy *proxy)
+{
+    char *stat = file_text(text_of("/proc/%d/stat", (int)proxy->pid));
+    char *fields = strrchr(stat, ')');
+    unsigned long user = 0, system = 0;
+
+    cr_assert_not_null(fields);
+    cr_assert_eq(
+        sscanf(fields, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+    return (long)(user + system);
+}
+
+/* TLS on both sides: bytes may lie decrypted in a paused connection. */
+SYSTEM_TEST(flow, a_stalled_reader_under_tls_costs_no_time_and_gets_all_in_the_end)
+{
+    struct pki_request request = {.file = "pooler",
+                                  .common_name = "localhost",
+                                  .names = "DNS:localhost,IP:127.0.0.1",
+                                  .issuer = pki_shared_ca()};
+    struct pki_certificate *pooler = pki_issue(test_folder(), &request);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_tls_sslmode = require\n"
+                                      "server_tls_sslmode = require\nclient_tls_key_file = %s\n"
+                                      "client_tls_cert_file = %s\n",
+                                      pooler->key, pooler->certificate);
+    PGconn *client = client_open(proxy, "sslmode=require");
+    PGresult *result;
+    char sql[128];
+    long before;
+    int rows = 0;
+
+    snprintf(sql, sizeof(sql), "SELECT repeat('x', 30011) FROM generate_series(1, 1500)");
+    cr_assert(PQsendQuery(client, sql) && PQsetSingleRowMode(client));
+    pause_ms(1000);
+    before = ticks_of(proxy);
+    pause_ms(1500);
+    cr_assert_lt(ticks_of(proxy) - before, sysconf(_SC_CLK_TCK) / 3);
+    while ((result = PQgetResult(client))) {
+        if (PQresultStatus(result) == PGRES_SINGLE_TUPLE) {
+            cr_assert_eq(PQgetlength(result, 0, 0), 30011);
+            rows++;
+        }
+        PQclear(result);
+    }
+    cr_assert_eq(rows, 1500);
+    PQfinish(client);
+}
