@@ -30,6 +30,23 @@ void access_limit_environments(struct registry *registry, const struct snapshot 
     }
 }
 
+void access_limit_user(struct registry *registry, const struct snapshot *snapshot, const char *user)
+{
+    struct settings own;
+
+    snapshot_user_settings(snapshot, user, &own);
+    registry_limit_user(registry, user, own.max_user_connections, own.max_user_client_connections);
+}
+
+void access_limit_pool(struct registry *registry, const struct pool_key *key,
+                       const struct effective *effective)
+{
+    registry_limit_database(registry, key->database, key->environment,
+                            effective->settings.max_db_connections,
+                            effective->settings.max_db_client_connections);
+    access_limit_user(registry, effective->snapshot, key->user);
+}
+
 bool access_check(struct client *client, const struct environment_config *environment)
 {
     const char *rule = NULL;

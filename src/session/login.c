@@ -658,19 +658,10 @@ static void set_limits(struct client *client, const struct pool_key *key,
                        const struct effective *effective)
 {
     struct registry *registry = client->worker->plane->registry;
-    const struct settings *settings = &effective->settings;
-    struct settings own;
 
-    registry_limit_database(registry, key->database, key->environment, settings->max_db_connections,
-                            settings->max_db_client_connections);
-    snapshot_user_settings(setup_of(client)->snapshot, client->user, &own);
-    registry_limit_user(registry, client->user, own.max_user_connections,
-                        own.max_user_client_connections);
-    if (strcmp(client->user, key->user) != 0) {
-        snapshot_user_settings(setup_of(client)->snapshot, key->user, &own);
-        registry_limit_user(registry, key->user, own.max_user_connections,
-                            own.max_user_client_connections);
-    }
+    access_limit_pool(registry, key, effective);
+    if (strcmp(client->user, key->user) != 0)
+        access_limit_user(registry, effective->snapshot, client->user);
 }
 
 /* Finds or makes the pool; NULL: the client has been told why not. */

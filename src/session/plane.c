@@ -1,20 +1,16 @@
 /*
- * plane.c: the workers, what they share, and the doors through which clients come.
+ * plane.c: the workers and what they share: made, started, given a new configuration, taken down.
  *
- * The control thread makes it, starts it, swaps configurations in and takes it down. Worker 0 owns
- * the listening sockets; it hands each accepted descriptor to the worker that has the fewest
- * clients, and keeps it without any letter when that is itself.
+ * The control thread's hand on the data plane. What it wants of a worker goes there as a letter;
+ * the sockets are door.c's, what a reload does to each pool is change.c's.
  */
 #include "pgstage/session/plane.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
@@ -22,7 +18,9 @@
 #include "pgstage/session/access.h"
 #include "pgstage/session/audit.h"
 #include "pgstage/session/cancel.h"
+#include "pgstage/session/change.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/door.h"
 #include "pgstage/session/expiry.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/server.h"
@@ -33,200 +31,6 @@
 #define KEYS_MAX 16384
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
-
-/* ---- doors ---- */
-
-static bool add_door(struct plane *plane, struct listener *listener, const char *listener_name)
-{
-    char text[ADDRESS_TEXT_BYTES];
-    struct door *door;
-
-    if (!listener)
-        return false;
-    plane->doors = memory_resize(plane->doors, plane->door_count + 1, sizeof(*plane->doors));
-    door = &plane->doors[plane->door_count];
-    door->plane = plane;
-    door->listener = listener;
-    door->listener_name = text_copy(listener_name);
-    door->index = (unsigned)plane->door_count++;
-    log_log("listening on %s", address_text(listener_address(listener), text));
-    return true;
-}
-
-static void options_of(const struct settings *settings, struct listener_options *options)
-{
-    *options = (struct listener_options){
-        .backlog = (int)settings->listen_backlog,
-        .reuse_port = settings->so_reuseport,
-        .defer_accept = settings->tcp_defer_accept > 0,
-        .unix_mode = (unsigned)settings->unix_socket_mode,
-        .unix_group = settings->unix_socket_group,
-    };
-}
-
-/* One entry of listen_addr: `*`, an address, or a name with all its addresses. */
-static bool open_tcp(struct plane *plane, const struct listener_config *config, const char *name,
-                     char *problem, size_t size)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *all, *one;
-    bool any = strcmp(name, "*") == 0, opened = false;
-    struct listener_options options;
-    char port[8];
-    int failed;
-
-    options_of(config->settings, &options);
-    snprintf(port, sizeof(port), "%d", (int)config->settings->listen_port);
-    failed = getaddrinfo(any ? NULL : name, port, &hints, &all);
-    if (failed) {
-        snprintf(problem, size, "listen_addr %s: %s", name, gai_strerror(failed));
-        return false;
-    }
-    for (one = all; one; one = one->ai_next) {
-        struct address address;
-
-        if (!address_from(&address, one->ai_addr, one->ai_addrlen))
-            continue;
-        if (add_door(plane, listener_open(&address, &options, problem, size), config->name))
-            opened = true;
-        else if (!any)
-            break;
-    }
-    freeaddrinfo(all);
-    /* `*` means every family that this machine has; one is enough */
-    return any ? opened : opened && !one;
-}
-
-static bool open_listener(struct plane *plane, const struct listener_config *config, char *problem,
-                          size_t size)
-{
-    const struct settings *settings = config->settings;
-    struct listener_options options;
-    char *list = text_copy(settings->listen_addr ? settings->listen_addr : ""), *rest, *name;
-    bool opened = true;
-
-    options_of(settings, &options);
-    for (name = strtok_r(list, ", \t", &rest); name && opened; name = strtok_r(NULL, ", \t", &rest))
-        opened = open_tcp(plane, config, name, problem, size);
-    free(list);
-    if (opened && settings->unix_socket_dir && *settings->unix_socket_dir) {
-        struct address address;
-
-        if (!address_local(&address, settings->unix_socket_dir, (uint16_t)settings->listen_port)) {
-            snprintf(problem, size, "unix_socket_dir %s is too long", settings->unix_socket_dir);
-            return false;
-        }
-        opened = add_door(plane, listener_open(&address, &options, problem, size), config->name);
-    }
-    return opened;
-}
-
-/* Sockets from systemd stand for the listener with their port, or for [pgstage]'s own. */
-static bool adopt_sockets(struct plane *plane, const struct snapshot *snapshot,
-                          const struct plane_socket *sockets, size_t count, char *problem,
-                          size_t size)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct listener *listener = listener_adopt(sockets[i].fd, problem, size);
-        const char *name = NULL;
-
-        if (!listener)
-            return false;
-        for (size_t j = 0; j < snapshot_listener_count(snapshot); j++) {
-            const struct listener_config *config = snapshot_listener(snapshot, j);
-
-            if (config->name &&
-                config->settings->listen_port == address_port(listener_address(listener)))
-                name = config->name;
-        }
-        (void)add_door(plane, listener, name);
-    }
-    return true;
-}
-
-static bool open_doors(struct plane *plane, const struct snapshot *snapshot,
-                       const struct plane_socket *inherited, size_t inherited_count, char *problem,
-                       size_t size)
-{
-    if (inherited_count)
-        return adopt_sockets(plane, snapshot, inherited, inherited_count, problem, size);
-    for (size_t i = 0; i < snapshot_listener_count(snapshot); i++)
-        if (!open_listener(plane, snapshot_listener(snapshot, i), problem, size))
-            return false;
-    if (plane->door_count == 0) {
-        text_fit(problem, size, "nothing to listen on: set listen_addr or unix_socket_dir");
-        return false;
-    }
-    return true;
-}
-
-/* ---- accepting (worker 0) ---- */
-
-struct accept_letter {
-    struct mail mail;
-    struct door *door;
-    int fd;
-    struct address peer;
-};
-
-static void drop_accept(struct mail *mail)
-{
-    close(((struct accept_letter *)mail)->fd);
-    free(mail);
-}
-
-static void deliver_accept(struct loop *loop, struct mail *mail)
-{
-    struct accept_letter *letter = (struct accept_letter *)mail;
-
-    if (worker_of(loop)->ended) {
-        drop_accept(mail);
-        return;
-    }
-    client_accept(worker_of(loop), letter->door, letter->fd, &letter->peer);
-    free(letter);
-}
-
-/* Connections that have not logged in are not in max_client_conn; this bounds them too. */
-static bool is_flooded(const struct plane *plane)
-{
-    const struct settings *globals = snapshot_globals(plane->workers[0].setup->snapshot);
-    uint64_t load = 0;
-
-    for (unsigned i = 0; i < plane->worker_count; i++)
-        load += atomic_load_explicit(&plane->workers[i].client_load, memory_order_relaxed);
-    return load >= (uint64_t)globals->max_client_conn + (uint64_t)globals->max_client_conn / 4 +
-                       (uint64_t)globals->console_reserved + 64;
-}
-
-static void on_accept(struct listener *listener, int fd, const struct address *peer)
-{
-    struct door *door = listener_context(listener);
-    struct plane *plane = door->plane;
-    struct worker *best = &plane->workers[0];
-    struct accept_letter *letter;
-
-    if (is_flooded(plane)) {
-        log_warning("too many connections are logging in: one more is closed");
-        close(fd);
-        return;
-    }
-    for (unsigned i = 1; i < plane->worker_count; i++)
-        if (atomic_load_explicit(&plane->workers[i].client_load, memory_order_relaxed) <
-            atomic_load_explicit(&best->client_load, memory_order_relaxed))
-            best = &plane->workers[i];
-    atomic_fetch_add_explicit(&best->client_load, 1, memory_order_relaxed);
-    if (best == &plane->workers[0]) {
-        client_accept(best, door, fd, peer);
-        return;
-    }
-    letter = memory_new(sizeof(*letter));
-    letter->mail.deliver = deliver_accept;
-    letter->mail.drop = drop_accept;
-    letter->door = door;
-    letter->fd = fd;
-    letter->peer = *peer;
-    loop_post(best->loop, &letter->mail);
-}
 
 /* ---- letters from the control thread to a worker ---- */
 
@@ -246,26 +50,6 @@ static bool is_meant(const struct pool *pool, const char *database, const char *
     if (database && strcmp(pool_database(pool), database) != 0)
         return false;
     return !environment || text_equal(pool_environment(pool), environment);
-}
-
-static void listen_all(struct plane *plane, struct loop *loop)
-{
-    for (size_t i = 0; i < plane->door_count; i++)
-        if (!listener_start(plane->doors[i].listener, loop, on_accept, &plane->doors[i]))
-            log_error("cannot accept connections: %s", strerror(errno));
-}
-
-/* A socket that is only not accepted from would go on swallowing connections, also those meant for
- * a new process on the same port. */
-static void shut_doors(struct plane *plane, bool tcp_only)
-{
-    for (size_t i = 0; i < plane->door_count; i++) {
-        struct door *door = &plane->doors[i];
-
-        if (tcp_only && address_is_local(listener_address(door->listener)))
-            continue;
-        listener_shut(door->listener);
-    }
 }
 
 static void take_setup(struct worker *worker, struct setup *setup)
@@ -357,10 +141,10 @@ static void deliver_order(struct loop *loop, struct mail *mail)
 
     switch (letter->order) {
     case PLANE_LISTEN:
-        listen_all(letter->plane, loop);
+        doors_listen(letter->plane, loop);
         break;
     case PLANE_SHUT:
-        shut_doors(letter->plane, letter->tcp_only);
+        doors_shut(letter->plane, letter->tcp_only);
         break;
     case PLANE_SETUP:
         take_setup(worker, letter->setup);
@@ -373,7 +157,7 @@ static void deliver_order(struct loop *loop, struct mail *mail)
         break;
     case PLANE_FINISH:
         if (worker->index == 0)
-            shut_doors(letter->plane, false);
+            doors_shut(letter->plane, false);
         finish(worker);
         break;
     }
@@ -465,7 +249,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
         text_fit(problem, size, "no helper thread can be started");
         goto failed;
     }
-    if (!open_doors(plane, snapshot, inherited, inherited_count, problem, size))
+    if (!doors_open(plane, snapshot, inherited, inherited_count, problem, size))
         goto failed;
     plane->setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
     if (!plane->setup)
@@ -521,10 +305,7 @@ void plane_free(struct plane *plane)
             pthread_join(plane->workers[i].thread, NULL);
         plane->running = false;
     }
-    for (size_t i = 0; i < plane->door_count; i++) {
-        listener_close(plane->doors[i].listener);
-        free((char *)plane->doors[i].listener_name);
-    }
+    doors_close(plane);
     offload_free(plane->derivations);
     audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
@@ -543,7 +324,6 @@ void plane_free(struct plane *plane)
     hosts_free(plane->hosts);
     key_cache_free(plane->keys);
     failures_free(plane->failures);
-    free(plane->doors);
     free(plane->workers);
     free(plane->loops);
     free(plane);
@@ -551,113 +331,32 @@ void plane_free(struct plane *plane)
 
 /* ---- reload ---- */
 
-/* What each pool will mean; made whole before anything is changed. */
-struct changes {
-    struct plane *plane;
-    struct setup *setup;
-    struct change {
-        struct pool *pool;       /* a reference */
-        struct meaning *meaning; /* NULL: its database is gone */
-    } * list;
-    size_t count;
-    char *problem;
-    size_t size;
-    bool failed;
-};
-
-/* The line that serves this database in this environment now: as route.h orders them. */
-static const struct database_config *find_line(const struct snapshot *snapshot, const char *name,
-                                               const struct environment_config *environment)
-{
-    const char *const names[] = {name, "*"};
-
-    for (size_t i = 0; i < 2; i++) {
-        const struct database_config *line =
-            environment ? snapshot_find_database(snapshot, names[i], environment->name) : NULL;
-
-        if (!line)
-            line = snapshot_find_database(snapshot, names[i], NULL);
-        if (line && (environment ? database_serves(line, environment) : line->host_count > 0))
-            return line;
-    }
-    return NULL;
-}
-
-static void plan_change(struct pool *pool, void *argument)
-{
-    struct changes *changes = argument;
-    struct snapshot *snapshot = changes->setup->snapshot;
-    const char *environment_name = pool_environment(pool);
-    const struct environment_config *environment =
-        environment_name ? snapshot_find_environment(snapshot, environment_name) : NULL;
-    const struct database_config *line = NULL;
-    struct meaning *meaning = NULL;
-
-    if (!environment_name || environment)
-        line = find_line(snapshot, pool_database(pool), environment);
-    if (line) {
-        struct effective *effective =
-            snapshot_effective(snapshot, line, pool_database(pool), environment, pool_user(pool));
-
-        meaning =
-            meaning_new(changes->plane, changes->setup, effective, changes->problem, changes->size);
-        if (!meaning)
-            changes->failed = true;
-    }
-    changes->list = memory_resize(changes->list, changes->count + 1, sizeof(*changes->list));
-    changes->list[changes->count++] = (struct change){pool_ref(pool), meaning};
-}
-
-static void apply_change(struct change *change, uint64_t now_us)
-{
-    struct backend *backend = backend_of(change->pool);
-    struct meaning *old = backend_meaning(backend);
-    struct pool_limits limits;
-    bool same =
-        change->meaning && effective_same_servers(old->effective, change->meaning->effective);
-
-    if (change->meaning) {
-        meaning_limits(change->meaning, &limits);
-        backend_set_meaning(backend, meaning_ref(change->meaning));
-        pool_configure(change->pool, &limits, now_us);
-    }
-    if (!same)
-        pool_obsolete(change->pool, now_us);
-    meaning_unref(old);
-}
-
 bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem, size_t size)
 {
     const struct settings *globals = snapshot_globals(snapshot);
-    struct changes changes = {.plane = plane, .problem = problem, .size = size};
-    uint64_t now_us = loop_now_us(plane->control);
+    struct setup *setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
+    bool applied;
+    struct changes *changes = setup ? changes_plan(plane, setup, problem, size) : NULL;
 
-    changes.setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
-    if (!changes.setup)
-        return false;
-    registry_each(plane->registry, plan_change, &changes);
-    if (!changes.failed && !audit_open(plane->audit, globals->audit_log, problem, size))
-        changes.failed = true;
-    if (!changes.failed) {
+    if (changes && !audit_open(plane->audit, globals->audit_log, problem, size)) {
+        changes_free(changes);
+        changes = NULL;
+    }
+    applied = changes != NULL;
+    if (applied) {
         access_limit_environments(plane->registry, plane->setup->snapshot, snapshot);
         setup_unref(plane->setup);
-        plane->setup = setup_ref(changes.setup);
+        plane->setup = setup_ref(setup);
         registry_limit_clients(plane->registry, globals->max_client_conn);
         key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
         resolver_set_ttl(plane->resolver, globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
-        for (size_t i = 0; i < changes.count; i++)
-            apply_change(&changes.list[i], now_us);
+        changes_apply(changes, loop_now_us(plane->control));
         order_all(plane, PLANE_SETUP, NULL, NULL);
         expiry_look(plane, true);
         plane_warm_keys(plane);
     }
-    for (size_t i = 0; i < changes.count; i++) {
-        pool_unref(changes.list[i].pool);
-        meaning_unref(changes.list[i].meaning);
-    }
-    free(changes.list);
-    setup_unref(changes.setup);
-    return !changes.failed;
+    setup_unref(setup);
+    return applied;
 }
 
 struct snapshot *plane_snapshot(const struct plane *plane)

@@ -4,10 +4,12 @@ libpgstage_a_SOURCES += \
 	src/session/audit.c include/pgstage/session/audit.h \
 	src/session/backend.c include/pgstage/session/backend.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
+	src/session/change.c include/pgstage/session/change.h \
 	src/session/client.c include/pgstage/session/client.h \
 	src/session/console.c include/pgstage/session/console.h \
 	src/session/expiry.c include/pgstage/session/expiry.h \
 	src/session/failures.c include/pgstage/session/failures.h \
+	src/session/door.c include/pgstage/session/door.h \
 	src/session/host.c include/pgstage/session/host.h \
 	src/session/login.c include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \

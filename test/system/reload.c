@@ -176,3 +176,22 @@ SYSTEM_TEST(reload, follows_includes_and_reports_lines_in_them)
     cr_assert_has(problem, "part.ini:3");
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
+
+SYSTEM_TEST(reload, limits_hold_at_once_for_clients_that_are_there)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nmax_db_connections = 4\n");
+    PGconn *clients[4];
+    size_t i;
+
+    for (i = 0; i < 4; i++) {
+        clients[i] = client_open(proxy, NULL);
+        client_do(clients[i], "BEGIN");
+    }
+    proxy_rewrite(proxy, "pool_mode = transaction\nmax_db_connections = 1\n");
+    cr_assert_null(proxy_reload(proxy));
+    for (i = 0; i < 4; i++)
+        client_do(clients[i], "COMMIT");
+    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "current_connections") <= 1,
+                    5000));
+}
