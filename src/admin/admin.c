@@ -133,6 +133,7 @@ struct admin *admin_new(const struct admin_callbacks *callbacks)
     admin->console = console_new(&hooks);
     admin->stats = stats_new(clock_now_us());
     list_init(&admin->waits);
+    list_init(&admin->checks);
     return admin;
 }
 
@@ -264,6 +265,7 @@ void admin_stop(struct admin *admin)
     struct loop *loop = plane_control(admin->plane);
     admin->stopping = true;
     waits_end(admin);
+    checks_end(admin);
     timer_detach(loop, &admin->period);
     timer_detach(loop, &admin->upkeep);
     timer_detach(loop, &admin->watch);

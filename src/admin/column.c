@@ -197,6 +197,16 @@ static const struct column tls_columns[] = {
 };
 VIEW(tls)
 
+static const struct column check_columns[] = {
+    TEXT("environment", "empty: a database without one"),
+    TEXT("host", "name:port, with the address where the name has several; empty: all hosts"),
+    TEXT("check", "what was looked at: dns, tcp, tls, login, role …"),
+    TEXT("result", "ok, warning or error"),
+    TEXT("detail", NULL),
+    INT8("duration_us", "microseconds that were waited for it; empty: it took no answer of its own"),
+};
+VIEW(check)
+
 static const struct column lists_columns[] = {
     TEXT("list", NULL),
     INT4("items", NULL),

@@ -21,6 +21,7 @@ struct admin {
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
     struct list waits;         /* struct wait, of PAUSE and WAIT_CLOSE */
+    struct list checks;        /* struct checking, of CHECK */
     unsigned gathers;          /* questions to the workers that are under way */
     struct timer watch;        /* looks at the waits again */
     struct timer period;       /* stats_period */
@@ -58,6 +59,9 @@ void wait_start(struct admin *admin, struct console_job *job, struct target *tar
 void waits_look(struct admin *admin);
 /* Fails all of them. */
 void waits_end(struct admin *admin);
+
+/* Fails every CHECK that is under way. */
+void checks_end(struct admin *admin);
 
 /* ---- certificates ---- */
 

@@ -104,7 +104,7 @@ static const struct command_row *earlier_with(size_t index)
 static void put_columns(struct buffer *out, size_t index)
 {
     const struct command_row *row = &command_rows[index];
-    buffer_print(out, "\n### SHOW %s\n", row->noun);
+    buffer_print(out, "\n### %s%s%s\n", row->verb, *row->noun ? " " : "", row->noun);
     const struct command_row *earlier = earlier_with(index);
     if (earlier) {
         buffer_print(out, "The columns of SHOW %s.\n", earlier->noun);

@@ -4,6 +4,7 @@ libpgstage_a_SOURCES += \
 	src/admin/column.c include/pgstage/admin/column.h \
 	src/admin/command.c include/pgstage/admin/command.h \
 	src/admin/command_change.c \
+	src/admin/command_check.c \
 	src/admin/console.c include/pgstage/admin/console.h \
 	src/admin/gathering.c \
 	src/admin/name.c \

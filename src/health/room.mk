@@ -1,2 +1,10 @@
 # health: the files of this room
-libpgstage_a_SOURCES +=
+libpgstage_a_SOURCES += \
+	src/health/check.c include/pgstage/health/check.h src/health/check_inside.h \
+	src/health/check_judge.c \
+	src/health/check_subject.c \
+	src/health/check_visit.c \
+	src/health/handshake.c include/pgstage/health/handshake.h \
+	src/health/probe.c include/pgstage/health/probe.h src/health/probe_inside.h \
+	src/health/probe_parameters.c \
+	src/health/probe_words.c

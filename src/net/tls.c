@@ -121,7 +121,7 @@ static bool use_certificate(struct maker *maker, bool needed)
 }
 
 /* The distribution's bundle, as one file that is read now, and never by a worker. */
-static const char *system_bundle(void)
+const char *tls_system_bundle(void)
 {
     static const char *const places[] = {
         "/etc/ssl/certs/ca-certificates.crt",                /* Debian, Arch, Alpine */
@@ -160,7 +160,7 @@ static bool use_authorities(struct maker *maker, bool for_clients)
     if (!is_set(file))
         return refuse(maker, "no CA file is given, so nothing can be verified");
     bool system = text_equal(file, "system");
-    if (system && !(file = system_bundle()))
+    if (system && !(file = tls_system_bundle()))
         return refuse(maker, "this system has no bundle of CA certificates");
     if (SSL_CTX_load_verify_locations(maker->ssl_context, file, NULL) != 1)
         return refuse(maker, "CA file \"%s\" cannot be used", file);

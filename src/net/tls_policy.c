@@ -81,6 +81,22 @@ bool tls_policy_protocols(const char *words, int *minimum, uint64_t *forbidden)
     return true;
 }
 
+bool tls_version_range(const char *protocols, const char **minimum, const char **maximum)
+{
+    static const char *const names[] = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"};
+    unsigned allowed;
+    if (!versions_parse(protocols && *protocols ? protocols : "secure", &allowed))
+        return false;
+    *minimum = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!(allowed & versions_known[i].version))
+            continue;
+        *maximum = names[i];
+        *minimum = *minimum ? *minimum : names[i];
+    }
+    return true;
+}
+
 /* The first three have authentication, 128 bits at least and no 3DES; what "secure" adds is that a
  * key which leaks later opens no recorded connection. */
 const char *tls_policy_ciphers(const char *words)

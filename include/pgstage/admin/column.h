@@ -27,6 +27,7 @@ struct columns {
 };
 
 #define COLUMN_VIEWS(X)                                                                            \
+    X(check)                                                                                       \
     X(config)                                                                                      \
     X(classes)                                                                                     \
     X(databases)                                                                                   \

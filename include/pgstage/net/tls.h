@@ -31,6 +31,11 @@ struct tls_context *tls_context_for_clients(const struct tls_settings *settings,
                                             size_t size) __attribute__((warn_unused_result));
 struct tls_context *tls_context_for_servers(const struct tls_settings *settings, char *problem,
                                             size_t size) __attribute__((warn_unused_result));
+/* The distribution's bundle of CA certificates, what ca_file "system" means; NULL: there is none. */
+const char *tls_system_bundle(void);
+/* The lowest and highest version that `protocols` (NULL: secure) allow, in OpenSSL's and libpq's
+ * words ("TLSv1.2"). False: the list is not understood or allows nothing. Pure. */
+bool tls_version_range(const char *protocols, const char **minimum, const char **maximum);
 /* The settings of a scope as tls_settings. */
 void tls_settings_of_clients(struct tls_settings *tls, const struct settings *settings);
 void tls_settings_of_servers(struct tls_settings *tls, const struct settings *settings);

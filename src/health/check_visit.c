@@ -1,0 +1,164 @@
+/*
+ * check_visit: one address of one host.
+ *
+ *   handshake (tcp, tls) ─► login ─► one query with all questions ─► rows ─► over
+ *
+ * The first failure ends it. The handshake is the data plane's code, the login is libpq: where both
+ * succeed, all of pgstage's connections can.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "check_inside.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+
+static const struct settings *settings_of(const struct check_visit *visit)
+{
+    return &visit->host->subject->effective->settings;
+}
+
+static const char *environment_of(const struct check_visit *visit)
+{
+    return visit->host->subject->environment;
+}
+
+static void end(struct check_visit *visit)
+{
+    visit->over = true;
+    handshake_close(visit->handshake);
+    probe_close(visit->probe);
+    visit->handshake = NULL;
+    visit->probe = NULL;
+    check_went_on(visit->host->check);
+}
+
+static void fail(struct check_visit *visit, const char *check, const char *before,
+                 const struct probe_result *result)
+{
+    check_rows_add(&visit->rows, environment_of(visit), visit->label, check, CHECK_ERROR,
+                   result->duration_us, "%s%s: %s%s%s%s", before, probe_error_word(result->error),
+                   result->text, result->sqlstate[0] ? " (" : "", result->sqlstate,
+                   result->sqlstate[0] ? ")" : "");
+}
+
+static void on_answered(struct probe *probe, void *context, const struct probe_result *result)
+{
+    struct check_visit *visit = context;
+    struct check_host *host = visit->host;
+    struct check_facts facts;
+    (void)probe;
+    if (result->error != PROBE_FINE) {
+        fail(visit, "role", "", result);
+    } else if (!check_facts_read(&facts, result->rows)) {
+        check_rows_add(&visit->rows, environment_of(visit), visit->label, "role", CHECK_ERROR,
+                       result->duration_us, "protocol: the answer is not what was asked for");
+    } else {
+        check_judge(&visit->rows, environment_of(visit), visit->label, &facts, &host->demand,
+                    settings_of(visit), host->dr, host->subject->database_count,
+                    result->duration_us);
+        visit->answered = true;
+        visit->in_recovery = facts.in_recovery;
+        (void)text_fit(visit->system_identifier, sizeof visit->system_identifier,
+                       facts.system_identifier);
+    }
+    end(visit);
+}
+
+static void on_opened(struct probe *probe, void *context, const struct probe_result *result)
+{
+    struct check_visit *visit = context;
+    const struct check_subject *subject = visit->host->subject;
+    if (result->error != PROBE_FINE) {
+        char *before = text_print("as %s (%s) to %s: ", subject->user, subject->user_from,
+                                  subject->dbname);
+        fail(visit, result->step == PROBE_STEP_TLS ? "tls" : "login", before, result);
+        free(before);
+        end(visit);
+        return;
+    }
+    check_rows_add(&visit->rows, environment_of(visit), visit->label, "login", CHECK_OK,
+                   result->duration_us, "as %s (%s) to %s", subject->user, subject->user_from,
+                   subject->dbname);
+    char *sql = check_facts_sql(subject->databases, subject->database_count);
+    probe_query(probe, sql, visit->host->check->deadline_us, on_answered);
+    free(sql);
+}
+
+static void log_in(struct check_visit *visit)
+{
+    const struct check_subject *subject = visit->host->subject;
+    struct check *check = visit->host->check;
+    char address[ADDRESS_TEXT_BYTES];
+    if (!subject->user) {
+        check_rows_add(&visit->rows, environment_of(visit), visit->label, "login", CHECK_WARNING, 0,
+                       "nobody to log in as: set %s, and nothing behind the login was looked at",
+                       subject->environment ? "monitor_user and monitor_password_file"
+                                            : "user and password of the database");
+        end(visit);
+        return;
+    }
+    struct probe_target target = {
+        .name = visit->host->config->name,
+        .address = address_is_local(&visit->address) ? NULL
+                                                     : address_host_text(&visit->address, address),
+        .port = visit->host->config->port,
+        .user = subject->user,
+        .password = subject->password,
+        .dbname = subject->dbname,
+        .peer_user = settings_of(visit)->server_peer_user,
+    };
+    tls_settings_of_servers(&target.tls, settings_of(visit));
+    visit->probe =
+        probe_open(check->loop, check->resolver, &target, check->deadline_us, on_opened, visit);
+}
+
+static void on_handshake(void *context, const struct handshake_result *result)
+{
+    struct check_visit *visit = context;
+    const char *environment = environment_of(visit);
+    visit->reached = result->step != PROBE_STEP_CONNECT;
+    if (!visit->reached) {
+        check_rows_add(&visit->rows, environment, visit->label, "tcp", CHECK_ERROR, 0, "%s: %s",
+                       probe_error_word(result->error), result->text);
+        end(visit);
+        return;
+    }
+    check_rows_add(&visit->rows, environment, visit->label, "tcp", CHECK_OK, result->connect_us,
+                   "%s", address_is_local(&visit->address) ? "a Unix socket" : "connected");
+    check_judge_tls(&visit->rows, environment, visit->label, result,
+                    (enum tls_mode)settings_of(visit)->server_tls_sslmode,
+                    address_is_local(&visit->address), time(NULL));
+    handshake_close(visit->handshake);
+    visit->handshake = NULL;
+    if (result->error != PROBE_FINE)
+        end(visit);
+    else
+        log_in(visit);
+}
+
+void check_visit_start(struct check_host *host, const struct address *address, bool several)
+{
+    struct check_visit *visit = memory_new(sizeof *visit);
+    char text[ADDRESS_TEXT_BYTES];
+    visit->host = host;
+    visit->address = *address;
+    visit->label = several ? text_print("%s (%s)", host->label, address_host_text(address, text))
+                           : text_copy(host->label);
+    list_push_back(&host->visits, &visit->node);
+    host->check->pending++;
+    visit->handshake =
+        handshake_open(host->check->loop, address, host->subject->tls, host->config->name,
+                       host->check->deadline_us, on_handshake, visit);
+}
+
+void check_visit_free(struct check_visit *visit)
+{
+    handshake_close(visit->handshake);
+    probe_close(visit->probe);
+    check_rows_fini(&visit->rows);
+    free(visit->label);
+    free(visit);
+}
