@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "pgstage/base/clock.h"
+#include "pgstage/conf/report.h"
 #include "pgstage/health/check.h"
 #include "pgstage/net/resolver.h"
 #include "pgstage/worker/loop.h"
@@ -16,7 +17,8 @@
 struct deep {
     struct loop *loop;
     FILE *out;
-    bool json, good;
+    bool json;
+    struct deep_counts counts;
 };
 
 static int longest(const struct check_rows *rows, const char *(*cell)(const struct check_row *),
@@ -63,48 +65,37 @@ static void print_table(FILE *out, const struct check_rows *rows)
     }
 }
 
-static void print_string(FILE *out, const char *name, const char *text)
+static void print_member(FILE *out, const char *name, const char *text)
 {
-    fprintf(out, "\"%s\":", name);
-    if (!text) {
-        fputs("null,", out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte == '"' || byte == '\\')
-            fprintf(out, "\\%c", byte);
-        else if (byte < 0x20)
-            fprintf(out, "\\u%04x", byte);
-        else
-            fputc(byte, out);
-    }
-    fputs("\",", out);
+    fprintf(out, "\"%s\": ", name);
+    report_print_json_text(text, out);
+    fputs(", ", out);
 }
 
 static void print_json(FILE *out, const struct check_rows *rows)
 {
+    fputs(",\n  \"checks\": [", out);
     for (size_t i = 0; i < rows->count; i++) {
         const struct check_row *row = &rows->items[i];
-        fputc('{', out);
-        print_string(out, "environment", row->environment);
-        print_string(out, "host", row->host);
-        print_string(out, "check", row->check);
-        print_string(out, "result", check_verdict_word(row->verdict));
-        print_string(out, "detail", row->detail);
+        fprintf(out, "%s\n    {", i ? "," : "");
+        print_member(out, "environment", row->environment);
+        print_member(out, "host", row->host);
+        print_member(out, "check", row->check);
+        print_member(out, "result", check_verdict_word(row->verdict));
+        print_member(out, "detail", row->detail);
         if (row->duration_us)
-            fprintf(out, "\"duration_us\":%" PRIu64 "}\n", row->duration_us);
+            fprintf(out, "\"duration_us\": %" PRIu64 "}", row->duration_us);
         else
-            fputs("\"duration_us\":null}\n", out);
+            fputs("\"duration_us\": null}", out);
     }
+    fprintf(out, "%s]", rows->count ? "\n  " : "");
 }
 
 static void on_checked(void *context, const struct check_rows *rows)
 {
     struct deep *deep = context;
-    size_t errors = check_rows_count(rows, CHECK_ERROR);
-    size_t warnings = check_rows_count(rows, CHECK_WARNING);
+    size_t errors = deep->counts.errors = check_rows_count(rows, CHECK_ERROR);
+    size_t warnings = deep->counts.warnings = check_rows_count(rows, CHECK_WARNING);
     if (deep->json) {
         print_json(deep->out, rows);
     } else {
@@ -112,11 +103,10 @@ static void on_checked(void *context, const struct check_rows *rows)
         fprintf(deep->out, "%zu error%s, %zu warning%s\n", errors, errors == 1 ? "" : "s", warnings,
                 warnings == 1 ? "" : "s");
     }
-    deep->good = errors == 0;
     loop_stop(deep->loop);
 }
 
-bool deep_check(struct snapshot *snapshot, bool json, FILE *out)
+struct deep_counts deep_check(struct snapshot *snapshot, bool json, FILE *out)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct deep deep = {.loop = loop_new(0, NULL), .out = out, .json = json};
@@ -129,8 +119,9 @@ bool deep_check(struct snapshot *snapshot, bool json, FILE *out)
         loop_run(deep.loop);
     } else {
         fprintf(stderr, "pgstage: no loop or thread for the check can be had\n");
+        deep.counts.errors = 1;
     }
     resolver_free(resolver);
     loop_free(deep.loop);
-    return deep.good;
+    return deep.counts;
 }

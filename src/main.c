@@ -16,6 +16,7 @@
 
 #include "boot.h"
 #include "config.h"
+#include "deep.h"
 #include "pgstage/admin/command.h"
 #include "pgstage/base/chain.h"
 #include "pgstage/base/text.h"
@@ -23,6 +24,7 @@
 #include "pgstage/conf/report.h"
 #include "pgstage/conf/show.h"
 #include "pgstage/conf/snapshot.h"
+#include "pgstage/conf/variable.h"
 #include "pgstage/env/url.h"
 
 #define EXIT_WARNINGS 2
@@ -55,6 +57,8 @@ static const char usage[] =
     "                         is a mistake, else 0, warnings or not\n"
     "      --strict           with --check: exit 2 when there are only warnings\n"
     "      --json             with --check: print one JSON object\n"
+    "      --deep             with --check: also connect to every host: name, TLS, login, role, "
+    "limits\n"
     "      --show-config[=ENVIRONMENT]\n"
     "                         print the merged configuration with the origin of each value\n"
     "      --explain=ENVIRONMENT\n"
@@ -103,7 +107,7 @@ struct order {
     size_t file_count;
     enum action action;
     const char *name; /* of --url, --explain and --show-config; NULL: none */
-    bool json, strict;
+    bool json, strict, deep;
     struct boot_options options;
 };
 
@@ -119,26 +123,41 @@ static struct snapshot *load(const char *file, struct report *report)
     return snapshot;
 }
 
+struct deep_order {
+    struct snapshot *snapshot; /* NULL: --deep was not asked for, or there is nothing to check */
+    struct deep_counts counts;
+};
+
+static void print_deep_json(void *argument, FILE *out)
+{
+    struct deep_order *deep = argument;
+    if (deep->snapshot)
+        deep->counts = deep_check(deep->snapshot, true, out);
+}
+
 static int check_file(const struct order *order)
 {
     const char *file = order->options.file;
     struct report report = {0};
     struct snapshot *snapshot = order->json ? snapshot_load(file, &report) : load(file, &report);
     bool good = snapshot != NULL;
-    int status = !good                              ? EXIT_FAILURE
-                 : order->strict && report.warnings ? EXIT_WARNINGS
-                                                    : EXIT_SUCCESS;
+    struct deep_order deep = {.snapshot = order->deep ? snapshot : NULL};
     if (order->json)
-        report_print_json(&report, file, stdout);
+        report_print_json_with(&report, file, print_deep_json, &deep, stdout);
     else if (good)
         printf("%s: the configuration is good (%zu warning%s)\n", file, report.warnings,
                report.warnings == 1 ? "" : "s");
     else
         printf("%s: the configuration has %zu mistake%s (%zu warning%s)\n", file, report.errors,
                report.errors == 1 ? "" : "s", report.warnings, report.warnings == 1 ? "" : "s");
+    if (!order->json && deep.snapshot)
+        deep.counts = deep_check(deep.snapshot, false, stdout);
+    size_t warnings = report.warnings + deep.counts.warnings;
     snapshot_unref(snapshot);
     report_fini(&report);
-    return status;
+    return !good || deep.counts.errors ? EXIT_FAILURE
+           : order->strict && warnings ? EXIT_WARNINGS
+                                       : EXIT_SUCCESS;
 }
 
 static bool print_url(const struct snapshot *snapshot, const char *name)
@@ -253,7 +272,7 @@ static int act(const struct order *order)
 /* False: the command line has been complained about. */
 static bool read_order(int argc, char **argv, struct order *order)
 {
-    enum { LONG_ONLY = 256, LONG_JSON = 512, LONG_STRICT };
+    enum { LONG_ONLY = 256, LONG_JSON = 512, LONG_STRICT, LONG_DEEP };
     static const struct option longs[] = {
         {"daemon", no_argument, NULL, 'd'},
         {"quiet", no_argument, NULL, 'q'},
@@ -265,6 +284,7 @@ static bool read_order(int argc, char **argv, struct order *order)
         {"check", no_argument, NULL, LONG_ONLY + ACTION_CHECK},
         {"strict", no_argument, NULL, LONG_STRICT},
         {"json", no_argument, NULL, LONG_JSON},
+        {"deep", no_argument, NULL, LONG_DEEP},
         {"show-config", optional_argument, NULL, LONG_ONLY + ACTION_SHOW_CONFIG},
         {"explain", required_argument, NULL, LONG_ONLY + ACTION_EXPLAIN},
         {"url", required_argument, NULL, LONG_ONLY + ACTION_URL},
@@ -292,6 +312,8 @@ static bool read_order(int argc, char **argv, struct order *order)
             order->json = true;
         else if (c == LONG_STRICT)
             order->strict = true;
+        else if (c == LONG_DEEP)
+            order->deep = true;
         else if (c == 'V')
             order->action = ACTION_VERSION;
         else if (c == 'h')
@@ -303,8 +325,8 @@ static bool read_order(int argc, char **argv, struct order *order)
         if (c >= LONG_ONLY && optarg)
             order->name = optarg;
     }
-    if ((order->json || order->strict) && order->action != ACTION_CHECK)
-        return complain("--json and --strict belong to --check");
+    if ((order->json || order->strict || order->deep) && order->action != ACTION_CHECK)
+        return complain("--json, --strict and --deep belong to --check");
     /* `--show-config production FILE` is what people type. */
     if (order->action == ACTION_SHOW_CONFIG && !order->name && argc - optind == 2)
         order->name = argv[optind++];
@@ -323,6 +345,8 @@ static bool read_order(int argc, char **argv, struct order *order)
 int main(int argc, char **argv)
 {
     struct order order = {.action = ACTION_RUN};
+    /* before any thread: libpq would read them, and PGHOSTADDR redirect a probe */
+    variable_hide("PG");
     if (!read_order(argc, argv, &order))
         return EXIT_FAILURE;
     int status = act(&order);

@@ -203,7 +203,8 @@ static const struct column check_columns[] = {
     TEXT("check", "what was looked at: dns, tcp, tls, login, role …"),
     TEXT("result", "ok, warning or error"),
     TEXT("detail", NULL),
-    INT8("duration_us", "microseconds that were waited for it; empty: it took no answer of its own"),
+    INT8("duration_us",
+         "microseconds that were waited for it; empty: it took no answer of its own"),
 };
 VIEW(check)
 

@@ -71,10 +71,9 @@ void command_check(struct admin *admin, struct console_job *job)
     job->state = checking;
     job->cancelled = on_cancel;
     list_push_back(&admin->checks, &checking->node);
-    checking->check =
-        check_start(plane_control(admin->plane), plane_resolver(admin->plane),
-                    plane_snapshot(admin->plane), target.database, target.environment, on_checked,
-                    checking);
+    checking->check = check_start(plane_control(admin->plane), plane_resolver(admin->plane),
+                                  plane_snapshot(admin->plane), target.database, target.environment,
+                                  on_checked, checking);
     target_fini(&target);
 }
 

@@ -139,7 +139,7 @@ static size_t utf8_length(const unsigned char *at)
 
 /* A JSON string, or null. A byte that is no UTF-8 is shown as the character of its number: names of
  * files may hold anything. */
-static void print_json_text(const char *text, FILE *out)
+void report_print_json_text(const char *text, FILE *out)
 {
     if (!text) {
         fputs("null", out);
@@ -163,25 +163,34 @@ static void print_json_text(const char *text, FILE *out)
     fputc('"', out);
 }
 
-void report_print_json(const struct report *report, const char *file, FILE *out)
+void report_print_json_with(const struct report *report, const char *file,
+                            void (*more)(void *argument, FILE *out), void *argument, FILE *out)
 {
     fputs("{\n  \"file\": ", out);
-    print_json_text(file, out);
+    report_print_json_text(file, out);
     fprintf(out, ",\n  \"errors\": %zu,\n  \"warnings\": %zu,\n  \"entries\": [", report->errors,
             report->warnings);
     for (size_t i = 0; i < report->count; i++) {
         const struct report_entry *entry = &report->entries[i];
         fprintf(out, "%s\n    {\"severity\": \"%s\", \"file\": ", i ? "," : "",
                 entry->is_error ? "error" : "warning");
-        print_json_text(entry->file, out);
+        report_print_json_text(entry->file, out);
         if (entry->line)
             fprintf(out, ", \"line\": %d, \"rule\": ", entry->line);
         else
             fputs(", \"line\": null, \"rule\": ", out);
-        print_json_text(entry->rule, out);
+        report_print_json_text(entry->rule, out);
         fputs(", \"text\": ", out);
-        print_json_text(entry->text, out);
+        report_print_json_text(entry->text, out);
         fputs("}", out);
     }
-    fprintf(out, "%s]\n}\n", report->count ? "\n  " : "");
+    fprintf(out, "%s]", report->count ? "\n  " : "");
+    if (more)
+        more(argument, out);
+    fputs("\n}\n", out);
+}
+
+void report_print_json(const struct report *report, const char *file, FILE *out)
+{
+    report_print_json_with(report, file, NULL, NULL, out);
 }

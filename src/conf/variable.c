@@ -12,7 +12,51 @@
 #include <string.h>
 
 #include "pgstage/base/buffer.h"
+#include "pgstage/base/check.h"
 #include "pgstage/base/text.h"
+
+/* What a hidden variable is called instead. One underscore: this is no option. */
+#define HIDDEN_PREFIX "PGSTAGE_HIDDEN_"
+#define OWN_PREFIX "PGSTAGE_"
+
+extern char **environ;
+
+/* The first variable that is to be hidden, or NULL. */
+static const char *find_exposed(const char *prefix)
+{
+    for (char **at = environ; at && *at; at++) {
+        if (text_starts_with(*at, prefix) && !text_starts_with(*at, OWN_PREFIX) && strchr(*at, '='))
+            return *at;
+    }
+    return NULL;
+}
+
+void variable_hide(const char *prefix)
+{
+    const char *found;
+    while ((found = find_exposed(prefix))) {
+        char *name = text_copy_n(found, strcspn(found, "="));
+        char *hidden = text_print("%s%s", HIDDEN_PREFIX, name);
+        /* the setting copies the value, so that both may go on */
+        char *value = text_copy(strchr(found, '=') + 1);
+        check(setenv(hidden, value, 1) == 0 && unsetenv(name) == 0);
+        text_wipe(value, strlen(value));
+        free(value);
+        free(hidden);
+        free(name);
+    }
+}
+
+static const char *look_up(const char *name)
+{
+    const char *value = getenv(name);
+    if (value)
+        return value;
+    char *hidden = text_print("%s%s", HIDDEN_PREFIX, name);
+    value = getenv(hidden);
+    free(hidden);
+    return value;
+}
 
 static bool name_is_good(const char *name, size_t length)
 {
@@ -43,7 +87,7 @@ static bool put_variable(struct buffer *out, const char *inner, size_t length,
         return false;
     }
     char *name = text_copy_n(inner, name_length);
-    const char *value = strcmp(name, "CONFIG_DIR") == 0 ? config_dir : getenv(name);
+    const char *value = strcmp(name, "CONFIG_DIR") == 0 ? config_dir : look_up(name);
     /* As in a shell, `:-` also stands in for an empty variable. */
     if (fallback && (!value || !*value))
         buffer_put(out, fallback, (size_t)(inner + length - fallback));

@@ -1,12 +1,13 @@
 /*
  * check: everything at once, under one deadline.
  *
- *   subjects ─► hosts ─► names resolved ─► a visit for each address ─► rows, in the order of the file
+ *   subjects ─► hosts ─► names resolved ─► a visit for each address ─► rows, in the order of the
+ * file
  *
  * `pending` counts names and visits under way; each of them ends by itself, at the deadline at the
- * latest, and the last one defers the call of `done`, so that nothing is freed that is on the stack.
- * A host of several addresses is well when one of them can be reached, as for the pools, which try
- * them in turn.
+ * latest, and the last one defers the call of `done`, so that nothing is freed that is on the
+ * stack. A host of several addresses is well when one of them can be reached, as for the pools,
+ * which try them in turn.
  */
 #include "pgstage/health/check.h"
 
@@ -172,8 +173,7 @@ static void resolved(struct check_host *host, const struct resolver_answer *answ
         check_rows_add(&host->rows, environment, host->label, "dns", CHECK_ERROR, duration_us,
                        "dns: %s", answer->problem[0] ? answer->problem : "no address");
     for (size_t i = 0; i < answer->count; i++) {
-        buffer_print(&names, "%s%s", i ? ", " : "",
-                     address_host_text(&answer->addresses[i], text));
+        buffer_print(&names, "%s%s", i ? ", " : "", address_host_text(&answer->addresses[i], text));
         check_visit_start(host, &answer->addresses[i], answer->count > 1);
     }
     buffer_put_u8(&names, '\0');
@@ -194,8 +194,8 @@ static void on_resolved(struct loop *loop, struct resolver_query *query,
 /* Names that have no answer by now will not be waited for. */
 static void on_deadline(struct loop *loop, struct timer *timer)
 {
-    static const struct resolver_answer none = {
-        .problem = "no answer from the name service in time"};
+    static const struct resolver_answer none = {.problem =
+                                                    "no answer from the name service in time"};
     struct check *check = list_entry(timer, struct check, timer);
     list_for_each (node, &check->subjects) {
         struct check_subject *subject = list_entry(node, struct check_subject, node);
@@ -247,8 +247,8 @@ static void add_hosts(struct check_subject *subject, struct check *check,
         host->subject = subject;
         host->config = &hosts[i];
         host->dr = dr;
-        host->label = local ? text_copy(hosts[i].name)
-                            : text_print("%s:%u", hosts[i].name, hosts[i].port);
+        host->label =
+            local ? text_copy(hosts[i].name) : text_print("%s:%u", hosts[i].name, hosts[i].port);
         host->query.answered = on_resolved;
         list_init(&host->visits);
         check_demands_find(demands, host->config, &host->demand);

@@ -1,10 +1,9 @@
 /*
  * check_inside: what the files of check share.
  *
- *   check.c          the whole: subjects ─► hosts ─► names resolved ─► visits; deadline; rows in order
- *   check_subject.c  what there is to check, out of a snapshot
- *   check_visit.c    one address: tcp, tls, login, and the questions to the server
- *   check_judge.c    what the answers mean (pure)
+ *   check.c          the whole: subjects ─► hosts ─► names resolved ─► visits; deadline; rows in
+ * order check_subject.c  what there is to check, out of a snapshot check_visit.c    one address:
+ * tcp, tls, login, and the questions to the server check_judge.c    what the answers mean (pure)
  */
 #ifndef PGSTAGE_HEALTH_CHECK_INSIDE_H
 #define PGSTAGE_HEALTH_CHECK_INSIDE_H
@@ -27,12 +26,12 @@ struct check_subject {
     const char *environment;     /* NULL: PgBouncer style */
     struct tls_context *tls;     /* NULL: no TLS, or `tls_problem` */
     char tls_problem[256];
-    const char *dbname;             /* where the login goes */
-    const char **databases;         /* names that must exist on the server; the effectives' */
-    struct effective **held;        /* what those names belong to */
+    const char *dbname;      /* where the login goes */
+    const char **databases;  /* names that must exist on the server; the effectives' */
+    struct effective **held; /* what those names belong to */
     size_t database_count;
-    const char *user, *password;    /* user NULL: there is nobody to log in as */
-    const char *user_from;          /* "monitor_user" … */
+    const char *user, *password; /* user NULL: there is nobody to log in as */
+    const char *user_from;       /* "monitor_user" … */
     /* owner */
     struct list hosts; /* struct check_host */
 };
@@ -118,10 +117,10 @@ struct check_facts {
     bool in_recovery, default_read_only, has_receiver;
     const char *version, *system_identifier;
     int64_t max_connections, reserved;
-    double lag_s;              /* < 0: unknown */
-    int64_t lag_bytes;         /* < 0: unknown */
-    uint64_t idle_session_us;  /* 0: off */
-    const char *missing;       /* databases that do not exist; "" none */
+    double lag_s;             /* < 0: unknown */
+    int64_t lag_bytes;        /* < 0: unknown */
+    uint64_t idle_session_us; /* 0: off */
+    const char *missing;      /* databases that do not exist; "" none */
 };
 
 /* The questions, for the databases that should exist; allocated. */

@@ -97,23 +97,22 @@ enum fact {
 char *check_facts_sql(const char *const *databases, size_t count)
 {
     struct buffer sql = {0};
-    buffer_print(
-        &sql,
-        "SELECT pg_catalog.pg_is_in_recovery(),"
-        " pg_catalog.current_setting('default_transaction_read_only'),"
-        " pg_catalog.current_setting('server_version'),"
-        " (SELECT system_identifier FROM pg_catalog.pg_control_system()),"
-        " pg_catalog.current_setting('max_connections'),"
-        " pg_catalog.current_setting('superuser_reserved_connections')::int"
-        " + coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int,"
-        " EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL),"
-        " extract(epoch FROM pg_catalog.clock_timestamp()"
-        " - pg_catalog.pg_last_xact_replay_timestamp()),"
-        " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff("
-        "pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) END,"
-        " coalesce((SELECT setting FROM pg_catalog.pg_settings"
-        " WHERE name = 'idle_session_timeout'), '0'),"
-        " (SELECT pg_catalog.string_agg(d, ', ') FROM pg_catalog.unnest(ARRAY[");
+    buffer_print(&sql,
+                 "SELECT pg_catalog.pg_is_in_recovery(),"
+                 " pg_catalog.current_setting('default_transaction_read_only'),"
+                 " pg_catalog.current_setting('server_version'),"
+                 " (SELECT system_identifier FROM pg_catalog.pg_control_system()),"
+                 " pg_catalog.current_setting('max_connections'),"
+                 " pg_catalog.current_setting('superuser_reserved_connections')::int"
+                 " + coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int,"
+                 " EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE pid IS NOT NULL),"
+                 " extract(epoch FROM pg_catalog.clock_timestamp()"
+                 " - pg_catalog.pg_last_xact_replay_timestamp()),"
+                 " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff("
+                 "pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) END,"
+                 " coalesce((SELECT setting FROM pg_catalog.pg_settings"
+                 " WHERE name = 'idle_session_timeout'), '0'),"
+                 " (SELECT pg_catalog.string_agg(d, ', ') FROM pg_catalog.unnest(ARRAY[");
     for (size_t i = 0; i < count; i++) {
         buffer_print(&sql, "%s", i ? "," : "");
         put_literal(&sql, databases[i]);
@@ -192,8 +191,8 @@ static void judge_connections(const struct judge *judge, const struct check_fact
     else
         SAY(judge, "max_connections",
             free_for_all < 0 || wanted > (uint64_t)free_for_all ? CHECK_WARNING : CHECK_OK,
-            "%" PRId64 ", %" PRId64 " of them reserved; pools may open %" PRIu64
-            ", and %" PRIu64 " more for each further user",
+            "%" PRId64 ", %" PRId64 " of them reserved; pools may open %" PRIu64 ", and %" PRIu64
+            " more for each further user",
             facts->max_connections, facts->reserved, wanted, demand->per_user);
 }
 

@@ -140,8 +140,7 @@ static void make_tls(struct check_subject *subject)
     tls_settings_of_servers(&tls, &subject->effective->settings);
     if (tls.mode <= TLS_ALLOW) /* as on the data plane: allow never begins TLS */
         return;
-    subject->tls =
-        tls_context_for_servers(&tls, subject->tls_problem, sizeof subject->tls_problem);
+    subject->tls = tls_context_for_servers(&tls, subject->tls_problem, sizeof subject->tls_problem);
 }
 
 static struct check_subject *subject_of(struct collecting *collecting, struct effective *effective)
@@ -208,8 +207,8 @@ static void collect_rest(struct collecting *collecting)
                      : text_copy(collecting->database);
     struct route_request request = {.database = name};
     if (route_find(collecting->snapshot, &request, &route) == ROUTE_FOUND) {
-        struct effective *effective = snapshot_effective(
-            collecting->snapshot, route.line, route.database, route.environment, NULL);
+        struct effective *effective = snapshot_effective(collecting->snapshot, route.line,
+                                                         route.database, route.environment, NULL);
         if (effective->host_count > 0)
             expect_database(subject_of(collecting, effective), effective);
         effective_unref(effective);

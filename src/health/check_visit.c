@@ -72,8 +72,8 @@ static void on_opened(struct probe *probe, void *context, const struct probe_res
     struct check_visit *visit = context;
     const struct check_subject *subject = visit->host->subject;
     if (result->error != PROBE_FINE) {
-        char *before = text_print("as %s (%s) to %s: ", subject->user, subject->user_from,
-                                  subject->dbname);
+        char *before =
+            text_print("as %s (%s) to %s: ", subject->user, subject->user_from, subject->dbname);
         fail(visit, result->step == PROBE_STEP_TLS ? "tls" : "login", before, result);
         free(before);
         end(visit);
@@ -102,8 +102,8 @@ static void log_in(struct check_visit *visit)
     }
     struct probe_target target = {
         .name = visit->host->config->name,
-        .address = address_is_local(&visit->address) ? NULL
-                                                     : address_host_text(&visit->address, address),
+        .address =
+            address_is_local(&visit->address) ? NULL : address_host_text(&visit->address, address),
         .port = visit->host->config->port,
         .user = subject->user,
         .password = subject->password,

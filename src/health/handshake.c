@@ -66,8 +66,8 @@ static void fail_by_stream(struct handshake *handshake)
 {
     char text[PROBE_TEXT_BYTES];
     stream_problem(&handshake->stream, text, sizeof text);
-    finish(handshake,
-           handshake->result.step == PROBE_STEP_CONNECT ? PROBE_REFUSED : PROBE_TLS, text);
+    finish(handshake, handshake->result.step == PROBE_STEP_CONNECT ? PROBE_REFUSED : PROBE_TLS,
+           text);
 }
 
 /* "CN=pg1.example.com,O=…": the subject on one line. */

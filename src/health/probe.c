@@ -5,11 +5,11 @@
  *        │            │           │         └───────┴────► BROKEN ─► probe_close
  *        └────────────┴───────────┴──────────────────────────▲
  *
- * CONNECTING is TCP, OPENING everything up to ReadyForQuery; both are PQconnectPoll. libpq may close
- * its socket and take another one in any call, so the event is taken out of epoll before each call
- * and made anew for whatever socket there is after it. An outcome is told by the loop's deferred
- * work, never from inside a call. In IDLE nothing is watched: that a server has ended meanwhile is
- * noticed with the next query.
+ * CONNECTING is TCP, OPENING everything up to ReadyForQuery; both are PQconnectPoll. libpq may
+ * close its socket and take another one in any call, so the event is taken out of epoll before each
+ * call and made anew for whatever socket there is after it. An outcome is told by the loop's
+ * deferred work, never from inside a call. In IDLE nothing is watched: that a server has ended
+ * meanwhile is noticed with the next query.
  */
 #include "pgstage/health/probe.h"
 
@@ -124,9 +124,9 @@ static void on_ready(evutil_socket_t fd, short what, void *argument);
 static void watch(struct probe *probe, short what)
 {
     int fd = PQsocket(probe->conn);
-    probe->event = fd < 0 ? NULL
-                          : event_new(loop_base(probe->loop), fd, (short)(what | EV_PERSIST),
-                                      on_ready, probe);
+    probe->event =
+        fd < 0 ? NULL
+               : event_new(loop_base(probe->loop), fd, (short)(what | EV_PERSIST), on_ready, probe);
     if (!probe->event || event_add(probe->event, NULL) != 0)
         fail(probe, PROBE_LOST, probe->step, "the socket cannot be watched");
 }
@@ -297,8 +297,8 @@ static void take_results(struct probe *probe)
             enum probe_error error = probe->result.error;
             bool usable = error == PROBE_FINE || error == PROBE_SERVER;
             probe->result.step = PROBE_STEP_QUERY;
-            finish(probe, usable && PQstatus(probe->conn) == CONNECTION_OK ? STATE_IDLE
-                                                                          : STATE_BROKEN);
+            finish(probe,
+                   usable && PQstatus(probe->conn) == CONNECTION_OK ? STATE_IDLE : STATE_BROKEN);
             return;
         }
         ExecStatusType status = PQresultStatus(rows);

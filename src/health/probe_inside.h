@@ -8,8 +8,8 @@
 
 #define PROBE_PARAMETERS_MAX 40
 
-/* Keywords and values as PQconnectStartParams takes them, NULL at the end. The values point into the
- * target and into `texts`. */
+/* Keywords and values as PQconnectStartParams takes them, NULL at the end. The values point into
+ * the target and into `texts`. */
 struct probe_parameters {
     const char *keywords[PROBE_PARAMETERS_MAX], *values[PROBE_PARAMETERS_MAX];
     size_t count;

@@ -1,12 +1,13 @@
 /*
  * probe_words: what libpq says of a failure, sorted into kinds.
  *
- *   connection to server at "db1" (10.0.0.3), port 5432 failed: FATAL:  28P01: password …\nLOCATION: …
- *   └──────────────── taken off ────────────────┘             └state┘└─ text ─┘└── taken off ──┘
+ *   connection to server at "db1" (10.0.0.3), port 5432 failed: FATAL:  28P01: password
+ * …\nLOCATION: … └──────────────── taken off ────────────────┘             └state┘└─ text ─┘└──
+ * taken off ──┘
  *
  * libpq keeps no SQLSTATE of a connection that fails, but its verbose message has it behind the
- * severity. Where the connection stood counts first: what is said before TLS stands may be anybody's
- * words, so an error that comes then is a failure of TLS, whatever number it shows. Pure.
+ * severity. Where the connection stood counts first: what is said before TLS stands may be
+ * anybody's words, so an error that comes then is a failure of TLS, whatever number it shows. Pure.
  */
 #include <ctype.h>
 #include <string.h>
@@ -146,9 +147,8 @@ void probe_classify(enum probe_step step, const char *message, bool needs_passwo
 {
     const char *text = skip_prefix(message ? message : "");
     char sqlstate[6];
-    const char *behind = step == PROBE_STEP_LOGIN || step == PROBE_STEP_QUERY
-                             ? find_state(text, sqlstate)
-                             : NULL;
+    const char *behind =
+        step == PROBE_STEP_LOGIN || step == PROBE_STEP_QUERY ? find_state(text, sqlstate) : NULL;
     result->step = step;
     result->sqlstate[0] = '\0';
     if (behind) {

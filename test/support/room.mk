@@ -10,6 +10,7 @@ test_support_libsupport_a_SOURCES = \
 	test/support/process.c test/support/process.h \
 	test/support/program.c test/support/program.h \
 	test/support/proxy.c test/support/proxy.h \
+	test/support/relay.c test/support/relay.h \
 	test/support/until.h \
 	test/support/wire.c test/support/wire.h
 test_support_libsupport_a_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS)

@@ -19,6 +19,7 @@
 #include "process.h"
 #include "program.h"
 #include "proxy.h"
+#include "relay.h"
 #include "until.h"
 #include "wire.h"
 

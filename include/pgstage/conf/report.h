@@ -38,5 +38,10 @@ char *report_line(const struct report_entry *entry);
 /* Everything as one JSON object: file, errors, warnings, entries of severity, file, line, rule,
  * text (what is not known is null). */
 void report_print_json(const struct report *report, const char *file, FILE *out);
+/* The same, with further members of the object that `more` prints (each with a comma before it). */
+void report_print_json_with(const struct report *report, const char *file,
+                            void (*more)(void *argument, FILE *out), void *argument, FILE *out);
+/* A text as JSON; NULL is null. */
+void report_print_json_text(const char *text, FILE *out);
 
 #endif

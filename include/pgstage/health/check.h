@@ -1,6 +1,7 @@
 /*
  * check: connects to every host of an environment, or of a PgBouncer-style database, and says what
- * it finds, a row for each thing looked at. Behind `pgstage --check --deep` and the console's CHECK.
+ * it finds, a row for each thing looked at. Behind `pgstage --check --deep` and the console's
+ * CHECK.
  *
  * All hosts are looked at in parallel under one deadline (check_timeout). Changes nothing. One
  * loop's thread.
@@ -19,8 +20,8 @@ enum check_verdict { CHECK_OK, CHECK_WARNING, CHECK_ERROR };
 
 struct check_row {
     const char *environment; /* NULL: none; the snapshot's */
-    char *host;              /* "name:port", "name:port (address)" where it has several; NULL: all */
-    const char *check;       /* dns, tcp, tls, login, role … ; constant */
+    char *host;        /* "name:port", "name:port (address)" where it has several; NULL: all */
+    const char *check; /* dns, tcp, tls, login, role … ; constant */
     enum check_verdict verdict;
     char *detail;
     uint64_t duration_us; /* 0: nothing was waited for */
@@ -37,9 +38,9 @@ struct check;
 /* The rows are the callee's only during the call; the check is over and freed after it. */
 typedef void check_done(void *context, const struct check_rows *rows);
 
-/* Begins to check what `database` and `environment` name (both NULL: everything). `done` comes once,
- * never from inside this call, soon after check_timeout at the latest. Reads the TLS files as they
- * are on the disk now. A reference of the snapshot is held meanwhile. */
+/* Begins to check what `database` and `environment` name (both NULL: everything). `done` comes
+ * once, never from inside this call, soon after check_timeout at the latest. Reads the TLS files as
+ * they are on the disk now. A reference of the snapshot is held meanwhile. */
 struct check *check_start(struct loop *loop, struct resolver *resolver, struct snapshot *snapshot,
                           const char *database, const char *environment, check_done *done,
                           void *context) __attribute__((warn_unused_result));

@@ -30,8 +30,8 @@ struct handshake_result {
 
 typedef void handshake_done(void *context, const struct handshake_result *result);
 
-/* Connects to `address`; with a context (a reference is taken; NULL: without TLS) asks for TLS as the
- * host `name`. `done` comes once, at the latest at `deadline_us`. */
+/* Connects to `address`; with a context (a reference is taken; NULL: without TLS) asks for TLS as
+ * the host `name`. `done` comes once, at the latest at `deadline_us`. */
 struct handshake *handshake_open(struct loop *loop, const struct address *address,
                                  struct tls_context *tls, const char *name, uint64_t deadline_us,
                                  handshake_done *done, void *context)

@@ -1,13 +1,14 @@
 /*
- * probe: one connection of pgstage's own to one server, for asking how it is: libpq, never blocking.
+ * probe: one connection of pgstage's own to one server, for asking how it is: libpq, never
+ * blocking.
  *
  *   probe_open ─► opened ─► probe_query ─► answered ─► probe_query … ─► probe_close
  *
  * A connection may stay open and be asked again and again. Every parameter of libpq is given, so
  * nothing comes from defaults of the account that pgstage runs under; variables of the process that
  * libpq reads by itself are put out of its way by variable_hide (conf/variable.h) at the start. The
- * TLS policy is that of the environment's other server connections, with one difference: libpq takes
- * no list of ciphers. One loop's thread. No callback comes from inside a call, and none after
+ * TLS policy is that of the environment's other server connections, with one difference: libpq
+ * takes no list of ciphers. One loop's thread. No callback comes from inside a call, and none after
  * probe_close.
  */
 #ifndef PGSTAGE_HEALTH_PROBE_H
@@ -73,8 +74,8 @@ struct probe_target {
 
 typedef void probe_done(struct probe *probe, void *context, const struct probe_result *result);
 
-/* Begins to connect; `opened` comes once, at the latest at `deadline_us` (loop_now_us's clock). When
- * it tells of an error nothing is left but probe_close. */
+/* Begins to connect; `opened` comes once, at the latest at `deadline_us` (loop_now_us's clock).
+ * When it tells of an error nothing is left but probe_close. */
 struct probe *probe_open(struct loop *loop, struct resolver *resolver,
                          const struct probe_target *target, uint64_t deadline_us,
                          probe_done *opened, void *context) __attribute__((warn_unused_result));

@@ -31,7 +31,8 @@ struct tls_context *tls_context_for_clients(const struct tls_settings *settings,
                                             size_t size) __attribute__((warn_unused_result));
 struct tls_context *tls_context_for_servers(const struct tls_settings *settings, char *problem,
                                             size_t size) __attribute__((warn_unused_result));
-/* The distribution's bundle of CA certificates, what ca_file "system" means; NULL: there is none. */
+/* The distribution's bundle of CA certificates, what ca_file "system" means; NULL: there is none.
+ */
 const char *tls_system_bundle(void);
 /* The lowest and highest version that `protocols` (NULL: secure) allow, in OpenSSL's and libpq's
  * words ("TLSv1.2"). False: the list is not understood or allows nothing. Pure. */
