@@ -38,6 +38,7 @@ SYSTEM_TESTS += test/system/test_audit
 test_system_test_audit_SOURCES = test/system/audit.c test/system/system.h
 test_system_test_audit_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_audit_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_check
 test_system_test_check_SOURCES = test/system/check.c test/system/system.h
 test_system_test_check_CFLAGS = $(SYSTEM_CFLAGS)
