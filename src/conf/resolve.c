@@ -7,6 +7,7 @@
  * (effective.c). Runs on the thread that loads; nobody else sees the snapshot yet.
  */
 #include <ctype.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +93,26 @@ static void resolve_hosts(struct resolve *resolve, const struct assignment *assi
                      problem);
 }
 
+/* Looked up now: a worker must not wait for a directory service. */
+static void resolve_peer_user(struct resolve *resolve, struct environment *environment)
+{
+    const struct assignment *peer = layer_find_name(&environment->layer, "server_peer_user");
+    struct environment_config *config = &environment->config;
+    config->server_peer_uid = -1;
+    if (!peer || !peer->value.text)
+        return;
+    const char *name = peer->value.text;
+    struct passwd record, *found = NULL;
+    char space[4096];
+    if (strlen(name) <= 9 && name[strspn(name, "0123456789")] == '\0')
+        config->server_peer_uid = atol(name);
+    else if (getpwnam_r(name, &record, space, sizeof(space), &found) == 0 && found)
+        config->server_peer_uid = (int64_t)found->pw_uid;
+    else
+        origin_error(resolve->report, &peer->origin,
+                     "server_peer_user: there is no system user \"%.80s\"", name);
+}
+
 static void resolve_environment(struct resolve *resolve, struct environment *environment)
 {
     struct layer *layer = &environment->layer;
@@ -117,6 +138,7 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
                   &environment->config.host_count);
     resolve_hosts(resolve, layer_find_name(layer, "dr_hosts"), 5432, &environment->config.dr_hosts,
                   &environment->config.dr_host_count);
+    resolve_peer_user(resolve, environment);
     environment->settings = resolve->snapshot->globals;
     layer_apply(&environment->preset, &environment->settings);
     layer_apply(layer, &environment->settings);

@@ -53,5 +53,4 @@ dist_doc_DATA += doc/configuration.md doc/guide.md doc/production.md doc/referen
 EXTRA_DIST += scripts/check-guide
 check-guide: pgstage$(EXEEXT)
 	PGSTAGE="$(abs_builddir)/pgstage$(EXEEXT)" $(top_srcdir)/scripts/check-guide
-check-system: check-guide
 .PHONY: check-guide

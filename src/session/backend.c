@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
@@ -47,6 +48,18 @@ struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct eff
     for (size_t i = 0; i < effective->host_count; i++)
         meaning->hosts[i] = hosts_get(plane->hosts, environment, &effective->hosts[i]);
     return meaning;
+}
+
+bool meaning_knows_peer(const struct meaning *meaning, int fd)
+{
+    const struct environment_config *environment = meaning->effective->environment;
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+
+    if (!environment || environment->server_peer_uid < 0)
+        return true;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+           (int64_t)peer.uid == environment->server_peer_uid;
 }
 
 struct meaning *meaning_ref(struct meaning *meaning)

@@ -162,6 +162,11 @@ static void cancel_event(struct stream *stream, enum stream_event event)
 
     switch (event) {
     case STREAM_CONNECTED:
+        if (address_is_local(&cancel->address) &&
+            !meaning_knows_peer(cancel->meaning, stream->fd)) {
+            cancel_over(cancel);
+            break;
+        }
         if (!cancel->meaning->tls || address_is_local(&cancel->address)) {
             send_request(cancel);
             break;

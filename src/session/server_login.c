@@ -238,8 +238,12 @@ static void connected(struct server *server)
 {
     struct buffer out = {0};
 
-    if (!address_is_local(&server->address))
+    if (!address_is_local(&server->address)) {
         stream_tune_as(&server->stream, share_settings(server->share));
+    } else if (!meaning_knows_peer(server->meaning, server->stream.fd)) {
+        step_failed(server, REASON_SERVER_PEER_WRONG, NULL);
+        return;
+    }
     if (!server->meaning->tls || address_is_local(&server->address)) {
         start_up(server);
         return;
@@ -561,6 +565,7 @@ static bool is_lasting(enum reason reason, const char *sqlstate)
     case REASON_SERVER_LOGIN_FAILED:
         return strcmp(sqlstate, "57P03") != 0 && strcmp(sqlstate, "57P01") != 0;
     case REASON_SERVER_TLS_FAILED:
+    case REASON_SERVER_PEER_WRONG:
     case REASON_SERVER_TLS_REFUSED:
     case REASON_SERVER_PROTOCOL:
         return true;

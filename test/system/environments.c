@@ -1,6 +1,8 @@
 /*
  * environments: one process before several of them, each with its own hosts and policy.
  */
+#include <sys/stat.h>
+
 #include "system.h"
 
 SYSTEM_SUITE(environments);
@@ -129,6 +131,28 @@ SYSTEM_TEST(environments, production_may_not_be_configured_below_verify_full)
         file_write(file, 0644, text_of("%.*s%s\n%s", (int)(place - text), text, weak[i], place));
         cr_assert_eq(process_run(check, NULL, &output), 1, "%s was accepted", weak[i]);
         cr_assert_has(output, text_of("weak-%zu.ini:", i));
+    }
+}
+
+SYSTEM_TEST(environments, a_socket_of_production_leads_to_its_owner_only)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = cluster_shared();
+    char *pid_file = text_of("%s/data/postmaster.pid", cluster->folder);
+    struct stat status;
+    cr_assert_eq(stat(pid_file, &status), 0);
+    for (unsigned wrong = 0; wrong < 2; wrong++) {
+        /* [pgstage] of the tests asks for no TLS; a socket crosses no wire. */
+        struct proxy *proxy =
+            proxy_start("auth_type = scram-sha-256\nserver_tls_ca_file = system\n"
+                        "[environment production]\nclass = production\nhosts = %s:%d\n"
+                        "server_peer_user = %u\n[databases]\napp =\n",
+                        cluster->socket_folder, cluster->port, (unsigned)status.st_uid + wrong);
+        char *extra = text_of("%s host=%s dbname=app@production", LOGIN, proxy->socket_folder);
+        if (wrong)
+            cr_assert_has(client_refusal(proxy, extra), "not run by server_peer_user");
+        else
+            cr_assert_str_eq(client_value(client_open(proxy, extra), "SELECT 'known'"), "known");
     }
 }
 

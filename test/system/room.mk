@@ -94,7 +94,7 @@ $(SYSTEM_LOGS): %.log: %$(EXEEXT)
 	$(LOG_COMPILE) "$$tst" $(am__check_post)
 
 # Tests wait more than they compute: four at a time on two cores.
-check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS)
+check-system: pgstage$(EXEEXT) $(SYSTEM_TESTS) check-guide
 	@rm -f $(SYSTEM_LOGS) $(SYSTEM_LOGS:.log=.trs)
 	$(AM_V_at)PGSTAGE="$${PGSTAGE:-$(abs_builddir)/pgstage$(EXEEXT)}" \
 	PGSTAGE_TEST_CACHE="$(abs_builddir)/test/system" CRITERION_JOBS="$${CRITERION_JOBS:-4}" \

@@ -37,8 +37,9 @@ struct environment_config {
     const char *const *allow_users; /* conf/access.h answers for these three */
     size_t allow_user_count;
     struct cidr_list allow_from;
-    uint64_t expires_at_us; /* of the wall clock; 0: never */
-    size_t index;           /* its place in the snapshot */
+    uint64_t expires_at_us;  /* of the wall clock; 0: never */
+    int64_t server_peer_uid; /* of server_peer_user; -1: not said */
+    size_t index;            /* its place in the snapshot */
 };
 
 /* One line of [databases]. `name` without the "@environment". */

@@ -101,6 +101,9 @@ struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct eff
                             char *problem, size_t size) __attribute__((warn_unused_result));
 struct meaning *meaning_ref(struct meaning *meaning);
 void meaning_unref(struct meaning *meaning);
+/* Was the server behind a connected Unix socket started by the system user that the environment
+ * names (server_peer_user)? Always true where it names none. */
+bool meaning_knows_peer(const struct meaning *meaning, int fd);
 /* The pool's limits under a meaning. */
 void meaning_limits(const struct meaning *meaning, struct pool_limits *limits);
 

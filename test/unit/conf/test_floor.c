@@ -152,6 +152,21 @@ Test(floor, a_socket_behind_a_link_is_the_same_host)
     desk_refuses(text, 9, "[production-host]");
 }
 
+Test(floor, a_socket_is_fine_with_the_user_behind_it)
+{
+    struct snapshot *snapshot =
+        desk_accepts("[pgstage]\nauth_type = scram-sha-256\n[environment p]\nclass = production\n"
+                     "hosts = /run/postgresql\nserver_tls_ca_file = system\n"
+                     "server_peer_user = root\n"
+                     "[environment d]\nclass = review_apps\nhosts = x\nserver_peer_user = 4711\n"
+                     "[environment e]\nclass = review_apps\nhosts = x\n");
+    cr_expect_eq(snapshot_environment(snapshot, 0)->server_peer_uid, 0);
+    cr_expect_eq(snapshot_environment(snapshot, 1)->server_peer_uid, 4711);
+    cr_expect_eq(snapshot_environment(snapshot, 2)->server_peer_uid, -1);
+    snapshot_unref(snapshot);
+    desk_refuses(PRODUCTION "server_peer_user = nobody_of_this_name\n", 7, "no system user");
+}
+
 Test(floor, what_the_loopback_is_called_does_not_matter)
 {
     desk_refuses("[pgstage]\nauth_type = scram-sha-256\n[environment p]\nclass = production\n"

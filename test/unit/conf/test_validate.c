@@ -163,7 +163,6 @@ Test(validate, secrets_are_given_once)
 
 Test(validate, what_this_version_lacks_is_refused_where_ignoring_it_would_be_unsafe)
 {
-    desk_refuses(ENVIRONMENT "server_peer_user = postgres\n", 4, "not available");
     desk_refuses("[pgstage]\nsession_state = pin\n", 2, "not available");
     snapshot_unref(desk_accepts("[pgstage]\nproxy_protocol = 0\nsession_state = track\n"));
 }
