@@ -286,6 +286,16 @@ static void examine_listener(struct examiner *examiner, const struct snapshot *s
     free(user);
 }
 
+/* What clients that ask for an environment's `sni` are shown. */
+static void examine_own(struct examiner *examiner, const struct environment *environment)
+{
+    char *user = text_print("clients of environment %s", environment->config.name);
+    examiner->user = user;
+    examine_pair(examiner, layer_find_name(&environment->layer, "client_tls_cert_file"),
+                 layer_find_name(&environment->layer, "client_tls_key_file"));
+    free(user);
+}
+
 /* What holds for connections to the servers of an environment, or of a line. */
 static void examine_servers(struct examiner *examiner, const struct snapshot *snapshot,
                             const struct environment *environment, const struct database *line)
@@ -314,8 +324,11 @@ void certificate_check(struct snapshot *snapshot, struct report *report)
     for (size_t i = 0; i < snapshot->listeners.count; i++)
         examine_listener(&examiner, snapshot, snapshot->listeners.items[i]);
     examine_servers(&examiner, snapshot, NULL, NULL);
-    for (size_t i = 0; i < snapshot->environments.count; i++)
-        examine_servers(&examiner, snapshot, snapshot->environments.items[i], NULL);
+    for (size_t i = 0; i < snapshot->environments.count; i++) {
+        const struct environment *environment = snapshot->environments.items[i];
+        examine_own(&examiner, environment);
+        examine_servers(&examiner, snapshot, environment, NULL);
+    }
     for (size_t i = 0; i < snapshot->databases.count; i++) {
         const struct database *line = snapshot->databases.items[i];
         struct environment *environment = NULL;

@@ -196,6 +196,7 @@ static void floor_environment(const struct snapshot *snapshot,
     floor_file(&floor, layer_find_name(layer, "password_file"));
     floor_file(&floor, layer_find_name(layer, "monitor_password_file"));
     floor_file(&floor, floor_assignment(&floor, "server_tls_key_file"));
+    floor_file(&floor, layer_find_name(&environment->layer, "client_tls_key_file"));
     floor_sockets(&floor, config->hosts, config->host_count, "hosts");
     floor_sockets(&floor, config->dr_hosts, config->dr_host_count, "dr_hosts");
 }

@@ -142,6 +142,12 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
     environment->settings = resolve->snapshot->globals;
     layer_apply(&environment->preset, &environment->settings);
     layer_apply(layer, &environment->settings);
+    const struct assignment *certificate = layer_find_name(layer, "client_tls_cert_file");
+    const struct assignment *key = layer_find_name(layer, "client_tls_key_file");
+    if (certificate && key && certificate->value.text && key->value.text) {
+        environment->config.client_cert_file = certificate->value.text;
+        environment->config.client_key_file = key->value.text;
+    }
     access_resolve_environment(resolve->snapshot, environment, resolve->report);
 }
 
@@ -213,6 +219,12 @@ static void resolve_listener(struct resolve *resolve, struct listener *listener)
     if (bound && bound->value.text) {
         listener->config.environment = bound->value.text;
         HASH_FIND_STR(snapshot->environment_by_name, bound->value.text, environment);
+    }
+    /* a listener of one environment shows that one's certificate, unless it has its own */
+    if (environment && environment->config.client_cert_file &&
+        !layer_find_name(&listener->layer, "client_tls_cert_file")) {
+        listener->settings.client_tls_cert_file = environment->config.client_cert_file;
+        listener->settings.client_tls_key_file = environment->config.client_key_file;
     }
     resolve_listener_tls(resolve, listener, environment);
     access_resolve_listener(snapshot, listener, resolve->report);

@@ -197,6 +197,33 @@ static void check_listener(const struct snapshot *snapshot, size_t index, struct
     }
 }
 
+/* A certificate of its own needs its key, and somebody who is shown it. */
+static void check_environment_certificate(const struct snapshot *snapshot,
+                                          const struct environment *environment,
+                                          struct report *report)
+{
+    const struct layer *layer = &environment->layer;
+    const struct assignment *certificate = layer_find_name(layer, "client_tls_cert_file");
+    const struct assignment *key = layer_find_name(layer, "client_tls_key_file");
+    bool shown = environment->settings.sni != NULL;
+    if (!certificate && !key)
+        return;
+    if (!environment->config.client_cert_file) {
+        origin_error(report, certificate ? &certificate->origin : &key->origin,
+                     "client_tls_key_file and client_tls_cert_file need each other");
+        return;
+    }
+    for (size_t i = 0; i < snapshot->listeners.count && !shown; i++) {
+        const struct listener *listener = snapshot->listeners.items[i];
+        shown = text_equal(listener->config.environment, environment->config.name);
+    }
+    if (!shown)
+        origin_warning(report, &certificate->origin,
+                       "environment %s has no sni and no listener of its own: nobody is shown its "
+                       "client_tls_cert_file",
+                       environment->config.name);
+}
+
 static void check_environment(const struct snapshot *snapshot,
                               const struct environment *environment, struct report *report)
 {
@@ -220,6 +247,7 @@ static void check_environment(const struct snapshot *snapshot,
     check_protocols(layer, report, "server_tls_protocols");
     check_server_tls(settings, layer, &environment->origin, environment->config.production_class,
                      report);
+    check_environment_certificate(snapshot, environment, report);
 }
 
 /* A line that changes TLS must fit every environment that it can serve; one report is enough. */

@@ -49,6 +49,30 @@ bool tls_has_alpn(const SSL *ssl)
     return length == ALPN_BYTES - 1 && memcmp(chosen, alpn_postgresql + 1, length) == 0;
 }
 
+static int choose_certificate(SSL *ssl, int *alert, void *argument)
+{
+    const struct tls_context *context = argument, *chosen;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    (void)alert;
+    if (!name || !(chosen = context->choose(context->choose_argument, name)) ||
+        !chosen->ssl_context)
+        return SSL_TLSEXT_ERR_OK;
+    return SSL_set_SSL_CTX(ssl, chosen->ssl_context) ? SSL_TLSEXT_ERR_OK
+                                                     : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+void tls_context_choose(struct tls_context *context,
+                        struct tls_context *(*choose)(void *argument, const char *server_name),
+                        void *argument)
+{
+    context->choose = choose;
+    context->choose_argument = argument;
+    if (!context->ssl_context)
+        return;
+    SSL_CTX_set_tlsext_servername_callback(context->ssl_context, choose_certificate);
+    SSL_CTX_set_tlsext_servername_arg(context->ssl_context, context);
+}
+
 SSL *tls_accept_new(struct tls_context *context)
 {
     return context->ssl_context ? SSL_new(context->ssl_context) : NULL;

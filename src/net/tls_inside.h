@@ -14,6 +14,8 @@ struct tls_context {
     /* fixed */
     enum tls_mode mode;
     SSL_CTX *ssl_context; /* NULL: disabled */
+    struct tls_context *(*choose)(void *argument, const char *server_name);
+    void *choose_argument;
     /* shared: atomic */
     atomic_uint references;
 };

@@ -40,6 +40,44 @@ static const struct listener_config *listener_of(const struct snapshot *snapshot
     return NULL;
 }
 
+/* A client that names an environment's server (`sni`) is shown the environment's certificate. The
+ * handshake belongs to a login, which holds the setup. */
+static struct tls_context *choose_tls(void *argument, const char *server_name)
+{
+    const struct setup_door *door = argument;
+    const struct environment_config *environment = snapshot_find_sni(door->snapshot, server_name);
+
+    return environment ? door->tls_by_environment[environment->index] : NULL;
+}
+
+/* The contexts of one door: its own, and one for each environment with a certificate. */
+static bool make_tls(struct setup_door *door, char *problem, size_t size)
+{
+    size_t count = snapshot_environment_count(door->snapshot);
+    struct tls_settings tls;
+
+    tls_settings_of_clients(&tls, door->listener->settings);
+    if (tls.mode == TLS_DISABLE)
+        return true;
+    door->tls = tls_context_for_clients(&tls, problem, size);
+    if (!door->tls)
+        return false;
+    door->tls_by_environment = memory_new((count + 1) * sizeof(struct tls_context *));
+    for (size_t i = 0; i < count; i++) {
+        const struct environment_config *environment = snapshot_environment(door->snapshot, i);
+
+        if (!environment->client_cert_file)
+            continue;
+        tls.cert_file = environment->client_cert_file;
+        tls.key_file = environment->client_key_file;
+        door->tls_by_environment[i] = tls_context_for_clients(&tls, problem, size);
+        if (!door->tls_by_environment[i])
+            return false;
+    }
+    tls_context_choose(door->tls, choose_tls, door);
+    return true;
+}
+
 struct setup *setup_new(struct snapshot *snapshot, const struct door *doors, size_t door_count,
                         char *problem, size_t size)
 {
@@ -51,18 +89,13 @@ struct setup *setup_new(struct snapshot *snapshot, const struct door *doors, siz
     pthread_mutex_init(&setup->policies->mutex, NULL);
     setup->door_count = door_count;
     for (size_t i = 0; i < door_count; i++) {
-        struct tls_settings tls;
-
+        setup->doors[i].snapshot = snapshot;
         setup->doors[i].listener = listener_of(snapshot, &doors[i]);
         if (!setup->doors[i].listener) {
             text_fit(problem, size, "a listener is gone: listeners change with a restart only");
             goto failed;
         }
-        tls_settings_of_clients(&tls, setup->doors[i].listener->settings);
-        if (tls.mode == TLS_DISABLE)
-            continue;
-        setup->doors[i].tls = tls_context_for_clients(&tls, problem, size);
-        if (!setup->doors[i].tls)
+        if (!make_tls(&setup->doors[i], problem, size))
             goto failed;
     }
     return setup;
@@ -95,8 +128,15 @@ void setup_unref(struct setup *setup)
 {
     if (!setup || atomic_fetch_sub_explicit(&setup->references, 1, memory_order_acq_rel) != 1)
         return;
-    for (size_t i = 0; i < setup->door_count; i++)
-        tls_context_unref(setup->doors[i].tls);
+    for (size_t i = 0; i < setup->door_count; i++) {
+        struct setup_door *door = &setup->doors[i];
+
+        for (size_t j = 0;
+             door->tls_by_environment && j < snapshot_environment_count(door->snapshot); j++)
+            tls_context_unref(door->tls_by_environment[j]);
+        free(door->tls_by_environment);
+        tls_context_unref(door->tls);
+    }
     policies_free(setup->policies);
     snapshot_unref(setup->snapshot);
     free(setup);

@@ -513,3 +513,56 @@ SYSTEM_TEST(access, a_client_that_leaves_while_its_answer_waits_is_forgotten)
     PGconn *console = console_of(proxy);
     cr_assert(until(lists(console, "login_clients") == 0, 1000));
 }
+
+/* ---- a certificate for each environment ---- */
+
+static struct pki_certificate *certificate_for(const char *file, const char *name)
+{
+    struct pki_request request = {.file = file,
+                                  .common_name = name,
+                                  .names = text_of("DNS:%s", name),
+                                  .issuer = pki_shared_ca()};
+    return pki_issue(test_folder(), &request);
+}
+
+/* Verifies the certificate for `name`, and goes to 127.0.0.1. */
+static const char *as(const char *name)
+{
+    return text_of("%s host=%s hostaddr=127.0.0.1 sslmode=verify-full sslrootcert=%s", LOGIN, name,
+                   pki_shared_ca()->certificate);
+}
+
+SYSTEM_TEST(access, each_name_is_shown_the_certificate_of_its_environment)
+{
+    SKIP_ON_PGBOUNCER();
+    struct pki_certificate *own = certificate_for("own", "own.test"),
+                           *one = certificate_for("one", "one.test"),
+                           *two = certificate_for("two", "*.two.test");
+    int live = port_take();
+    struct proxy *proxy = proxy_start(
+        "client_tls_sslmode = prefer\nclient_tls_cert_file = %s\n"
+        "client_tls_key_file = %s\ndefault_environment = one\n"
+        "[listener live]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nenvironment = two\n"
+        "unix_socket_dir =\n"
+        "[environment one]\nclass = review_apps\nhosts = 127.0.0.1:%d\nsni = one.test\n"
+        "client_tls_cert_file = %s\nclient_tls_key_file = %s\n"
+        "[environment two]\nclass = review_apps\nhosts = 127.0.0.1:%d\nsni = *.two.test\n"
+        "client_tls_cert_file = %s\nclient_tls_key_file = %s\n"
+        "[databases]\napp =\n",
+        own->certificate, own->key, live, cluster_shared()->port, one->certificate, one->key,
+        cluster_shared()->port, two->certificate, two->key);
+
+    client_do(client_open(proxy, as("own.test")), "SELECT 1");
+    client_do(client_open(proxy, as("one.test")), "SELECT 1");
+    client_do(client_open(proxy, as("pg.two.test")), "SELECT 1");
+    cr_assert_has(client_refusal(proxy, as("other.test")), "certificate");
+    /* a listener of one environment shows that one's to everybody */
+    client_do(client_open(proxy, text_of("%s port=%d", as("x.two.test"), live)), "SELECT 1");
+    cr_assert_has(client_refusal(proxy, text_of("%s port=%d", as("own.test"), live)),
+                  "certificate");
+    /* a reload brings rotated ones into use */
+    (void)certificate_for("one", "renamed.test");
+    cr_assert_null(proxy_reload(proxy));
+    cr_assert_has(client_refusal(proxy, as("one.test")), "certificate");
+    client_do(client_open(proxy, as("own.test")), "SELECT 1");
+}

@@ -39,7 +39,9 @@ struct environment_config {
     struct cidr_list allow_from;
     uint64_t expires_at_us;  /* of the wall clock; 0: never */
     int64_t server_peer_uid; /* of server_peer_user; -1: not said */
-    size_t index;            /* its place in the snapshot */
+    /* its own certificate for clients that ask for its `sni`; NULL: the listener's */
+    const char *client_cert_file, *client_key_file;
+    size_t index; /* its place in the snapshot */
 };
 
 /* One line of [databases]. `name` without the "@environment". */

@@ -45,6 +45,14 @@ void tls_context_unref(struct tls_context *context);
 /* Of the settings that the context was made from. */
 enum tls_mode tls_context_mode(const struct tls_context *context);
 
+/* From now on `choose` is asked for the context of each accepted connection that names a server
+ * (SNI): the certificate is that one's, everything else stays as it is here; NULL keeps this one's.
+ * Called by workers during handshakes, so what it looks into must be immutable, and live as long as
+ * handshakes may go on. Before the context is shared; control thread. */
+void tls_context_choose(struct tls_context *context,
+                        struct tls_context *(*choose)(void *argument, const char *server_name),
+                        void *argument);
+
 /* A new SSL to accept with: of a client that offers ALPN, "postgresql" is taken and anything else
  * refused. NULL when the mode is disable or memory is short. Any thread. */
 SSL *tls_accept_new(struct tls_context *context) __attribute__((warn_unused_result));

@@ -40,7 +40,10 @@ struct setup {
     size_t door_count;
     struct setup_door {
         const struct listener_config *listener;
+        const struct snapshot *snapshot;
         struct tls_context *tls; /* NULL: clients get 'N' */
+        /* by the index of the environment: with its own certificate; NULL: it has none */
+        struct tls_context **tls_by_environment;
     } doors[];
 };
 

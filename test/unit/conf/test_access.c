@@ -213,3 +213,12 @@ Test(access, a_listener_believes_its_own_list_or_pgstages)
             believed[i]);
     snapshot_unref(snapshot);
 }
+
+/* ---- certificates ---- */
+
+Test(access, a_certificate_of_an_environment_needs_its_key)
+{
+    desk_write("c.pem", "x");
+    desk_refuses(ENVIRONMENT "sni = e.test\nclient_tls_cert_file = c.pem\n", 5, "need each other");
+    desk_refuses(ENVIRONMENT "sni = e.test\nclient_tls_key_file = c.pem\n", 5, "need each other");
+}
