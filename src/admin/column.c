@@ -169,6 +169,9 @@ static const struct column environments_columns[] = {
     TEXT("default", "yes: it serves databases for which nothing else decides"),
     TEXT("expires_at", "when logins end and pools are drained; none: never"),
     TEXT("state", "active, paused or expired"),
+    INT4("hosts_up", "hosts that the last attempt reached"),
+    INT4("hosts_total", "hosts of its cluster and of lines in it that were used"),
+    INT4("pools", NULL),
 };
 VIEW(environments)
 

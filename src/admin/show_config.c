@@ -233,6 +233,40 @@ static const char *environment_state(struct admin *admin,
     return paused ? "paused" : "active";
 }
 
+/* What is in use of one environment. */
+struct usage {
+    const char *environment;
+    int64_t hosts, up, pools;
+};
+
+static void count_host(void *argument, const struct host_view *host)
+{
+    struct usage *usage = argument;
+    if (!text_equal(host->environment, usage->environment))
+        return;
+    usage->hosts++;
+    usage->up += text_equal(host->state, "up");
+}
+
+static void count_pool(struct pool *pool, void *argument)
+{
+    struct usage *usage = argument;
+    usage->pools += text_equal(pool_environment(pool), usage->environment);
+}
+
+static void put_usage(struct admin *admin, struct result *result,
+                      const struct environment_config *environment)
+{
+    struct usage usage = {.environment = environment->name};
+    plane_each_host(admin->plane, count_host, &usage);
+    registry_each(plane_registry(admin->plane), count_pool, &usage);
+    /* A host that no pool has asked for yet has no record. */
+    int64_t configured = (int64_t)environment->host_count;
+    result_int(result, usage.up);
+    result_int(result, usage.hosts > configured ? usage.hosts : configured);
+    result_int(result, usage.pools);
+}
+
 void command_show_environments(struct admin *admin, struct console_job *job)
 {
     const struct snapshot *snapshot = plane_snapshot(admin->plane);
@@ -259,6 +293,7 @@ void command_show_environments(struct admin *admin, struct console_job *job)
         result_yes(result, environment == by_default);
         put_expiry(result, environment);
         result_text(result, environment_state(admin, environment));
+        put_usage(admin, result, environment);
         result_end(result);
     }
     console_done(job);

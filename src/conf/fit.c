@@ -63,8 +63,10 @@ static void fit_limit(const struct settings *settings, const struct layer *layer
                       const struct origin *section, struct report *report)
 {
     int64_t size = settings_pool_size(settings);
-    if (size && settings->min_pool_size > size)
-        origin_warning(report, origin_of(layer, "min_pool_size", section),
+    const struct assignment *least = layer_find_name(layer, "min_pool_size");
+    /* A smaller pool_size than what a class keeps open is no mistake: the pool is just full. */
+    if (size && least && least->value.number > size)
+        origin_warning(report, &least->origin,
                        "min_pool_size %" PRId64 " is more than pool_size %" PRId64,
                        settings->min_pool_size, size);
     if (settings->max_db_connections && size > settings->max_db_connections)

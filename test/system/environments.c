@@ -165,6 +165,25 @@ SYSTEM_TEST(environments, the_console_knows_them)
     PGresult *result = PQexec(admin, "SHOW ENVIRONMENTS");
 
     cr_assert_eq(PQntuples(result), 2);
+    client_do(client_open(proxy, text_of("%s dbname=app@production", LOGIN)), "SELECT 1");
+    result = PQexec(admin, "SHOW ENVIRONMENTS");
+    cr_assert_str_eq(PQgetvalue(result, 1, PQfnumber(result, "name")), "production");
+    cr_assert_str_eq(PQgetvalue(result, 1, PQfnumber(result, "hosts_up")), "1");
+    cr_assert_str_eq(PQgetvalue(result, 1, PQfnumber(result, "hosts_total")), "1");
+    cr_assert_str_eq(PQgetvalue(result, 1, PQfnumber(result, "pools")), "1");
+    cr_assert_str_eq(PQgetvalue(result, 0, PQfnumber(result, "pools")), "0");
+    result = PQexec(admin, "SHOW CLASSES");
+    cr_assert_eq(PQntuples(result), 12);
+    result = PQexec(admin, "SHOW TLS");
+    cr_assert_eq(PQntuples(result), 2);
+    cr_assert_str_eq(PQgetvalue(result, 1, PQfnumber(result, "used_by")), "environment production");
+    result = PQexec(admin, "SHOW CONFIG production");
+    cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK);
+    cr_assert_eq(PQfnumber(result, "changeable"), 3);
+    result = PQexec(admin, "SHOW CONFIG atlantis");
+    cr_assert_str_eq(PQresultErrorField(result, PG_DIAG_SQLSTATE), "3D000");
+    result = PQexec(admin, "SET auth_type = 'trust'");
+    cr_assert_has(PQresultErrorMessage(result), "[production-login]");
     client_do(admin, "PAUSE app@production");
     client_do(client_open(proxy, LOGIN), "SELECT 1");
     client_do(admin, "RESUME app@production");

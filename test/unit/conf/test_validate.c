@@ -267,6 +267,7 @@ Test(validate, pools_that_add_up_to_more_than_a_limit_are_warned_about)
     warns("[users]\nu = pool_size=9 max_user_connections=8\n", 2,
           "more than max_user_connections 8");
     warns("[databases]\na = host=h pool_size=3 min_pool_size=4\n", 2, "more than pool_size 3");
+    says_nothing(STAGING "pool_size = 3\n[databases]\na@s = pool_size=2\n"); /* the class keeps 5 */
 }
 
 Test(validate, options_that_undo_each_other_are_warned_about)
