@@ -201,6 +201,17 @@ static void cancel_timer(struct loop *loop, struct timer *timer)
     cancel_over(list_entry(timer, struct cancel, timer));
 }
 
+/* The policy in force now, under which a rotated certificate is trusted, rather than the one that
+ * the server's own connection was made under; but never a weaker one. */
+static struct meaning *policy_of(const struct server *server)
+{
+    struct meaning *then = server->meaning, *now = server->share->meaning;
+    bool weaker =
+        then->tls && (!now->tls || tls_context_mode(now->tls) < tls_context_mode(then->tls));
+
+    return weaker ? then : now;
+}
+
 static bool cancel_start(struct server *server, uint64_t requester_id)
 {
     const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
@@ -213,7 +224,7 @@ static bool cancel_start(struct server *server, uint64_t requester_id)
     cancel = memory_new(sizeof(*cancel));
     cancel->worker = server->worker;
     cancel->share = server->share;
-    cancel->meaning = meaning_ref(server->meaning);
+    cancel->meaning = meaning_ref(policy_of(server));
     cancel->host_name = text_copy(host_name(server->host));
     cancel->server_id = server->item.id;
     cancel->links = server->links;
