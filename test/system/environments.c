@@ -191,3 +191,103 @@ SYSTEM_TEST(environments, the_console_knows_them)
     result = PQexec(admin, "SHOW HOSTS");
     cr_assert_eq(PQntuples(result), 2);
 }
+
+SYSTEM_TEST(environments, the_tls_server_name_may_choose_one)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct pki_request request = {.file = "named",
+                                  .common_name = "live.example.test",
+                                  .names = "DNS:live.example.test,DNS:play.example.test",
+                                  .issuer = pki_shared_ca()};
+    struct pki_certificate *named = pki_issue(test_folder(), &request);
+    struct cluster_options options = {
+        .hba = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"};
+
+    production = cluster_start(&options);
+    struct proxy *proxy = proxy_start(
+        "auth_type = scram-sha-256\npool_mode = transaction\nserver_tls_sslmode = prefer\n"
+        "client_tls_sslmode = allow\nclient_tls_cert_file = %s\nclient_tls_key_file = %s\n"
+        "default_environment = development\n"
+        "[environment development]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+        "[environment production]\nclass = production\nsni = live.example.test\n"
+        "hosts = pg.production.test@127.0.0.1:%d\nserver_tls_ca_file = %s\n"
+        "[databases]\napp = dbname=app\n",
+        named->certificate, named->key, cluster_shared()->port, production->port,
+        pki_shared_ca()->certificate);
+    const char *secured = text_of("%s hostaddr=127.0.0.1 sslmode=verify-full sslrootcert=%s", LOGIN,
+                                  pki_shared_ca()->certificate);
+    PGconn *live = client_open(proxy, text_of("%s host=live.example.test", secured));
+    PGconn *play = client_open(proxy, text_of("%s host=play.example.test", secured));
+    PGconn *plain = client_open(proxy, LOGIN);
+
+    cr_assert_eq(client_number(live, "SELECT inet_server_port()"), production->port);
+    cr_assert_eq(client_number(play, "SELECT inet_server_port()"), cluster_shared()->port);
+    cr_assert_eq(client_number(plain, "SELECT inet_server_port()"), cluster_shared()->port);
+}
+
+SYSTEM_TEST(environments, production_serves_loopback_plain_and_over_tls)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+
+    /* loopback crosses no wire; whoever wants TLS gets it */
+    client_do(client_open(proxy, text_of("%s dbname=app@production", LOGIN)), "SELECT 1");
+    PGconn *secured =
+        client_open(proxy, text_of("%s dbname=app@production sslmode=verify-full sslrootcert=%s",
+                                   LOGIN, pki_shared_ca()->certificate));
+    cr_assert(PQsslInUse(secured));
+    client_do(secured, "SELECT 1");
+}
+
+SYSTEM_TEST(environments, one_that_is_down_does_not_disturb_the_other)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "query_wait_timeout = 3\n");
+    PGconn *development = client_open(proxy, LOGIN);
+    int i;
+
+    client_do(client_open(proxy, text_of("%s dbname=app@production", LOGIN)), "SELECT 1");
+    cluster_end(production, CLUSTER_KILL);
+    PGconn *stuck =
+        PQconnectStart(client_conninfo(proxy, text_of("%s dbname=app@production", LOGIN)));
+    for (i = 0; i < 200; i++) {
+        PQconnectPoll(stuck);
+        cr_assert_eq(client_number(development, text_of("SELECT %d", i)), i);
+    }
+}
+
+SYSTEM_TEST(environments, values_may_come_from_variables)
+{
+    SKIP_ON_PGBOUNCER();
+    char *environment[] = {text_of("APP_DATABASE=db2"), text_of("PGSTAGE__QUERY_WAIT_TIMEOUT=17"),
+                           NULL};
+    struct proxy_options options = {.environment = environment};
+    struct proxy *proxy =
+        proxy_start_with(&options,
+                         "query_wait_timeout = 50\n[databases]\napp = %s dbname=${APP_DATABASE} "
+                         "user=${APP_USER:-other}\n",
+                         cluster_route(cluster_shared()));
+    PGconn *client = client_open(proxy, NULL);
+
+    cr_assert_str_eq(client_value(client, "SELECT current_database()"), "db2");
+    cr_assert_str_eq(client_value(client, "SELECT current_user"), "other");
+    cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 17);
+}
+
+SYSTEM_TEST(environments, url_prints_what_an_application_should_use)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *production;
+    struct proxy *proxy = two_environments(&production, "");
+    char *arguments[] = {text_of("%s", program_binary()), "--url=app@production", proxy->file,
+                         NULL};
+    char *output;
+
+    cr_assert_eq(process_run(arguments, NULL, &output), 0, "%s", output);
+    cr_assert_has(output, "postgres");
+    cr_assert_has(output, text_of("%d", proxy->port));
+    cr_assert_has(output, "app%40production");
+}
