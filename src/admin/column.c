@@ -295,6 +295,39 @@ static const struct column mem_columns[] = {
 };
 VIEW(mem)
 
+#define FIGURE(name, help) INT8(#name, help),
+static const struct column stats_users_columns[] = {
+    TEXT("user", "as the client logged in"),
+    TEXT("environment", NULL),
+#include "pgstage/tables/figures.def"
+};
+VIEW(stats_users)
+
+static const struct column stats_hosts_columns[] = {
+    TEXT("host", "name:port as the configuration says it"),
+    TEXT("environment", NULL),
+#include "pgstage/tables/figures.def"
+};
+#undef FIGURE
+VIEW(stats_hosts)
+
+static const struct column histograms_columns[] = {
+    TEXT("database", "database@environment where an environment serves it"),
+    TEXT("user", "the login on the server"),
+    TEXT("environment", NULL),
+    TEXT("kind", "query, transaction or wait"),
+    INT8("le_us", "the most microseconds that the bucket counts; NULL: no limit"),
+    INT8("count", "of this bucket alone; empty buckets have no row"),
+};
+VIEW(histograms)
+
+static const struct column security_columns[] = {
+    TEXT("name", NULL),
+    INT8("value", NULL),
+    TEXT("meaning", NULL),
+};
+VIEW(security)
+
 static const struct column state_columns[] = {
     TEXT("key", "active, paused, suspended"),
     TEXT("value", "yes or no"),

@@ -110,6 +110,13 @@ static const struct option_word words_AUDIT_FAILURE[] = {
     {NULL, 0, NULL},
 };
 
+static const struct option_word words_QUERY_TEXT[] = {
+    {"masked", QUERY_TEXT_MASKED, NULL},
+    {"full", QUERY_TEXT_FULL, NULL},
+    {"none", QUERY_TEXT_NONE, NULL},
+    {NULL, 0, NULL},
+};
+
 /* Forms that are no table of words have none. */
 #define words_YES_NO NULL
 #define words_NUMBER NULL
@@ -140,6 +147,7 @@ enum {
     FORM_ON_DEMOTE = FORM_WORDS,
     FORM_MONITORING = FORM_WORDS,
     FORM_LOG_LEVEL = FORM_WORDS,
+    FORM_QUERY_TEXT = FORM_WORDS,
     FORM_AUDIT_FAILURE = FORM_WORDS,
 };
 

@@ -21,6 +21,7 @@
 #include "pgstage/session/login.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 
 /* The pause after the first refused login on a server. */
@@ -174,6 +175,8 @@ void backend_detach(void *attachment)
     check(!backend->plane->running || atomic_load(&backend->listed) == 0);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)
         meaning_unref(backend->shares[i].meaning);
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        free(atomic_load(&backend->shares[i].kept_watch));
     backend_free(backend);
 }
 
@@ -183,6 +186,7 @@ struct share *backend_share(struct backend *backend, struct worker *worker)
 
     if (!share->meaning) {
         share->meaning = backend_meaning(backend);
+        watch_refresh(share);
         list_push_back(&worker->shares, &share->node);
         atomic_fetch_add(&backend->listed, 1);
     }
@@ -233,6 +237,7 @@ void share_refresh(struct share *share)
 
     share->meaning = backend_meaning(share->backend);
     meaning_unref(old);
+    watch_refresh(share);
     share_look_at_expiry(share);
     list_for_each (node, &share->clients) {
         client_arm(list_entry(node, struct client, share_node));

@@ -181,6 +181,7 @@ static void client_event(struct stream *stream, enum stream_event event)
             loop_defer(client->worker->loop, &client->task);
         break;
     case STREAM_SECURED:
+        counter_add(&client->worker->security[SECURITY_client_tls_handshakes], 1);
         login_secured(client);
         break;
     case STREAM_CLOSED:
@@ -464,6 +465,7 @@ static void client_free(void *object)
     login_free(client->login);
     parameters_unref(client->parameters);
     free(client->held);
+    free(client->statement);
     buffer_fini(&client->farewell);
     free(client->user);
     free(client->database);
@@ -488,6 +490,30 @@ static void log_end(const struct client *client, enum reason reason, const char 
                client->transactions, client->received_bytes, client->sent_bytes);
 }
 
+/* A login has ended without a welcome: was it refused? */
+static void count_refusal(struct client *client, enum reason reason)
+{
+    struct worker *worker = client->worker;
+
+    switch (reason) {
+    case REASON_CLIENT_TERMINATE:
+    case REASON_CLIENT_EOF:
+    case REASON_CLIENT_BROKEN:
+    case REASON_CLIENT_CANCEL_SENT:
+    case REASON_CLIENT_CANCEL_UNKNOWN:
+    case REASON_CANCEL_WAIT_TIMEOUT:
+    case REASON_SHUT_DOWN:
+        return;
+    case REASON_CLIENT_TLS_FAILED:
+        counter_add(&worker->security[SECURITY_client_tls_failures], 1);
+        break;
+    default:
+        break;
+    }
+    counter_add(&worker->security[SECURITY_logins_refused], 1);
+    counter_add(&worker->refused[reason], 1);
+}
+
 /* Takes it out of everything that counts or could call it; only its stream and memory stay. */
 static void client_leave(struct client *client, enum reason reason, const char *detail)
 {
@@ -496,6 +522,8 @@ static void client_leave(struct client *client, enum reason reason, const char *
     struct share *share = client->share;
 
     log_end(client, reason, detail);
+    if (client->login)
+        count_refusal(client, reason);
     client_set_state(client, CLIENT_CLOSING);
     if (client->console && client->login == NULL)
         console_left(client);

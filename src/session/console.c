@@ -106,6 +106,7 @@ void console_enter(struct client *client, enum console_level level, struct buffe
         secret[i] = (uint8_t)(client->secret >> (24 - 8 * i));
     message_backend_key(&out, cancel_key_pid(client), secret, sizeof(secret));
     message_ready(&out, 'I');
+    counter_add(&client->worker->security[SECURITY_logins_accepted], 1);
     login_free(client->login);
     client->login = NULL;
     client_set_state(client, CLIENT_CONSOLE);

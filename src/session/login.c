@@ -809,6 +809,7 @@ void client_welcome(struct client *client, const struct parameters *server_param
     if (globals_of(client)->login_notify_message)
         message_notice(&out, "NOTICE", "00000", globals_of(client)->login_notify_message);
     message_ready(&out, 'I');
+    counter_add(&client->worker->security[SECURITY_logins_accepted], 1);
     login_free(client->login);
     client->login = NULL;
     client->active_us = loop_now_us(client->worker->loop);

@@ -24,6 +24,7 @@
 #include "pgstage/session/expiry.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/watch.h"
 
 /* Helpers for PBKDF2, and how many logins may wait for one. */
 #define DERIVATION_THREADS 1
@@ -316,6 +317,7 @@ void plane_free(struct plane *plane)
         struct worker *worker = &plane->workers[i];
 
         setup_unref(worker->setup);
+        watch_forget(worker);
         free(worker->slots);
         free(worker->slot_next);
         free(worker->slot_generation);

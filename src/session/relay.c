@@ -19,6 +19,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/kinds.h"
 #include "pgstage/wire/message.h"
@@ -168,6 +169,8 @@ static void begin_request(struct client *client)
         return;
     client->request_us = now_us;
     server->request_us = now_us;
+    if (client->share->watch)
+        watch_began(client);
     if (server->transaction.status == 'I')
         client->transaction_us = now_us;
 }
@@ -217,6 +220,9 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return STEP_HOLD;
     begin_request(client);
     count_message(client, &frame, data + FRAME_HEADER_BYTES, there - FRAME_HEADER_BYTES);
+    if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
+        watch_statement(client, frame.type, data + FRAME_HEADER_BYTES,
+                        (total > there ? there : total) - FRAME_HEADER_BYTES, frame.body_bytes);
     transaction_ask(transaction, frame.type, ANSWER_FORWARD);
     if (total > there) {
         client->body_left = (uint32_t)(total - there);

@@ -24,5 +24,7 @@ libpgstage_a_SOURCES += \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/view.c \
 	src/session/warm.c \
+	src/session/watch.c include/pgstage/session/watch.h include/pgstage/tables/figures.def \
+	include/pgstage/tables/security.def \
 	src/session/worker.c include/pgstage/session/worker.h
 dist_doc_DATA += doc/protocol.md

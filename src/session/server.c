@@ -21,6 +21,7 @@
 #include "pgstage/session/login.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server_login.h"
+#include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 
 static void recycle(struct server *server);
@@ -195,6 +196,9 @@ void server_link(struct server *server, struct client *client)
     counter_add(&stats->server_assignment_count, 1);
     if (client->state == CLIENT_WAITING)
         counter_add(&stats->wait_time, now_us - client->waiter.since_us);
+    if (server->share->watch)
+        watch_waited(client, server,
+                     client->state == CLIENT_WAITING ? now_us - client->waiter.since_us : 0);
     server->client = client;
     client->server = server;
     server->links++;
@@ -511,6 +515,9 @@ static void count_end(struct server *server)
     if (!server->request_us)
         return;
     counter_add(&stats->query_time, now_us - server->request_us);
+    if (server->share->watch)
+        watch_ended(client, server, now_us - server->request_us, now_us - client->transaction_us,
+                    server->transaction.status == 'I');
     server->request_us = 0;
     client->active_us = now_us;
     if (server->transaction.status == 'I') {

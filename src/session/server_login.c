@@ -520,6 +520,7 @@ void server_login_event(struct server *server, enum stream_event event)
         connected(server);
         break;
     case STREAM_SECURED:
+        counter_add(&server->worker->security[SECURITY_server_tls_handshakes], 1);
         start_up(server);
         break;
     case STREAM_READABLE:
@@ -583,6 +584,8 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     char *line, *told, *cause;
     uint64_t retry_at_us;
 
+    if (reason == REASON_SERVER_TLS_FAILED || reason == REASON_SERVER_TLS_REFUSED)
+        counter_add(&server->worker->security[SECURITY_server_tls_failures], 1);
     if (server->state == SERVER_GONE)
         return;
     told = text_copy(text); /* may point into the dialogue that ends here */

@@ -3,6 +3,7 @@ libpgstage_a_SOURCES += \
 	src/wire/error_fields.c \
 	src/wire/frame.c include/pgstage/wire/frame.h \
 	src/wire/kinds.c include/pgstage/wire/kinds.h \
+	src/wire/mask.c include/pgstage/wire/mask.h \
 	src/wire/message.c include/pgstage/wire/message.h \
 	src/wire/proxy.c include/pgstage/wire/proxy.h \
 	src/wire/startup.c include/pgstage/wire/startup.h \

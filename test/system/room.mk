@@ -35,7 +35,7 @@ test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_audit
-test_system_test_audit_SOURCES = test/system/audit.c test/system/system.h
+test_system_test_audit_SOURCES = test/system/audit.c test/system/monitoring.c test/system/system.h
 test_system_test_audit_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_audit_LDADD = $(SYSTEM_LIBS)
 

@@ -44,6 +44,10 @@ struct columns {
     X(stats_totals)                                                                                \
     X(stats_averages)                                                                              \
     X(totals)                                                                                      \
+    X(stats_users)                                                                                 \
+    X(stats_hosts)                                                                                 \
+    X(histograms)                                                                                  \
+    X(security)                                                                                    \
     X(mem)                                                                                         \
     X(state)                                                                                       \
     X(version)                                                                                     \

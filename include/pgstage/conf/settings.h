@@ -81,6 +81,9 @@ enum monitoring {
     MONITORING_COMPREHENSIVE,
 };
 
+/* How the slow-query log shows a statement. */
+enum query_text { QUERY_TEXT_MASKED, QUERY_TEXT_FULL, QUERY_TEXT_NONE };
+
 /* What becomes of logins that the audit log cannot take. */
 enum audit_failure { AUDIT_FAILURE_AUTO, AUDIT_FAILURE_REFUSE, AUDIT_FAILURE_CONTINUE };
 

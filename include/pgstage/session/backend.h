@@ -40,6 +40,8 @@ struct meaning {
 /* How clients of a worker are counted in SHOW POOLS. */
 enum client_tally { TALLY_ACTIVE, TALLY_WAITING, TALLY_NONE, TALLY_COUNT };
 
+struct watch;
+
 /* One worker's part. */
 struct share {
     /* fixed */
@@ -53,7 +55,10 @@ struct share {
     uint32_t tally[TALLY_COUNT];
     uint32_t cancels; /* cancel connections under way */
     struct timer pump;
-    bool expired; /* its environment has: clients end with their transaction */
+    struct watch *watch; /* NULL: monitoring = basic */
+    bool expired;        /* its environment has: clients end with their transaction */
+    /* shared: atomic */
+    _Atomic(struct watch *) kept_watch; /* what was counted, also at basic; freed with the pool */
 };
 
 struct backend {

@@ -11,7 +11,9 @@
 #include "pgstage/session/reason.h"
 #include "pgstage/session/worker.h"
 
+struct figures;
 struct login;
+struct statement_head;
 struct server;
 
 /*
@@ -68,15 +70,18 @@ struct client {
     bool admitted;          /* counted in registry_admit */
     bool admitted_to;       /* counted in registry_admit_to */
     bool console;
-    bool console_busy;   /* its last messages are with the control thread */
-    bool canceled;       /* while waiting: the query at the head of `held` is to be refused */
-    bool dropping_batch; /* a refused extended batch: all up to its Sync is dropped */
-    bool parting;        /* gone, with a Terminate at the end of `held` */
-    bool granted;        /* `held` is to be passed on before more is read */
-    bool wait_notified;  /* it has had its query_wait_notify */
-    uint8_t recorded;    /* enum record_state */
-    uint8_t tally;       /* enum client_tally: where the share counts it */
-    uint64_t request_us; /* monotonic: when the last query or batch began */
+    bool console_busy;       /* its last messages are with the control thread */
+    bool canceled;           /* while waiting: the query at the head of `held` is to be refused */
+    bool dropping_batch;     /* a refused extended batch: all up to its Sync is dropped */
+    bool parting;            /* gone, with a Terminate at the end of `held` */
+    bool granted;            /* `held` is to be passed on before more is read */
+    bool wait_notified;      /* it has had its query_wait_notify */
+    uint8_t recorded;        /* enum record_state */
+    uint8_t tally;           /* enum client_tally: where the share counts it */
+    struct figures *figures; /* of its user; the worker's */
+    struct statement_head *statement; /* of the query it runs, where slow ones are logged */
+    uint64_t waited_us;               /* for its server, until the first query is over */
+    uint64_t request_us;              /* monotonic: when the last query or batch began */
     uint64_t transaction_us;
     uint64_t active_us;
     uint64_t received_bytes, sent_bytes, transactions;

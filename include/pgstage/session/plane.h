@@ -162,6 +162,42 @@ struct login_totals {
 };
 void plane_login_totals(struct plane *plane, struct login_totals *totals);
 
+/* ---- what monitoring levels count ---- */
+
+enum watch_kind { WATCH_query, WATCH_transaction, WATCH_wait, WATCH_KINDS };
+enum figure_kind { FIGURES_OF_USERS, FIGURES_OF_HOSTS, FIGURE_KINDS };
+enum figure {
+#define FIGURE(name, help) FIGURE_##name,
+#include "pgstage/tables/figures.def"
+#undef FIGURE
+    FIGURE_COUNT,
+};
+enum security {
+#define SECURITY(name, help) SECURITY_##name,
+#include "pgstage/tables/security.def"
+#undef SECURITY
+    SECURITY_COUNT,
+};
+
+/* Each bucket of the pool's histograms that has counted something: the most microseconds that it
+ * counts (UINT64_MAX: the open one). Control thread. */
+void plane_each_bucket(struct plane *plane, struct pool *pool,
+                       void (*row)(void *argument, enum watch_kind kind, uint64_t bound_us,
+                                   uint64_t count),
+                       void *argument);
+struct figures_view {
+    const char *name, *environment; /* environment NULL: none */
+    uint64_t of[FIGURE_COUNT];
+};
+/* On a worker's own thread; texts live during the call. */
+void worker_each_figures(struct loop *loop, enum figure_kind kind,
+                         void (*row)(void *argument, const struct figures_view *), void *argument);
+/* Each counter of security.def, then the reasons that have refused logins. Control thread. */
+void plane_each_security(struct plane *plane,
+                         void (*row)(void *argument, const char *name, uint64_t value,
+                                     const char *help),
+                         void *argument);
+
 /* ---- pools (any thread) ---- */
 /* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else they are
  * asked to let it go, and a later sweep finds it so. */

@@ -14,6 +14,7 @@
 #include "pgstage/session/transaction.h"
 
 struct client;
+struct figures;
 struct server_login;
 
 /*
@@ -76,6 +77,7 @@ struct server {
     uint8_t *cancel_secret;
     size_t cancel_secret_bytes;
     struct address address;
+    struct figures *figures; /* of its host; a worker's */
     uint64_t request_us;
 };
 

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "pgstage/auth/keys.h"
+#include "pgstage/base/counter.h"
 #include "pgstage/base/list.h"
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/net/listener.h"
@@ -17,12 +18,14 @@
 #include "pgstage/net/tls.h"
 #include "pgstage/pool/registry.h"
 #include "pgstage/session/plane.h"
+#include "pgstage/session/reason.h"
 #include "pgstage/worker/loop.h"
 #include "pgstage/worker/offload.h"
 #include "pgstage/worker/timer.h"
 
 struct client;
 struct audit;
+struct figures;
 struct server;
 
 /* Most workers that a cancel key can name. */
@@ -73,8 +76,12 @@ struct worker {
     uint32_t slot_count, slot_free; /* free slots are chained through slot_next */
     uint32_t *slot_next;
     uint32_t *slot_generation;
-    bool stopping; /* clients end with their transaction */
-    bool ended;    /* all was closed: letters that still come are dropped */
+    struct figures *figures[FIGURE_KINDS]; /* uthash */
+    bool stopping;                         /* clients end with their transaction */
+    bool ended;                            /* all was closed: letters that still come are dropped */
+    /* counters: this worker writes, anybody reads */
+    struct counter security[SECURITY_COUNT];
+    struct counter refused[REASON_COUNT]; /* logins */
     /* shared: atomic */
     _Atomic uint32_t client_load; /* clients here or on their way here */
 };

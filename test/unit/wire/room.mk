@@ -6,6 +6,7 @@ test_unit_wire_test_wire_SOURCES = \
 	test/unit/wire/test_error_fields.c \
 	test/unit/wire/test_frame.c \
 	test/unit/wire/test_kinds.c \
+	test/unit/wire/test_mask.c \
 	test/unit/wire/test_message.c \
 	test/unit/wire/test_proxy.c \
 	test/unit/wire/test_startup.c \
