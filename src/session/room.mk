@@ -27,4 +27,4 @@ libpgstage_a_SOURCES += \
 	src/session/watch.c include/pgstage/session/watch.h include/pgstage/tables/figures.def \
 	include/pgstage/tables/security.def \
 	src/session/worker.c include/pgstage/session/worker.h
-dist_doc_DATA += doc/protocol.md
+dist_doc_DATA += doc/protocol.md doc/monitoring.md

@@ -25,7 +25,7 @@ Test(mask, literals_become_question_marks)
           "SELECT ?, ?, ?, ?, ?, ?, ?");
     masks("SELECT 1, -2.5, 1e10, 1.5E-3, .5, 0xFF, 1_000", false, "SELECT ?, -?, ?, ?, ?, ?, ?");
     masks("DO $$ secret 'x' $$; DO $tag$ a $$ b $tag$", false, "DO ?; DO ?");
-    masks("SELECT a[1:2], x..y, 1..2", false, "SELECT a[?:?], x..y, ?..?");
+    masks("SELECT a[1:2], x..y, 1..2", false, "SELECT a[?:?], x..y, ?.?");
 }
 
 Test(mask, names_and_parameters_stay)
