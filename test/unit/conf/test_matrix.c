@@ -111,7 +111,8 @@ static const struct row {
     {RULE_FILE, "server_tls_key_file", "loose", AT(GLOBAL) | AT(ENVIRONMENT) | LINES_OF_P,
      ANYHOW & ~WAY_SET}, /* a key alone cannot be set */
     {RULE_FILE, "server_tls_key_file", "link", AT(GLOBAL) | AT(ENVIRONMENT), WAY_FILE},
-    {RULE_FILE, "client_tls_key_file", "loose", AT(GLOBAL) | AT(LISTENER), ANYHOW},
+    {RULE_FILE, "client_tls_key_file", "loose", AT(GLOBAL) | AT(ENVIRONMENT) | AT(LISTENER),
+     ANYHOW},
     {RULE_FILE, "auth_file", "link", AT(GLOBAL), ANYHOW},
     {RULE_SOCKET, "hosts", "/run/postgresql", AT(ENVIRONMENT), ANYHOW},
     {RULE_SOCKET, "dr_hosts", "@abstract", AT(ENVIRONMENT), ANYHOW},
