@@ -66,6 +66,11 @@ test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c \
 test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_probe
+test_system_test_probe_SOURCES = test/system/probe.c test/system/system.h
+test_system_test_probe_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_probe_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
+
 SYSTEM_TESTS += test/system/test_timeouts
 test_system_test_timeouts_SOURCES = test/system/timeouts.c test/system/system.h
 test_system_test_timeouts_CFLAGS = $(SYSTEM_CFLAGS)

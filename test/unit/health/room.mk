@@ -1,0 +1,11 @@
+# health: unit tests of this room
+if HAVE_CRITERION
+check_PROGRAMS += test/unit/health/test_health
+TESTS += test/unit/health/test_health
+test_unit_health_test_health_SOURCES = \
+	test/unit/health/test_check_judge.c \
+	test/unit/health/test_probe_words.c
+test_unit_health_test_health_CFLAGS = $(UNIT_CFLAGS)
+test_unit_health_test_health_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+test_unit_health_test_health_LDADD = $(UNIT_LIBS)
+endif
