@@ -168,7 +168,8 @@ static void cluster_make(struct cluster *cluster, const struct cluster_options *
     folder_make(data);
     run("tar", true, unpack);
     file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
-    file_write(text_of("%s/postgresql.conf", data), 0600,
+    /* beside postgresql.conf, in which initdb has noted what works on this machine */
+    file_write(text_of("%s/postgresql.auto.conf", data), 0600,
                text_of("%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
                        "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
                        SETTINGS, cluster->port, cluster->socket_folder, certificate->certificate,
