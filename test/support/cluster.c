@@ -152,28 +152,57 @@ static char *socket_folder(int port)
     return text_of("%s/s%d", program_folder(), port);
 }
 
-/* Unpacks the template and configures it. */
-static void cluster_make(struct cluster *cluster, const struct cluster_options *options)
+/* What is the cluster's own, in pg_hba.conf and at the end of postgresql.auto.conf, where the last
+ * word counts: a base backup brings its primary's port and folders along. */
+static void cluster_configure(struct cluster *cluster, const struct cluster_options *options)
 {
     char *data = text_of("%s/data", cluster->folder);
-    char *unpack[] = {"tar", "-C", data, "-xpf", text_of("%s", template_file()), NULL};
+    char *automatic = text_of("%s/postgresql.auto.conf", data);
     const struct pki_certificate *certificate = options->certificate;
     const char *ca_file = options->ca_file ? options->ca_file : pki_shared_ca()->certificate;
 
     if (!certificate)
         certificate = pki_shared_server();
+    file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
+    /* beside postgresql.conf, in which initdb has noted what works on this machine */
+    file_write(automatic, 0600,
+               text_of("%s\n%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
+                       "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
+                       file_text(automatic), SETTINGS, cluster->port, cluster->socket_folder,
+                       certificate->certificate, certificate->key, ca_file,
+                       options->settings ? options->settings : ""));
+}
+
+/* A folder, a port, nothing in it yet. */
+static struct cluster *cluster_new(const struct cluster_options *options)
+{
+    struct cluster *cluster = calloc(1, sizeof *cluster);
+
+    if (!cluster)
+        abort();
+    cluster->folder = text_of("%s/%s", test_folder(), options->name ? options->name : "cluster");
+    cluster->port = port_take();
+    return cluster;
+}
+
+/* Gives the place of its data, which is not made. */
+static char *cluster_make_folders(struct cluster *cluster)
+{
     cluster->socket_folder = socket_folder(cluster->port);
     folder_make(cluster->folder);
     folder_make(cluster->socket_folder);
+    return text_of("%s/data", cluster->folder);
+}
+
+/* Unpacks the template and configures it. */
+static void cluster_make(struct cluster *cluster, const struct cluster_options *options)
+{
+    char *data = cluster_make_folders(cluster);
+    char *unpack[] = {"tar", "-C", data, "-xpf", text_of("%s", template_file()), NULL};
+
     folder_make(data);
     run("tar", true, unpack);
-    file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
-    /* beside postgresql.conf, in which initdb has noted what works on this machine */
-    file_write(text_of("%s/postgresql.auto.conf", data), 0600,
-               text_of("%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
-                       "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
-                       SETTINGS, cluster->port, cluster->socket_folder, certificate->certificate,
-                       certificate->key, ca_file, options->settings ? options->settings : ""));
+    cluster_configure(cluster, options);
 }
 
 static void end_at_cleanup(void *cluster)
@@ -181,21 +210,52 @@ static void end_at_cleanup(void *cluster)
     cluster_end(cluster, CLUSTER_IMMEDIATE);
 }
 
+static const struct cluster_options no_options;
+
 struct cluster *cluster_start(const struct cluster_options *options)
 {
-    static const struct cluster_options defaults;
-    struct cluster *cluster = calloc(1, sizeof *cluster);
+    struct cluster *cluster = cluster_new(options ? options : &no_options);
 
-    if (!cluster)
-        abort();
-    if (!options)
-        options = &defaults;
-    cluster->folder = text_of("%s/%s", test_folder(), options->name ? options->name : "cluster");
-    cluster->port = port_take();
-    cluster_make(cluster, options);
+    cluster_make(cluster, options ? options : &no_options);
     test_cleanup(end_at_cleanup, cluster);
     postmaster_start(cluster);
     return cluster;
+}
+
+struct cluster *cluster_standby(const struct cluster *primary,
+                                const struct cluster_options *options)
+{
+    struct cluster_options own = options ? *options : no_options;
+    struct cluster *standby;
+    char *data;
+
+    if (!own.name)
+        own.name = "standby";
+    standby = cluster_new(&own);
+    data = cluster_make_folders(standby);
+    char *backup[] = {text_of("%s/pg_basebackup", program_postgres_folder()),
+                      "-D",
+                      data,
+                      "-h",
+                      "127.0.0.1",
+                      "-p",
+                      text_of("%d", primary->port),
+                      "-U",
+                      "postgres",
+                      "-R",
+                      "--checkpoint=fast",
+                      "--no-sync",
+                      NULL};
+    run("pg_basebackup", false, backup);
+    cluster_configure(standby, &own);
+    test_cleanup(end_at_cleanup, standby);
+    postmaster_start(standby);
+    if (!until(cluster_number(standby, "SELECT count(*) FROM pg_stat_wal_receiver "
+                                       "WHERE status = 'streaming'") == 1,
+               30000))
+        support_fail("the standby does not stream:\n%s",
+                     file_text(text_of("%s/postgres.log", standby->folder)));
+    return standby;
 }
 
 void cluster_again(struct cluster *cluster)

@@ -40,6 +40,10 @@ enum cluster_end {
 struct cluster *cluster_shared(void);
 /* A test's own; stopped at the test's end. Ready when this returns. */
 struct cluster *cluster_start(const struct cluster_options *options);
+/* The same, made from a base backup of `primary`, whose settings it has but for what the options
+ * say; it streams when this returns. Named "standby" unless the options name it. */
+struct cluster *cluster_standby(const struct cluster *primary,
+                                const struct cluster_options *options);
 void cluster_end(struct cluster *cluster, enum cluster_end how);
 /* Starts again after cluster_end, on the same port and data. */
 void cluster_again(struct cluster *cluster);

@@ -162,46 +162,10 @@ SYSTEM_TEST(check, a_refused_connection_a_wrong_port_and_a_silent_server_end_in_
 
 /* ---- a primary and its standby ---- */
 
-/* A standby of `primary`, streaming; a cluster of the test's own that starts from a base backup. */
-static struct cluster *standby_of(struct cluster *primary)
-{
-    struct cluster_options options = {.name = "standby"};
-    struct cluster *standby = cluster_start(&options);
-    char *data = text_of("%s/data", standby->folder);
-    char *copy = text_of("%s/copy", standby->folder);
-    char *backup[] = {text_of("%s/pg_basebackup", program_postgres_folder()),
-                      "-D",
-                      copy,
-                      "-h",
-                      "127.0.0.1",
-                      "-p",
-                      text_of("%d", primary->port),
-                      "-U",
-                      "postgres",
-                      "-R",
-                      "--checkpoint=fast",
-                      "--no-sync",
-                      NULL};
-    char *swap[] = {"sh", "-c",
-                    text_of("cp %s/postgresql.conf %s/pg_hba.conf %s/ && rm -rf %s && mv %s %s",
-                            data, data, copy, data, copy, data),
-                    NULL};
-    struct process_options as_user = {0};
-    char *output;
-
-    cluster_end(standby, CLUSTER_FAST);
-    if (process_run(backup, &as_user, &output) || process_run(swap, &as_user, &output))
-        support_fail("a standby: %s", output);
-    cluster_again(standby);
-    cr_assert(
-        until(cluster_number(standby, "SELECT count(*) FROM pg_stat_wal_receiver") == 1, 10000));
-    return standby;
-}
-
 SYSTEM_TEST(check, a_standby_is_told_from_its_primary)
 {
     struct cluster *primary = cluster_start(NULL);
-    struct cluster *standby = standby_of(primary);
+    struct cluster *standby = cluster_standby(primary, NULL);
     struct proxy *proxy =
         proxy_start("[environment pair]\nclass = local_development\nmonitor_user = other\n"
                     "hosts = 127.0.0.1:%d, 127.0.0.1:%d\n[databases]\napp@pair = dbname=app\n",
