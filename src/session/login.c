@@ -9,13 +9,12 @@
  * walks the same dialogue with a verifier that nothing matches. Parameters that the client sent are
  * kept aside and reach a server only with the client's own first query.
  */
-#include "pgstage/session/login.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "login_inside.h"
 #include "pgstage/auth/login.h"
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
@@ -38,22 +37,6 @@ struct derivation {
     struct client *client; /* NULL: it has gone */
 };
 
-struct login {
-    struct setup *setup; /* the configuration that this login stands under */
-    bool proxy_passed;   /* the PROXY header has been read, or none is wanted */
-    bool tls_asked, gss_asked;
-    struct auth_client *auth;
-    struct derivation *derivation;
-    bool route_sought;
-    enum route_result routed;
-    struct route route;
-    struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
-    char *refusal;          /* what it will be told when the delay of a failed login is over */
-    char refusal_sqlstate[6];
-    char *unknown_option; /* a startup parameter that cannot be had */
-    bool is_peer_admin;   /* console over a Unix socket, same system user */
-};
-
 struct login *login_new(void)
 {
     return memory_new(sizeof(struct login));
@@ -73,133 +56,9 @@ void login_free(struct login *login)
     free(login);
 }
 
-static struct setup *setup_of(struct client *client)
-{
-    if (!client->login->setup)
-        client->login->setup = setup_ref(client->worker->setup);
-    return client->login->setup;
-}
-
-static const struct settings *globals_of(struct client *client)
-{
-    return snapshot_globals(setup_of(client)->snapshot);
-}
-
-static const struct setup_door *door_of(struct client *client)
-{
-    return &setup_of(client)->doors[client->door->index];
-}
-
-static bool is_local(const struct client *client)
-{
-    return address_is_local(listener_address(client->door->listener));
-}
-
 static void auth_step(struct client *client, enum auth_step step, struct buffer *out);
 
-/* ---- parameters of the startup packet ---- */
-
-/* One `name=value` of `options`. */
-static void take_option(struct client *client, char *setting)
-{
-    char *equals = strchr(setting, '=');
-
-    if (equals)
-        *equals = '\0';
-    for (char *at = setting; *at; at++)
-        if (*at == '-')
-            *at = '_'; /* as PostgreSQL reads --search-path */
-    if (!equals || !parameter_name_is_plain(setting)) {
-        free(client->login->unknown_option);
-        client->login->unknown_option = text_print("options (%s)", setting);
-        return;
-    }
-    client->parameters = parameters_with(client->parameters, setting, equals + 1);
-}
-
-/* `-c name=value`, `-cname=value`, `--name=value`, separated by blanks; a backslash escapes. */
-static void take_options(struct client *client, const char *text)
-{
-    char *word = memory_get(strlen(text) + 1);
-    bool setting_follows = false;
-
-    while (*text) {
-        size_t length = 0;
-
-        while (*text == ' ' || *text == '\t' || *text == '\n')
-            text++;
-        if (!*text)
-            break;
-        while (*text && *text != ' ' && *text != '\t' && *text != '\n') {
-            if (*text == '\\' && text[1])
-                text++;
-            word[length++] = *text++;
-        }
-        word[length] = '\0';
-        if (setting_follows) {
-            take_option(client, word);
-            setting_follows = false;
-        } else if (strcmp(word, "-c") == 0) {
-            setting_follows = true;
-        } else if (strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0) {
-            take_option(client, word + 2);
-        } else {
-            free(client->login->unknown_option);
-            client->login->unknown_option = text_print("options (%s)", word);
-        }
-    }
-    free(word);
-}
-
-static void take_parameter(struct client *client, const char *name, const char *value)
-{
-    const struct settings *globals = globals_of(client);
-
-    if (parameter_in_list(name, globals->ignore_startup_parameters))
-        return;
-    if (text_equal_nocase(name, "options")) {
-        take_options(client, value);
-    } else if (parameter_name_is_plain(name) && !text_equal_nocase(name, "role") &&
-               !text_equal_nocase(name, "session_authorization")) {
-        client->parameters = parameters_with(client->parameters, name, value);
-    } else {
-        free(client->login->unknown_option);
-        client->login->unknown_option = text_copy(name);
-    }
-}
-
-static void add_host_to_application_name(struct client *client)
-{
-    const char *name = parameters_get(client->parameters, "application_name");
-    char *with_host =
-        text_print("%s%s%s", name ? name : "", name && *name ? " - " : "", client->from);
-
-    client->parameters = parameters_with(client->parameters, "application_name", with_host);
-    free(with_host);
-}
-
-/* Protocol options and minor versions that we do not have are declined, as PostgreSQL does. */
-static void negotiate(struct client *client, const struct startup *startup)
-{
-    const char *unknown[16], *name, *value;
-    size_t offset = 0, count = 0;
-    struct buffer out = {0};
-
-    while (startup_next(startup, &offset, &name, &value))
-        if (text_starts_with(name, "_pq_.") && count < 16)
-            unknown[count++] = name;
-    if (count == 0 && startup->minor == 0)
-        return;
-    message_negotiate(&out, 0, unknown, count);
-    (void)client_send_buffer(client, &out);
-}
-
 /* ---- route and authentication ---- */
-
-static bool is_console_name(const char *database)
-{
-    return strcmp(database, "pgstage") == 0 || strcmp(database, "pgbouncer") == 0;
-}
 
 /* Whoever runs pgstage may administer it through its Unix socket. */
 static bool is_same_system_user(const struct client *client)
@@ -259,7 +118,7 @@ static enum auth_type method_for(struct client *client, const struct settings *s
     return (enum auth_type)settings->auth_type;
 }
 
-static void authenticate(struct client *client)
+void login_authenticate(struct client *client)
 {
     const struct settings *settings = client->console ? globals_of(client) : find_route(client);
     const struct users *users = snapshot_users(setup_of(client)->snapshot);
@@ -276,183 +135,6 @@ static void authenticate(struct client *client)
         auth_client_new(method_for(client, settings, secret), client->user, secret,
                         settings->auth_type == AUTH_TRUST, client->worker->plane->keys);
     auth_step(client, auth_client_start(client->login->auth, &out), &out);
-}
-
-static void start_up(struct client *client, const struct startup *startup)
-{
-    const char *name, *value;
-    size_t offset = 0;
-    bool replication = false;
-
-    while (startup_next(startup, &offset, &name, &value)) {
-        if (strcmp(name, "user") == 0) {
-            free(client->user);
-            client->user = text_copy(value);
-        } else if (strcmp(name, "database") == 0) {
-            free(client->database);
-            client->database = text_copy(value);
-        } else if (strcmp(name, "replication") == 0) {
-            replication = strcmp(value, "0") != 0 && !text_equal_nocase(value, "false") &&
-                          !text_equal_nocase(value, "off") && !text_equal_nocase(value, "no");
-        } else if (!text_starts_with(name, "_pq_.")) {
-            take_parameter(client, name, value);
-        }
-    }
-    if (!client->user || !*client->user) {
-        client_fail(client, REASON_CLIENT_NO_USER, NULL);
-        return;
-    }
-    if (!client->database || !*client->database) {
-        free(client->database);
-        client->database = text_copy(client->user);
-    }
-    if (failures_refuse(client->worker->plane->failures, globals_of(client), &client->address,
-                        loop_now_us(client->worker->loop))) {
-        client_fail(client, REASON_LOGIN_TOO_MANY_FAILURES, NULL);
-        return;
-    }
-    negotiate(client, startup);
-    if (client_is_over(client))
-        return;
-    client->console = is_console_name(client->database);
-    if (client->login->unknown_option && !client->console) {
-        client_fail(client, REASON_CLIENT_PARAMETER, client->login->unknown_option);
-        return;
-    }
-    if (replication) {
-        client_fail(client, REASON_CLIENT_REPLICATION, NULL);
-        return;
-    }
-    if (globals_of(client)->application_name_add_host)
-        add_host_to_application_name(client);
-    if (!client->console) {
-        if (registry_admit(client->worker->plane->registry) != ADMITTED) {
-            client_fail(client, REASON_LOGIN_LIMIT_TOTAL, NULL);
-            return;
-        }
-        client->admitted = true;
-    }
-    authenticate(client);
-}
-
-/* ---- the first packets ---- */
-
-/* 'S' or 'N' to an SSLRequest. What came behind it in the clear was not meant for us in the clear
- * (CVE-2021-3935). False: the client is gone or the handshake has begun. */
-static bool answer_ssl(struct client *client, size_t rest)
-{
-    struct tls_context *tls = is_local(client) ? NULL : door_of(client)->tls;
-    SSL *ssl;
-
-    if (rest > 0 || client->login->tls_asked || client->stream.ssl) {
-        client_fail(client, REASON_CLIENT_STUFFED, NULL);
-        return false;
-    }
-    client->login->tls_asked = true;
-    if (!tls)
-        return client_send(client, "N", 1);
-    if (!client_send(client, "S", 1))
-        return false;
-    ssl = tls_accept_new(tls);
-    if (!ssl) {
-        client_close(client, REASON_CLIENT_TLS_FAILED);
-        return false;
-    }
-    stream_secure(&client->stream, ssl, true);
-    return false;
-}
-
-/* One packet; false: stop (gone, waits for a handshake, or the dialogue goes on elsewhere). */
-static bool first_packet(struct client *client, const struct startup *startup, size_t rest)
-{
-    switch (startup->kind) {
-    case STARTUP_SSL:
-        return answer_ssl(client, rest);
-    case STARTUP_GSSENC:
-        if (rest > 0 || client->login->gss_asked || client->stream.ssl) {
-            client_fail(client, REASON_CLIENT_STUFFED, NULL);
-            return false;
-        }
-        client->login->gss_asked = true;
-        return client_send(client, "N", 1);
-    case STARTUP_CANCEL:
-        client_set_state(client, CLIENT_CANCEL);
-        client_arm(client);
-        if (startup->cancel_secret_bytes == sizeof(client->secret))
-            cancel_request(client, startup->cancel_pid, wire_get_u32(startup->cancel_secret));
-        else
-            client_close(client, REASON_CLIENT_CANCEL_UNKNOWN);
-        return false;
-    case STARTUP_MESSAGE:
-        if (startup->major != 3)
-            client_fail(client, REASON_CLIENT_OLD_PROTOCOL, NULL);
-        else
-            start_up(client, startup);
-        return false;
-    }
-    return false;
-}
-
-/* A TLS handshake without an SSLRequest: the first byte of a ClientHello can be no length. */
-static bool begins_with_tls(struct client *client)
-{
-    struct tls_context *tls = is_local(client) ? NULL : door_of(client)->tls;
-    uint8_t first;
-    SSL *ssl;
-
-    if (!tls || client->stream.ssl || client->held_bytes || client->login->tls_asked ||
-        stream_peek(&client->stream, &first, 1) != 1 || first != 0x16)
-        return false;
-    ssl = tls_accept_new(tls);
-    if (!ssl) {
-        client_close(client, REASON_CLIENT_TLS_FAILED);
-        return true;
-    }
-    stream_secure(&client->stream, ssl, true);
-    return true;
-}
-
-void login_secured(struct client *client)
-{
-    if (client->login->tls_asked)
-        return;
-    /* direct TLS: only with ALPN, else another protocol's bytes could be made to look like ours */
-    if (!tls_has_alpn(client->stream.ssl))
-        client_fail(client, REASON_CLIENT_TLS_FAILED, "direct TLS needs ALPN \"postgresql\"");
-    client->login->tls_asked = true;
-}
-
-static void startup_readable(struct client *client, const uint8_t *data, size_t length)
-{
-    size_t at = 0;
-    struct startup startup;
-
-    for (int packets = 0; packets < 4; packets++) {
-        switch (startup_parse(data + at, length - at, &startup)) {
-        case STARTUP_PARTIAL:
-            client_hold(client, data + at, length - at);
-            return;
-        case STARTUP_BAD:
-            client_fail(client, REASON_CLIENT_BAD_STARTUP, startup.problem);
-            return;
-        case STARTUP_OK:
-            break;
-        }
-        at += startup.total_bytes;
-        client_hold(client, NULL, 0);
-        if (!first_packet(client, &startup, length - at)) {
-            if (!client_is_over(client) && client->state != CLIENT_STARTUP && at < length) {
-                /* the password or even queries came along: they are next */
-                client_hold(client, data + at, length - at);
-                client->granted = true;
-                loop_defer(client->worker->loop, &client->task);
-            }
-            return;
-        }
-        if (at == length)
-            return;
-    }
-    client_fail(client, REASON_CLIENT_BAD_STARTUP, "too many packets");
 }
 
 /* ---- password messages ---- */
@@ -510,7 +192,7 @@ void login_readable(struct client *client)
         if (!client->login->proxy_passed && !proxy_header_read(client, door_of(client)->listener))
             return;
         client->login->proxy_passed = true;
-        if (begins_with_tls(client))
+        if (startup_begins_with_tls(client))
             return;
         room = STARTUP_MAX_BYTES + 8;
     }

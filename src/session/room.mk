@@ -11,7 +11,8 @@ libpgstage_a_SOURCES += \
 	src/session/failures.c include/pgstage/session/failures.h \
 	src/session/door.c include/pgstage/session/door.h \
 	src/session/host.c include/pgstage/session/host.h \
-	src/session/login.c include/pgstage/session/login.h \
+	src/session/login.c src/session/login_inside.h src/session/startup.c \
+	include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/plane.c include/pgstage/session/plane.h \
 	src/session/proxy.c include/pgstage/session/proxy.h \

@@ -1,0 +1,61 @@
+/*
+ * login_inside: what the files of a login share: login.c, startup.c, identity.c. For them only.
+ */
+#ifndef PGSTAGE_SESSION_LOGIN_INSIDE_H
+#define PGSTAGE_SESSION_LOGIN_INSIDE_H
+
+#include "pgstage/env/route.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/door.h"
+#include "pgstage/session/login.h"
+#include "pgstage/session/worker.h"
+
+struct derivation;
+
+struct login {
+    struct setup *setup; /* the configuration that this login stands under */
+    bool proxy_passed;   /* the PROXY header has been read, or none is wanted */
+    bool tls_asked, gss_asked;
+    struct auth_client *auth;
+    struct derivation *derivation;
+    bool route_sought;
+    enum route_result routed;
+    struct route route;
+    struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
+    char *refusal;          /* what it will be told when the delay of a failed login is over */
+    char refusal_sqlstate[6];
+    char *unknown_option; /* a startup parameter that cannot be had */
+    bool is_peer_admin;   /* console over a Unix socket, same system user */
+};
+
+static inline struct setup *setup_of(struct client *client)
+{
+    if (!client->login->setup)
+        client->login->setup = setup_ref(client->worker->setup);
+    return client->login->setup;
+}
+
+static inline const struct settings *globals_of(struct client *client)
+{
+    return snapshot_globals(setup_of(client)->snapshot);
+}
+
+static inline const struct setup_door *door_of(struct client *client)
+{
+    return &setup_of(client)->doors[client->door->index];
+}
+
+static inline bool is_local(const struct client *client)
+{
+    return address_is_local(listener_address(client->door->listener));
+}
+
+/* startup.c. The bytes of the first packets; what comes behind them is kept. */
+void startup_readable(struct client *client, const uint8_t *data, size_t length);
+/* A TLS handshake without an SSLRequest: true when it has begun, or failed to. */
+bool startup_begins_with_tls(struct client *client);
+
+/* login.c. The startup packet has been understood: the client is to prove who it is. */
+void login_authenticate(struct client *client);
+
+#endif
