@@ -122,7 +122,12 @@ VIEW(pools)
     TEXT("environment", NULL), TEXT("host", "the host's name in the configuration"),               \
         INT4("worker", "the thread that serves it")
 
-static const struct column clients_columns[] = {SOCKET_COLUMNS, SOCKET_COLUMNS_ADDED};
+static const struct column clients_columns[] = {
+    SOCKET_COLUMNS,
+    SOCKET_COLUMNS_ADDED,
+    TEXT("pinned",
+         "why it keeps its server between transactions (see SHOW PINS); empty: it does not"),
+};
 VIEW(clients)
 
 static const struct column servers_columns[] = {SOCKET_COLUMNS, SOCKET_COLUMNS_ADDED};
@@ -327,6 +332,14 @@ static const struct column security_columns[] = {
     TEXT("meaning", NULL),
 };
 VIEW(security)
+
+static const struct column pins_columns[] = {
+    TEXT("reason", NULL),
+    INT8("clients", "that are pinned for it now"),
+    INT8("total", "how often a client was, since the start"),
+    TEXT("meaning", NULL),
+};
+VIEW(pins)
 
 static const struct column state_columns[] = {
     TEXT("key", "active, paused, suspended"),

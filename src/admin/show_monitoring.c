@@ -1,6 +1,6 @@
 /*
- * show_monitoring: SHOW HISTOGRAMS, STATS_USERS, STATS_HOSTS, SECURITY: what the monitoring levels
- * above basic count.
+ * show_monitoring: SHOW HISTOGRAMS, STATS_USERS, STATS_HOSTS, which the monitoring levels above
+ * basic count, and SECURITY and PINS, which are always counted.
  *
  * Histograms and security counters can be read from any thread; the tables of users and hosts are
  * asked of each worker and summed here. Control thread.
@@ -181,5 +181,25 @@ void command_show_security(struct admin *admin, struct console_job *job)
                  "lines that could not be written to it");
     put_security(&job->result, "audit_failing", counts.failing,
                  "1: the audit log cannot be written at present");
+    console_done(job);
+}
+
+/* ---- pins ---- */
+
+static void put_pin(void *argument, const char *name, uint64_t clients, uint64_t total,
+                    const char *help)
+{
+    struct result *result = argument;
+    result_begin(result);
+    result_text(result, name);
+    result_uint(result, clients);
+    result_uint(result, total);
+    result_text(result, help);
+    result_end(result);
+}
+
+void command_show_pins(struct admin *admin, struct console_job *job)
+{
+    plane_each_pin(admin->plane, put_pin, &job->result);
     console_done(job);
 }

@@ -14,7 +14,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
 
-enum extent { EXTENT_STANDARD, EXTENT_SOCKETS, EXTENT_ACTIVE };
+enum extent { EXTENT_CLIENTS, EXTENT_SERVERS, EXTENT_SOCKETS, EXTENT_ACTIVE };
 
 struct listing {
     struct result *result;
@@ -47,7 +47,7 @@ static void put_pointer(struct result *result, const void *pointer)
 /* SOCKETS names the lists that PgBouncer keeps: cl_active, sv_login … */
 static void put_state(struct result *result, const struct socket_view *view, enum extent extent)
 {
-    if (extent == EXTENT_STANDARD)
+    if (extent < EXTENT_SOCKETS)
         result_text(result, view->state);
     else if (view->type == 'C')
         result_print(result, "cl_%s", text_equal(view->state, "idle") ? "active" : view->state);
@@ -93,11 +93,13 @@ static void put_row(void *argument, const struct socket_view *view)
     result_text(result, view->application_name);
     result_uint(result, view->prepared_statements);
     result_uint(result, view->id);
-    if (listing->extent != EXTENT_STANDARD)
+    if (listing->extent >= EXTENT_SOCKETS)
         put_buffers(result, view);
     result_text(result, view->environment && *view->environment ? view->environment : NULL);
     result_text(result, view->host);
     result_uint(result, view->worker);
+    if (listing->extent == EXTENT_CLIENTS)
+        result_text(result, view->pinned);
     result_end(result);
     free(database);
 }
@@ -115,12 +117,12 @@ static void list_part(struct loop *loop, const struct console_job *job, void *pa
 
 static void list_clients(struct loop *loop, const struct console_job *job, void *part)
 {
-    list_part(loop, job, part, EXTENT_STANDARD, true, false);
+    list_part(loop, job, part, EXTENT_CLIENTS, true, false);
 }
 
 static void list_servers(struct loop *loop, const struct console_job *job, void *part)
 {
-    list_part(loop, job, part, EXTENT_STANDARD, false, true);
+    list_part(loop, job, part, EXTENT_SERVERS, false, true);
 }
 
 static void list_sockets(struct loop *loop, const struct console_job *job, void *part)

@@ -529,6 +529,7 @@ static void client_leave(struct client *client, enum reason reason, const char *
         console_left(client);
     if (client->server)
         server_abandon(client->server, reason == REASON_CLIENT_TERMINATE);
+    (void)client_unpin_all(client); /* its server went before it */
     if (share) {
         client_forget_wait(client);
         share->tally[client->tally]--;

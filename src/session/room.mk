@@ -14,6 +14,7 @@ libpgstage_a_SOURCES += \
 	src/session/login.c src/session/login_inside.h src/session/startup.c \
 	include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
+	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \
 	src/session/plane.c include/pgstage/session/plane.h \
 	src/session/proxy.c include/pgstage/session/proxy.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \

@@ -411,6 +411,10 @@ static void recycle(struct server *server)
         server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_CHANGED, NULL);
         return;
     }
+    if (server->stained) {
+        server_close(server, REASON_SERVER_UNCLEAN, NULL);
+        return;
+    }
     if (server->retire_us && now_of(server) >= server->retire_us) {
         server_close(server, REASON_SERVER_LIFETIME, NULL);
         return;
@@ -472,6 +476,7 @@ void server_abandon(struct server *server, bool terminated)
     struct client *client = server->client;
     bool cut = client->body_left && !client->body_dropped;
 
+    server->stained |= client_unpin_all(client);
     unlink_client(server);
     if (cut) {
         /* half a message has gone out; its rest never comes */
@@ -543,7 +548,7 @@ static void active_settled(struct server *server)
         client_stop(client);
         return;
     }
-    if (mode == POOL_MODE_SESSION) {
+    if (mode == POOL_MODE_SESSION || client->pins) {
         if (server->close_needed && share_settings(server->share)->server_fast_close)
             server_close(server, REASON_SERVER_CHANGED, NULL);
         else

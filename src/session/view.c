@@ -66,6 +66,7 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->id = client->id;
     view->worker = client->worker->index;
     view->received_bytes_waiting = client->held_bytes;
+    (void)pins_text(client->pins, view->pinned, sizeof(view->pinned));
 }
 
 void worker_each_client(struct loop *loop, void (*row)(void *argument, const struct socket_view *),
@@ -198,4 +199,20 @@ void worker_totals(struct loop *loop, struct worker_totals *totals)
     totals->free_clients = worker->slot_count - worker->clients.length;
     totals->client_bytes = worker->clients.length * sizeof(struct client);
     totals->server_bytes = worker->servers.length * sizeof(struct server);
+}
+
+void plane_each_pin(struct plane *plane,
+                    void (*row)(void *argument, const char *name, uint64_t clients, uint64_t total,
+                                const char *help),
+                    void *argument)
+{
+    for (int i = 0; i < PIN_COUNT; i++) {
+        uint64_t held = 0, made = 0;
+
+        for (unsigned k = 0; k < plane->worker_count; k++) {
+            held += counter_read(&plane->workers[k].pins_held[i]);
+            made += counter_read(&plane->workers[k].pins_made[i]);
+        }
+        row(argument, pin_name((enum pin)i), held, made, pin_help((enum pin)i));
+    }
 }

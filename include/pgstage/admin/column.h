@@ -48,6 +48,7 @@ struct columns {
     X(stats_hosts)                                                                                 \
     X(histograms)                                                                                  \
     X(security)                                                                                    \
+    X(pins)                                                                                        \
     X(mem)                                                                                         \
     X(state)                                                                                       \
     X(version)                                                                                     \

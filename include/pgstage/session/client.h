@@ -8,6 +8,7 @@
 #include "pgstage/net/stream.h"
 #include "pgstage/pool/pool.h"
 #include "pgstage/session/backend.h"
+#include "pgstage/session/pin.h"
 #include "pgstage/session/reason.h"
 #include "pgstage/session/worker.h"
 
@@ -77,6 +78,7 @@ struct client {
     bool granted;            /* `held` is to be passed on before more is read */
     bool wait_notified;      /* it has had its query_wait_notify */
     uint8_t recorded;        /* enum record_state */
+    uint32_t pins;           /* mask of enum pin: it keeps its server between transactions */
     uint8_t tally;           /* enum client_tally: where the share counts it */
     struct figures *figures; /* of its user; the worker's */
     struct statement_head *statement; /* of the query it runs, where slow ones are logged */

@@ -129,6 +129,7 @@ struct socket_view {
     uint64_t id;
     unsigned worker;
     const char *host; /* servers: the host's name as the configuration says it */
+    char pinned[256]; /* clients: why it keeps its server, "" when it does not */
     /* SOCKETS */
     uint64_t received_bytes_waiting, sent_bytes_waiting;
 };
@@ -197,6 +198,13 @@ void plane_each_security(struct plane *plane,
                          void (*row)(void *argument, const char *name, uint64_t value,
                                      const char *help),
                          void *argument);
+
+/* Each reason of pins.def: clients that are pinned for it now, and how often one was. Control
+ * thread. */
+void plane_each_pin(struct plane *plane,
+                    void (*row)(void *argument, const char *name, uint64_t clients, uint64_t total,
+                                const char *help),
+                    void *argument);
 
 /* ---- pools (any thread) ---- */
 /* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else they are

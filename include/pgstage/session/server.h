@@ -69,6 +69,7 @@ struct server {
     bool undecided;    /* whether it took the parameters that it was given is not known yet */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
+    bool stained;      /* a pinned client has left state in its session: it goes when it is free */
     bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
     unsigned cancels;  /* cancel connections aimed at it */
     uint64_t links;    /* how often it was linked: tells one client's time from another's */

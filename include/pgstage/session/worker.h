@@ -17,6 +17,7 @@
 #include "pgstage/net/resolver.h"
 #include "pgstage/net/tls.h"
 #include "pgstage/pool/registry.h"
+#include "pgstage/session/pin.h"
 #include "pgstage/session/plane.h"
 #include "pgstage/session/reason.h"
 #include "pgstage/worker/loop.h"
@@ -82,6 +83,7 @@ struct worker {
     /* counters: this worker writes, anybody reads */
     struct counter security[SECURITY_COUNT];
     struct counter refused[REASON_COUNT]; /* logins */
+    struct counter pins_made[PIN_COUNT], pins_held[PIN_COUNT];
     /* shared: atomic */
     _Atomic uint32_t client_load; /* clients here or on their way here */
 };
