@@ -1,3 +1,7 @@
 # failover: the files of this room
 libpgstage_a_SOURCES += \
-	src/failover/hook.c include/pgstage/failover/hook.h
+	include/pgstage/failover/decide.h \
+	src/failover/episode.c include/pgstage/failover/episode.h \
+	include/pgstage/failover/failover.h \
+	src/failover/hook.c include/pgstage/failover/hook.h \
+	src/failover/situation.c include/pgstage/failover/situation.h

@@ -3,7 +3,9 @@ if HAVE_CRITERION
 check_PROGRAMS += test/unit/failover/test_failover
 TESTS += test/unit/failover/test_failover
 test_unit_failover_test_failover_SOURCES = \
-	test/unit/failover/test_hook.c
+	test/unit/failover/test_episode.c \
+	test/unit/failover/test_hook.c \
+	test/unit/failover/test_situation.c
 test_unit_failover_test_failover_CFLAGS = $(UNIT_CFLAGS)
 test_unit_failover_test_failover_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
 test_unit_failover_test_failover_LDADD = $(UNIT_LIBS)
