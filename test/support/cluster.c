@@ -37,8 +37,7 @@ static const char HBA[] = "local all all trust\n"
                           "host all all 127.0.0.1/32 trust\n"
                           "host replication all 127.0.0.1/32 trust\n";
 
-static const char SETTINGS[] = "listen_addresses = '127.0.0.1'\n"
-                               "max_connections = 200\n"
+static const char SETTINGS[] = "max_connections = 200\n"
                                "superuser_reserved_connections = 10\n"
                                "shared_buffers = 16MB\n"
                                "fsync = off\n"
@@ -74,11 +73,11 @@ static void run(const char *what, bool keep_user, char *const *arguments)
     free(output);
 }
 
-static void template_make(const char *file)
+static void template_make(const char *file, const char *name)
 {
     const char *postgres = program_postgres_folder();
-    char *folder = text_of("%s/template", program_folder());
-    char *sql = text_of("%s/contents.sql", program_folder());
+    char *folder = text_of("%s/%s-%d", program_folder(), name, (int)getpid());
+    char *sql = text_of("%s.sql", folder);
     char *fresh = text_of("%s.%d", file, (int)getpid());
     char *initdb[] = {text_of("%s/initdb", postgres),
                       "-D",
@@ -107,13 +106,14 @@ static void template_make(const char *file)
         support_fail("rename %s: %m", file);
 }
 
-static const char *template_file(void)
+/* `name`: the template has a system identifier of its own. */
+static const char *template_file(const char *name)
 {
     const char *cache = getenv("PGSTAGE_TEST_CACHE");
-    char *file = text_of("%s/cluster-%08x.tar", cache ? cache : program_folder(), contents_hash());
+    char *file = text_of("%s/%s-%08x.tar", cache ? cache : program_folder(), name, contents_hash());
 
     if (access(file, R_OK))
-        template_make(file);
+        template_make(file, name);
     return file;
 }
 
@@ -138,8 +138,13 @@ static void postmaster_start(struct cluster *cluster)
     char *log = text_of("%s/postgres.log", cluster->folder);
     char *arguments[] = {text_of("%s/postgres", program_postgres_folder()), "-D",
                          text_of("%s/data", cluster->folder), NULL};
-    struct process_options options = {
-        .log = log, .folder = cluster->folder, .death_signal = SIGQUIT};
+    /* libpq in a WAL receiver must not look for certificates in the home of another user */
+    char *environment[] = {"HOME=/nonexistent", NULL};
+    struct process_options options = {.log = log,
+                                      .environment = environment,
+                                      .folder = cluster->folder,
+                                      .network = cluster->network,
+                                      .death_signal = SIGQUIT};
 
     cluster->pid = process_start(arguments, &options);
     if (!until(answers(cluster) || !process_is_alive(cluster->pid), 20000) ||
@@ -166,10 +171,10 @@ static void cluster_configure(struct cluster *cluster, const struct cluster_opti
     file_write(text_of("%s/pg_hba.conf", data), 0600, options->hba ? options->hba : HBA);
     /* beside postgresql.conf, in which initdb has noted what works on this machine */
     file_write(automatic, 0600,
-               text_of("%s\n%sport = %d\nunix_socket_directories = '%s'\nssl_cert_file = '%s'\n"
-                       "ssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
-                       file_text(automatic), SETTINGS, cluster->port, cluster->socket_folder,
-                       certificate->certificate, certificate->key, ca_file,
+               text_of("%s\n%slisten_addresses = '%s'\nport = %d\nunix_socket_directories = '%s'\n"
+                       "ssl_cert_file = '%s'\nssl_key_file = '%s'\nssl_ca_file = '%s'\n%s\n",
+                       file_text(automatic), SETTINGS, cluster->address, cluster->port,
+                       cluster->socket_folder, certificate->certificate, certificate->key, ca_file,
                        options->settings ? options->settings : ""));
 }
 
@@ -181,7 +186,9 @@ static struct cluster *cluster_new(const struct cluster_options *options)
     if (!cluster)
         abort();
     cluster->folder = text_of("%s/%s", test_folder(), options->name ? options->name : "cluster");
-    cluster->port = port_take();
+    cluster->port = options->port ? options->port : port_take();
+    cluster->address = options->address ? options->address : "127.0.0.1";
+    cluster->network = options->network;
     return cluster;
 }
 
@@ -198,11 +205,54 @@ static char *cluster_make_folders(struct cluster *cluster)
 static void cluster_make(struct cluster *cluster, const struct cluster_options *options)
 {
     char *data = cluster_make_folders(cluster);
-    char *unpack[] = {"tar", "-C", data, "-xpf", text_of("%s", template_file()), NULL};
+    const char *from = template_file(options->stranger ? "stranger" : "cluster");
+    char *unpack[] = {"tar", "-C", data, "-xpf", text_of("%s", from), NULL};
 
     folder_make(data);
     run("tar", true, unpack);
     cluster_configure(cluster, options);
+    if (options->follows)
+        cluster_follow(cluster, options->follows);
+}
+
+void cluster_set(const struct cluster *cluster, const char *settings)
+{
+    const char *file = text_of("%s/data/postgresql.auto.conf", cluster->folder);
+
+    file_write(file, 0600, text_of("%s%s\n", file_text(file), settings));
+}
+
+void cluster_follow(const struct cluster *cluster, const char *primary_conninfo)
+{
+    const char *signal_file = text_of("%s/data/standby.signal", cluster->folder);
+
+    if (primary_conninfo) {
+        file_write(signal_file, 0600, "");
+        cluster_set(cluster, text_of("primary_conninfo = '%s'", primary_conninfo));
+    } else {
+        unlink(signal_file);
+    }
+}
+
+char *cluster_tool(const char *program, char *const *arguments)
+{
+    char *all[24] = {text_of("%s/%s", program_postgres_folder(), program)};
+    char *output;
+    int status;
+
+    for (int i = 0; arguments[i] && i < 22; i++)
+        all[i + 1] = arguments[i];
+    status = process_run(all, NULL, &output);
+    if (status != 0)
+        support_fail("%s ended with status %d: %s", program, status, output);
+    return output;
+}
+
+void cluster_promote(const struct cluster *cluster)
+{
+    char *arguments[] = {"promote", "-D", text_of("%s/data", cluster->folder), "-t", "60", NULL};
+
+    free(cluster_tool("pg_ctl", arguments));
 }
 
 static void end_at_cleanup(void *cluster)
@@ -258,15 +308,49 @@ struct cluster *cluster_standby(const struct cluster *primary,
     return standby;
 }
 
+/* Backends that outlived their postmaster are no children of ours: a pid counts only while it still
+ * runs this cluster's data folder. */
+static bool is_orphan(const struct cluster *cluster, pid_t pid)
+{
+    char place[4096];
+    ssize_t length = readlink(text_of("/proc/%d/cwd", (int)pid), place, sizeof place - 1);
+
+    if (length < 0)
+        return false;
+    place[length] = 0;
+    return strcmp(place, text_of("%s/data", cluster->folder)) == 0;
+}
+
+static void orphans_kill(struct cluster *cluster)
+{
+    for (int i = 0; i < cluster->orphan_count; i++) {
+        pid_t pid = cluster->orphans[i];
+
+        if (is_orphan(cluster, pid))
+            kill(pid, SIGKILL);
+        if (!until(!is_orphan(cluster, pid), 5000))
+            support_fail("a backend of a dead postmaster does not end");
+    }
+    free(cluster->orphans);
+    cluster->orphans = NULL;
+    cluster->orphan_count = 0;
+}
+
 void cluster_again(struct cluster *cluster)
 {
+    orphans_kill(cluster);
     postmaster_start(cluster);
+}
+
+static char *children_text(pid_t postmaster)
+{
+    return file_text(text_of("/proc/%d/task/%d/children", (int)postmaster, (int)postmaster));
 }
 
 /* Children of the postmaster: it is their parent, so /proc tells them. */
 static void signal_children(pid_t postmaster, int signal_number)
 {
-    char *text = file_text(text_of("/proc/%d/task/%d/children", (int)postmaster, (int)postmaster));
+    char *text = children_text(postmaster);
     char *rest = NULL;
     const char *word;
 
@@ -285,12 +369,32 @@ void cluster_freeze(struct cluster *cluster, bool frozen)
         kill(cluster->pid, SIGCONT);
 }
 
+static void orphans_note(struct cluster *cluster)
+{
+    char *text = children_text(cluster->pid);
+    char *rest = NULL;
+    const char *word;
+
+    for (word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        cluster->orphans = realloc(cluster->orphans,
+                                   (size_t)(cluster->orphan_count + 1) * sizeof *cluster->orphans);
+        if (!cluster->orphans)
+            abort();
+        cluster->orphans[cluster->orphan_count++] = (pid_t)atoi(word);
+    }
+    free(text);
+}
+
 void cluster_end(struct cluster *cluster, enum cluster_end how)
 {
-    static const int signals[] = {SIGINT, SIGQUIT, SIGKILL};
+    static const int signals[] = {SIGINT, SIGQUIT, SIGKILL, SIGKILL};
 
+    if (how != CLUSTER_KILL_POSTMASTER)
+        orphans_kill(cluster);
     if (cluster->pid == 0)
         return;
+    if (how == CLUSTER_KILL_POSTMASTER)
+        orphans_note(cluster);
     if (how == CLUSTER_KILL) {
         kill(cluster->pid, SIGSTOP);
         signal_children(cluster->pid, SIGKILL);
@@ -301,14 +405,14 @@ void cluster_end(struct cluster *cluster, enum cluster_end how)
         kill(cluster->pid, SIGKILL);
         process_wait(cluster->pid, 5000);
     }
-    if (how == CLUSTER_KILL)
+    if (how == CLUSTER_KILL || how == CLUSTER_KILL_POSTMASTER)
         unlink(text_of("%s/data/postmaster.pid", cluster->folder));
     cluster->pid = 0;
 }
 
 const char *cluster_route(const struct cluster *cluster)
 {
-    return text_of("host=127.0.0.1 port=%d", cluster->port);
+    return text_of("host=%s port=%d", cluster->address, cluster->port);
 }
 
 PGconn *cluster_connect(const struct cluster *cluster, const char *database)
@@ -351,6 +455,7 @@ struct cluster *cluster_shared(void)
 
     if (!shared.folder) {
         shared.folder = text_of("%s/shared", program_folder());
+        shared.address = "127.0.0.1";
         shared.port = atoi(getenv(PORT_VARIABLE) ? getenv(PORT_VARIABLE) : "0");
         shared.socket_folder = socket_folder(shared.port);
     }

@@ -18,8 +18,12 @@
 struct cluster {
     char *folder;        /* of data/ and the log */
     char *socket_folder; /* of the Unix socket: a short path, as they must be */
+    const char *address; /* where it listens: 127.0.0.1 if nothing else was said */
+    const char *network; /* the network namespace it lives in; NULL: ours */
     int port;
-    pid_t pid; /* 0: stopped, or the program's shared one */
+    pid_t pid;      /* 0: stopped, or the program's shared one */
+    pid_t *orphans; /* what CLUSTER_KILL_POSTMASTER left running */
+    int orphan_count;
 };
 
 struct cluster_options {
@@ -28,12 +32,19 @@ struct cluster_options {
     const char *hba;                           /* instead of the usual pg_hba.conf */
     const struct pki_certificate *certificate; /* NULL: the shared server certificate */
     const char *ca_file;                       /* for client certificates; NULL: the shared CA */
+    const char *address;                       /* to listen on; NULL: 127.0.0.1 */
+    int port;                                  /* 0: a free one */
+    const char *network;                       /* a network namespace (network.h); NULL: ours */
+    const char *follows; /* primary_conninfo: starts as a standby of that server, from the same
+                            beginning as every other cluster of the tests; NULL: a primary */
+    bool stranger;       /* has a system identifier of its own */
 };
 
 enum cluster_end {
-    CLUSTER_FAST,      /* SIGINT: clients get 57P01 */
-    CLUSTER_IMMEDIATE, /* SIGQUIT: as after a crash */
-    CLUSTER_KILL,      /* SIGKILL to the postmaster and all its children */
+    CLUSTER_FAST,            /* SIGINT: clients get 57P01 */
+    CLUSTER_IMMEDIATE,       /* SIGQUIT: as after a crash */
+    CLUSTER_KILL,            /* SIGKILL to the postmaster and all its children */
+    CLUSTER_KILL_POSTMASTER, /* SIGKILL to the postmaster alone: busy backends go on answering */
 };
 
 /* The one that all tests of the program share: not to be stopped or reconfigured. */
@@ -45,8 +56,18 @@ struct cluster *cluster_start(const struct cluster_options *options);
 struct cluster *cluster_standby(const struct cluster *primary,
                                 const struct cluster_options *options);
 void cluster_end(struct cluster *cluster, enum cluster_end how);
-/* Starts again after cluster_end, on the same port and data. */
+/* Starts again after cluster_end, on the same port and data; what the postmaster left behind is
+ * killed first. */
 void cluster_again(struct cluster *cluster);
+/* Adds lines to its settings, for the next start (or a reload: SIGHUP to `pid`). */
+void cluster_set(const struct cluster *cluster, const char *settings);
+/* Will start as a standby of `primary_conninfo` next time; NULL: as a primary. */
+void cluster_follow(const struct cluster *cluster, const char *primary_conninfo);
+/* `pg_ctl promote`; returns when it takes writes. */
+void cluster_promote(const struct cluster *cluster);
+/* One program of PostgreSQL's, with arguments, as the servers' user; its output, allocated. The
+ * test fails when it ends with another status than 0. */
+char *cluster_tool(const char *program, char *const *arguments);
 /* "host=127.0.0.1 port=…" for a line of [databases]. */
 const char *cluster_route(const struct cluster *cluster);
 /* A connection past the pooler, as postgres; never NULL. */

@@ -11,10 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +37,27 @@ static void child_take_descriptors(const struct process_options *options)
     close_range(3 + (unsigned)options->descriptor_count, ~0u, 0);
 }
 
+/* Namespaces: while we are still root. */
+static void child_move(const struct process_options *options)
+{
+    int fd;
+
+    if (options->network) {
+        fd = open(text_of("/run/netns/%s", options->network), O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || setns(fd, CLONE_NEWNET)) {
+            dprintf(2, "network namespace %s: %s\n", options->network, strerror(errno));
+            _exit(126);
+        }
+        close(fd);
+    }
+    if (options->hosts &&
+        (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+         mount(options->hosts, "/etc/hosts", NULL, MS_BIND, NULL))) {
+        dprintf(2, "own /etc/hosts: %s\n", strerror(errno));
+        _exit(126);
+    }
+}
+
 __attribute__((noreturn)) static void child_main(char *const *arguments,
                                                  const struct process_options *options, int log,
                                                  uid_t uid, gid_t gid)
@@ -52,6 +75,7 @@ __attribute__((noreturn)) static void child_main(char *const *arguments,
         signal(number, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    child_move(options);
     if (geteuid() == 0 && !options->keep_user && (setgroups(0, NULL) || setgid(gid) || setuid(uid)))
         _exit(126);
     prctl(PR_SET_PDEATHSIG, options->death_signal ? options->death_signal : SIGKILL);

@@ -14,9 +14,11 @@ struct process_options {
     const char *folder;       /* working folder; NULL: / */
     int descriptors[4];       /* become 3, 4 … in the child (see `descriptor_count`) */
     int descriptor_count;
-    int death_signal; /* what the child gets when we die; 0: SIGKILL */
-    bool keep_user;   /* do not become the unprivileged user */
-    bool listen_pid;  /* LISTEN_PID=<the child> and LISTEN_FDS=<descriptor_count> */
+    int death_signal;    /* what the child gets when we die; 0: SIGKILL */
+    const char *network; /* a network namespace that exists (see network.h); NULL: ours */
+    const char *hosts;   /* this file stands in the place of /etc/hosts; NULL: the machine's */
+    bool keep_user;      /* do not become the unprivileged user */
+    bool listen_pid;     /* LISTEN_PID=<the child> and LISTEN_FDS=<descriptor_count> */
 };
 
 /* Starts; fails the test when that is impossible. The program is found through PATH. */

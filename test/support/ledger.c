@@ -1,0 +1,714 @@
+/*
+ * ledger: a thread for each working client, which keeps its own entries; the judge reads them when
+ * the threads have ended.
+ *
+ *   transfer ─► way (one of WAYS) ─► outcome ─► entry {id, outcome, when}
+ *
+ * An outcome is decided by the statement that commits: before it, every error means "failed".
+ * Nothing waits for ever: an answer that does not come for ANSWER_MS is a problem of its own.
+ */
+#include "ledger.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "process.h"
+#include "program.h"
+#include "proxy.h"
+#include "until.h"
+
+#define CLIENTS_MAX 200
+#define ACCOUNTS 1000
+#define ANSWER_MS 60000
+#define CODES 32
+
+enum outcome {
+    ACKNOWLEDGED,
+    UNKNOWN,
+    FAILED,
+};
+
+struct entry {
+    int64_t id, when_ms;
+    enum outcome outcome;
+    char sqlstate[6]; /* of the last error that its client was told about it */
+    int seen;         /* the judge's: how often it is in the database */
+};
+
+struct worker {
+    /* fixed */
+    struct ledger *ledger;
+    int number;
+    /* owner: its thread, later the judge */
+    PGconn *conn;
+    bool prepared; /* the named statements are there */
+    char sqlstate[6];
+    bool warned; /* WARNING 01000 came: a cancelled wait for a synchronous standby */
+    unsigned seed;
+    int64_t next_id;
+    int64_t deadline;
+    struct entry *entries;
+    long count, size;
+};
+
+struct ledger {
+    /* fixed */
+    const char *conninfo;
+    struct ledger_options options;
+    pthread_t threads[CLIENTS_MAX];
+    struct worker workers[CLIENTS_MAX];
+    PGconn *idle[CLIENTS_MAX];
+    /* shared: atomic */
+    atomic_bool stopping;
+    atomic_long outcomes[3];
+    atomic_long closed, fresh; /* fresh: acknowledged, and begun after `mark_us` */
+    _Atomic int64_t longest_ms, mark_us, first_us;
+    /* shared: mutex */
+    pthread_mutex_t mutex;
+    char problem[512], last_error[512];
+    struct {
+        char sqlstate[6];
+        long count;
+    } codes[CODES];
+    /* owner: the test */
+    int idle_lost;
+};
+
+static int64_t now_us(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+static void complain(struct ledger *ledger, const char *what, const char *more)
+{
+    pthread_mutex_lock(&ledger->mutex);
+    if (!ledger->problem[0])
+        snprintf(ledger->problem, sizeof ledger->problem, "%s: %s", what, more);
+    pthread_mutex_unlock(&ledger->mutex);
+}
+
+static void note(struct ledger *ledger, const char *sqlstate, const char *text)
+{
+    int i;
+
+    pthread_mutex_lock(&ledger->mutex);
+    snprintf(ledger->last_error, sizeof ledger->last_error, "%s %s", sqlstate, text);
+    for (i = 0;
+         i < CODES && ledger->codes[i].sqlstate[0] && strcmp(ledger->codes[i].sqlstate, sqlstate);
+         i++)
+        ;
+    if (i < CODES) {
+        snprintf(ledger->codes[i].sqlstate, sizeof ledger->codes[i].sqlstate, "%s", sqlstate);
+        ledger->codes[i].count++;
+    }
+    pthread_mutex_unlock(&ledger->mutex);
+}
+
+static void note_error(struct worker *worker, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    snprintf(worker->sqlstate, sizeof worker->sqlstate, "%s", state ? state : "-----");
+    note(worker->ledger, worker->sqlstate, PQresultErrorMessage(result));
+}
+
+/* ---- waiting for answers ---- */
+
+static void hear_notice(void *argument, const PGresult *notice)
+{
+    struct worker *worker = argument;
+    const char *state = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
+
+    if (state && !strcmp(state, "01000"))
+        worker->warned = true;
+}
+
+/* The next result of what was sent; NULL: no more, or the connection has ended. */
+static PGresult *take(struct worker *worker)
+{
+    PGconn *conn = worker->conn;
+
+    while (PQstatus(conn) == CONNECTION_OK && PQisBusy(conn)) {
+        bool unsent = PQflush(conn) > 0;
+        struct pollfd wait = {.fd = PQsocket(conn),
+                              .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
+        int64_t left = worker->deadline - now_ms();
+
+        if (left <= 0) {
+            complain(worker->ledger, "no answer for a minute", PQerrorMessage(conn));
+            return NULL;
+        }
+        if (poll(&wait, 1, left > 500 ? 500 : (int)left) < 0 && errno != EINTR)
+            return NULL;
+        if ((wait.revents & POLLIN) && !PQconsumeInput(conn))
+            break;
+    }
+    return PQgetResult(conn);
+}
+
+static bool is_good(const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_PIPELINE_SYNC;
+}
+
+/* What the answer to something that commits means. */
+static enum outcome judge(struct worker *worker, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    if (is_good(result))
+        return strcmp(PQcmdStatus((PGresult *)result), "ROLLBACK") ? ACKNOWLEDGED : FAILED;
+    /* the end of a connection answers nothing */
+    if (!state || !severity || strcmp(severity, "ERROR") != 0 || !strcmp(state, "08007") ||
+        PQstatus(worker->conn) != CONNECTION_OK)
+        return UNKNOWN;
+    return FAILED;
+}
+
+/* Reads all results of one simple or extended query: the worst outcome of them. */
+static enum outcome finish(struct worker *worker, bool sent)
+{
+    enum outcome outcome = UNKNOWN, one;
+    PGresult *result;
+    bool first = true;
+
+    worker->deadline = now_ms() + ANSWER_MS;
+    while (sent && (result = take(worker))) {
+        one = judge(worker, result);
+        if (!is_good(result))
+            note_error(worker, result);
+        if (first || (outcome == ACKNOWLEDGED && one != ACKNOWLEDGED))
+            outcome = one;
+        first = false;
+        PQclear(result);
+    }
+    if (PQstatus(worker->conn) != CONNECTION_OK && outcome == ACKNOWLEDGED)
+        outcome = UNKNOWN;
+    return outcome;
+}
+
+static enum outcome simple(struct worker *worker, const char *sql)
+{
+    return finish(worker, PQsendQuery(worker->conn, sql));
+}
+
+static enum outcome extended(struct worker *worker, const char *sql)
+{
+    return finish(worker, PQsendQueryParams(worker->conn, sql, 0, NULL, NULL, NULL, NULL, 0));
+}
+
+/* ---- the ways of a transfer ---- */
+
+struct payment {
+    int64_t id;
+    int debtor, creditor, amount;
+    char pay[128]; /* SELECT pay(…) */
+};
+
+/* An error before the commit: nothing happened, and the transaction is ended. */
+static enum outcome give_up(struct worker *worker)
+{
+    if (PQstatus(worker->conn) == CONNECTION_OK &&
+        PQtransactionStatus(worker->conn) != PQTRANS_IDLE)
+        (void)simple(worker, "ROLLBACK");
+    return FAILED;
+}
+
+static enum outcome way_transaction(struct worker *worker, const struct payment *payment,
+                                    enum outcome (*ask)(struct worker *, const char *))
+{
+    char sql[160];
+
+    if (ask(worker, "BEGIN") != ACKNOWLEDGED)
+        return give_up(worker);
+    /* the lower number first, so that nobody waits in a circle */
+    for (int i = 0; i < 2; i++) {
+        bool debit = (payment->debtor < payment->creditor) == (i == 0);
+
+        snprintf(sql, sizeof sql, "UPDATE account SET balance = balance + %d WHERE id = %d",
+                 debit ? -payment->amount : payment->amount,
+                 debit ? payment->debtor : payment->creditor);
+        if (ask(worker, sql) != ACKNOWLEDGED)
+            return give_up(worker);
+    }
+    snprintf(sql, sizeof sql, "INSERT INTO transfer VALUES (%lld, %d, %d, %d)",
+             (long long)payment->id, payment->debtor, payment->creditor, payment->amount);
+    if (ask(worker, sql) != ACKNOWLEDGED)
+        return give_up(worker);
+    return ask(worker, "COMMIT");
+}
+
+static enum outcome way_simple(struct worker *worker, const struct payment *payment)
+{
+    return way_transaction(worker, payment, simple);
+}
+
+static enum outcome way_extended(struct worker *worker, const struct payment *payment)
+{
+    return way_transaction(worker, payment, extended);
+}
+
+static enum outcome way_single(struct worker *worker, const struct payment *payment)
+{
+    return simple(worker, payment->pay);
+}
+
+static enum outcome way_string(struct worker *worker, const struct payment *payment)
+{
+    char sql[192];
+
+    snprintf(sql, sizeof sql, "BEGIN; %s; COMMIT", payment->pay);
+    return simple(worker, sql);
+}
+
+static enum outcome way_prepared(struct worker *worker, const struct payment *payment)
+{
+    char texts[4][24];
+    const char *values[4] = {texts[0], texts[1], texts[2], texts[3]};
+
+    if (!worker->prepared) {
+        if (finish(worker, PQsendPrepare(worker->conn, "pay",
+                                         "SELECT pay($1::bigint, $2::int, $3::int, $4::int)", 0,
+                                         NULL)) != ACKNOWLEDGED)
+            return FAILED;
+        worker->prepared = true;
+    }
+    snprintf(texts[0], sizeof texts[0], "%lld", (long long)payment->id);
+    snprintf(texts[1], sizeof texts[1], "%d", payment->debtor);
+    snprintf(texts[2], sizeof texts[2], "%d", payment->creditor);
+    snprintf(texts[3], sizeof texts[3], "%d", payment->amount);
+    return finish(worker, PQsendQueryPrepared(worker->conn, "pay", 4, values, NULL, NULL, 0));
+}
+
+/* BEGIN, pay, COMMIT behind one Sync. An error of BEGIN or pay says that COMMIT was skipped, unless
+ * it is 08007. */
+static enum outcome way_pipeline(struct worker *worker, const struct payment *payment)
+{
+    const char *texts[3] = {"BEGIN", payment->pay, "COMMIT"};
+    enum outcome outcome = ACKNOWLEDGED, one;
+    bool synced = false;
+    int good = 0;
+
+    if (!PQenterPipelineMode(worker->conn))
+        return FAILED;
+    worker->deadline = now_ms() + ANSWER_MS;
+    for (int i = 0; i < 3; i++)
+        PQsendQueryParams(worker->conn, texts[i], 0, NULL, NULL, NULL, NULL, 0);
+    PQpipelineSync(worker->conn);
+    while (!synced && PQstatus(worker->conn) == CONNECTION_OK && now_ms() < worker->deadline) {
+        PGresult *result = take(worker);
+
+        if (!result)
+            continue;
+        if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+            synced = true;
+        } else if (PQresultStatus(result) != PGRES_PIPELINE_ABORTED) {
+            one = judge(worker, result);
+            if (!is_good(result))
+                note_error(worker, result);
+            good += one == ACKNOWLEDGED;
+            if (outcome == ACKNOWLEDGED)
+                outcome = one;
+        }
+        PQclear(result);
+    }
+    if (!synced)
+        return UNKNOWN;
+    (void)PQexitPipelineMode(worker->conn);
+    if (PQtransactionStatus(worker->conn) != PQTRANS_IDLE)
+        (void)give_up(worker);
+    if (outcome == ACKNOWLEDGED && good != 3)
+        complain(worker->ledger, "a pipeline lost an answer", payment->pay);
+    return outcome;
+}
+
+static const struct way {
+    const char *name;
+    enum outcome (*pay)(struct worker *worker, const struct payment *payment);
+} WAYS[] = {
+    {"simple", way_simple},     {"single", way_single},     {"extended", way_extended},
+    {"prepared", way_prepared}, {"pipeline", way_pipeline}, {"string", way_string},
+};
+
+/* Every client uses each in turn. */
+static const struct way *way_of(int64_t client, int64_t id)
+{
+    return &WAYS[(size_t)(client + id) % (sizeof WAYS / sizeof WAYS[0])];
+}
+
+/* ---- a client ---- */
+
+static void write_down(struct worker *worker, int64_t id, enum outcome outcome)
+{
+    if (worker->count == worker->size) {
+        worker->size = 2 * worker->size + 256;
+        worker->entries = realloc(worker->entries, (size_t)worker->size * sizeof *worker->entries);
+        if (!worker->entries)
+            abort();
+    }
+    worker->entries[worker->count++] =
+        (struct entry){.id = id, .when_ms = now_ms(), .outcome = outcome};
+    memcpy(worker->entries[worker->count - 1].sqlstate, worker->sqlstate, sizeof worker->sqlstate);
+    atomic_fetch_add(&worker->ledger->outcomes[outcome], 1);
+}
+
+static void keep_greatest(_Atomic int64_t *place, int64_t value)
+{
+    int64_t old = atomic_load(place);
+
+    while (value > old && !atomic_compare_exchange_weak(place, &old, value))
+        ;
+}
+
+static void pay(struct worker *worker)
+{
+    struct ledger *ledger = worker->ledger;
+    struct payment payment = {.id = worker->next_id++,
+                              .debtor = rand_r(&worker->seed) % ACCOUNTS,
+                              .amount = 1 + rand_r(&worker->seed) % 100};
+    int64_t begun = now_us(), ended, nothing = 0;
+    enum outcome outcome;
+
+    payment.creditor = (payment.debtor + 1 + rand_r(&worker->seed) % (ACCOUNTS - 1)) % ACCOUNTS;
+    snprintf(payment.pay, sizeof payment.pay, "SELECT pay(%lld, %d, %d, %d)", (long long)payment.id,
+             payment.debtor, payment.creditor, payment.amount);
+    worker->warned = false;
+    worker->sqlstate[0] = 0;
+    outcome = way_of(worker->number, payment.id)->pay(worker, &payment);
+    if (outcome == ACKNOWLEDGED && worker->warned)
+        outcome = UNKNOWN;
+    write_down(worker, payment.id, outcome);
+    ended = now_us();
+    if (begun >= atomic_load(&ledger->mark_us)) {
+        keep_greatest(&ledger->longest_ms, (ended - begun) / 1000);
+        if (outcome == ACKNOWLEDGED) {
+            atomic_compare_exchange_strong(&ledger->first_us, &nothing, ended);
+            atomic_fetch_add(&ledger->fresh, 1);
+        }
+    }
+}
+
+static bool connected(struct worker *worker)
+{
+    if (worker->conn && PQstatus(worker->conn) == CONNECTION_OK)
+        return true;
+    if (worker->conn) {
+        atomic_fetch_add(&worker->ledger->closed, 1);
+        note(worker->ledger, "closed", PQerrorMessage(worker->conn));
+        PQfinish(worker->conn);
+        pause_ms(50);
+    }
+    worker->prepared = false;
+    worker->conn = PQconnectdb(worker->ledger->conninfo);
+    PQsetNoticeReceiver(worker->conn, hear_notice, worker);
+    PQsetnonblocking(worker->conn, 1);
+    return PQstatus(worker->conn) == CONNECTION_OK;
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+
+    while (!atomic_load(&worker->ledger->stopping)) {
+        if (!connected(worker))
+            continue;
+        pay(worker);
+        if (worker->ledger->options.pause_ms)
+            pause_ms(worker->ledger->options.pause_ms);
+    }
+    PQfinish(worker->conn);
+    return NULL;
+}
+
+struct ledger *ledger_start(const struct proxy *proxy, const struct ledger_options *options)
+{
+    struct ledger *ledger = calloc(1, sizeof *ledger);
+
+    if (!ledger || options->clients > CLIENTS_MAX || options->idle > CLIENTS_MAX)
+        abort();
+    ledger->options = *options;
+    ledger->conninfo = client_conninfo(proxy, options->conninfo);
+    pthread_mutex_init(&ledger->mutex, NULL);
+    for (int i = 0; i < options->idle; i++) {
+        ledger->idle[i] = client_open(proxy, options->conninfo);
+        if (i % 2)
+            client_do(ledger->idle[i], "SELECT 1");
+    }
+    for (int i = 0; i < options->clients; i++) {
+        struct worker *worker = &ledger->workers[i];
+
+        worker->ledger = ledger;
+        worker->number = i;
+        worker->seed = (unsigned)i + 1;
+        worker->next_id = (int64_t)(i + 1) * 1000000;
+        if (pthread_create(&ledger->threads[i], NULL, worker_main, worker))
+            support_fail("pthread_create");
+    }
+    return ledger;
+}
+
+long ledger_acknowledged(const struct ledger *ledger)
+{
+    return atomic_load(&ledger->outcomes[ACKNOWLEDGED]);
+}
+
+long ledger_unknown(const struct ledger *ledger)
+{
+    return atomic_load(&ledger->outcomes[UNKNOWN]);
+}
+
+long ledger_failed(const struct ledger *ledger)
+{
+    return atomic_load(&ledger->outcomes[FAILED]);
+}
+
+long ledger_closed(const struct ledger *ledger)
+{
+    return atomic_load(&ledger->closed);
+}
+
+char *ledger_last_error(struct ledger *ledger)
+{
+    char *text;
+
+    pthread_mutex_lock(&ledger->mutex);
+    text = text_of("%s", ledger->last_error);
+    pthread_mutex_unlock(&ledger->mutex);
+    return text;
+}
+
+long ledger_told(struct ledger *ledger, const char *sqlstate)
+{
+    long count = 0;
+
+    pthread_mutex_lock(&ledger->mutex);
+    for (int i = 0; i < CODES; i++)
+        if (!strcmp(ledger->codes[i].sqlstate, sqlstate))
+            count = ledger->codes[i].count;
+    pthread_mutex_unlock(&ledger->mutex);
+    return count;
+}
+
+void ledger_mark(struct ledger *ledger)
+{
+    atomic_store(&ledger->mark_us, now_us());
+    atomic_store(&ledger->longest_ms, 0);
+    atomic_store(&ledger->fresh, 0);
+    atomic_store(&ledger->first_us, 0);
+}
+
+double ledger_first_ms(const struct ledger *ledger)
+{
+    int64_t first = atomic_load(&ledger->first_us);
+
+    return first ? (double)(first - atomic_load(&ledger->mark_us)) / 1000 : -1;
+}
+
+bool ledger_goes_on(struct ledger *ledger, long count, int ms)
+{
+    /* each client may be within one that it began before */
+    long before = ledger_acknowledged(ledger) + ledger->options.clients;
+
+    return until(ledger_acknowledged(ledger) >= before + count, ms);
+}
+
+static bool idle_lives(PGconn *conn)
+{
+    PGresult *result;
+    bool ok;
+
+    if (!PQconsumeInput(conn) || PQstatus(conn) != CONNECTION_OK)
+        return false;
+    if (!PQsendQuery(conn, "SELECT 1"))
+        return false;
+    result = client_result(conn, ANSWER_MS);
+    ok = PQresultStatus(result) == PGRES_TUPLES_OK;
+    PQclear(result);
+    while ((result = client_result(conn, ANSWER_MS)))
+        PQclear(result);
+    return ok;
+}
+
+void ledger_stop(struct ledger *ledger)
+{
+    atomic_store(&ledger->stopping, true);
+    for (int i = 0; i < ledger->options.clients; i++)
+        pthread_join(ledger->threads[i], NULL);
+    for (int i = 0; i < ledger->options.idle; i++) {
+        if (!idle_lives(ledger->idle[i])) {
+            ledger->idle_lost++;
+            note(ledger, "idle", PQerrorMessage(ledger->idle[i]));
+        }
+        PQfinish(ledger->idle[i]);
+    }
+}
+
+/* ---- the judge ---- */
+
+static struct entry *entry_of(struct ledger *ledger, int64_t id)
+{
+    int64_t number = id / 1000000 - 1, place = id % 1000000;
+
+    if (number < 0 || number >= ledger->options.clients || place >= ledger->workers[number].count)
+        return NULL;
+    /* each client writes an entry for each of its ids, in their order */
+    return &ledger->workers[number].entries[place];
+}
+
+static PGresult *ask(const struct cluster *cluster, const char *sql)
+{
+    PGconn *conn = cluster_connect(cluster, "app");
+    PGresult *result = PQexec(conn, sql);
+
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        support_fail("%s: %s", sql, PQerrorMessage(conn));
+    PQfinish(conn);
+    return result;
+}
+
+static const char WRONG_ACCOUNTS[] =
+    "SELECT count(*) FROM account LEFT JOIN (SELECT id, sum(amount) AS moved FROM"
+    " (SELECT debtor AS id, -amount AS amount FROM transfer UNION ALL"
+    "  SELECT creditor, amount FROM transfer) both_ways GROUP BY id) moves USING (id)"
+    " WHERE balance <> 1000 + coalesce(moved, 0)";
+
+/* "transfer 3000012 (pipeline): failed 57P01, seen 1 times". */
+static void describe(struct ledger_verdict *verdict, const struct entry *entry)
+{
+    static const char *const outcomes[] = {"acknowledged", "unknown", "failed"};
+
+    if (!verdict->example[0])
+        snprintf(verdict->example, sizeof verdict->example,
+                 "transfer %lld (way %s): %s %s, is there %d times", (long long)entry->id,
+                 way_of(entry->id / 1000000 - 1, entry->id)->name, outcomes[entry->outcome],
+                 entry->sqlstate, entry->seen);
+}
+
+static void count_entry(struct ledger_verdict *verdict, const struct entry *entry)
+{
+    switch (entry->outcome) {
+    case ACKNOWLEDGED:
+        verdict->acknowledged++;
+        if (!entry->seen) {
+            verdict->missing++;
+            if (entry->when_ms > verdict->last_missing)
+                verdict->last_missing = entry->when_ms;
+        }
+        break;
+    case UNKNOWN:
+        verdict->unknown++;
+        verdict->arrived += entry->seen > 0;
+        break;
+    case FAILED:
+        verdict->failed++;
+        verdict->ghosts += entry->seen > 0;
+        break;
+    }
+    verdict->doubled += entry->seen > 1;
+    if (entry->seen > 1 || (entry->outcome == FAILED && entry->seen))
+        describe(verdict, entry);
+}
+
+struct ledger_verdict ledger_judge(struct ledger *ledger, const struct cluster *primary)
+{
+    struct ledger_verdict verdict = {.closed = ledger_closed(ledger),
+                                     .idle_lost = ledger->idle_lost,
+                                     .longest_ms = atomic_load(&ledger->longest_ms)};
+    PGresult *rows = ask(primary, "SELECT id FROM transfer");
+
+    for (int i = 0; i < ledger->options.clients; i++)
+        for (long j = 0; j < ledger->workers[i].count; j++)
+            ledger->workers[i].entries[j].seen = 0;
+    for (int i = 0; i < PQntuples(rows); i++) {
+        struct entry *entry = entry_of(ledger, atoll(PQgetvalue(rows, i, 0)));
+
+        if (entry)
+            entry->seen++;
+        else
+            complain(ledger, "a transfer that nobody asked for", PQgetvalue(rows, i, 0));
+    }
+    PQclear(rows);
+    for (int i = 0; i < ledger->options.clients; i++)
+        for (long j = 0; j < ledger->workers[i].count; j++)
+            count_entry(&verdict, &ledger->workers[i].entries[j]);
+    verdict.unexplained = verdict.missing;
+    verdict.wrong_accounts = cluster_number(primary, WRONG_ACCOUNTS);
+    snprintf(verdict.problem, sizeof verdict.problem, "%s", ledger->problem);
+    return verdict;
+}
+
+/* " 1234 " for each transaction that committed behind that point. */
+static char *commits_behind(const struct cluster *old, const char *switch_point)
+{
+    char *arguments[] = {text_of("%s/pg_waldump", program_postgres_folder()),
+                         "-p",
+                         text_of("%s/data/pg_wal", old->folder),
+                         "-s",
+                         text_of("%s", switch_point),
+                         "-r",
+                         "Transaction",
+                         NULL};
+    char *output, *line, *rest = NULL, *all = text_of(" ");
+
+    /* it ends badly where the WAL ends */
+    (void)process_run(arguments, NULL, &output);
+    for (line = strtok_r(output, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        const char *transaction = strstr(line, "tx: ");
+
+        if (transaction && strstr(line, "desc: COMMIT"))
+            all = text_of("%s%ld ", all, atol(transaction + 4));
+    }
+    return all;
+}
+
+void ledger_explain(struct ledger *ledger, struct ledger_verdict *verdict, struct cluster *old,
+                    const char *switch_point)
+{
+    const char *settings = text_of("%s/data/postgresql.auto.conf", old->folder);
+    char *before = file_text(settings);
+    char *commits = commits_behind(old, switch_point);
+    PGresult *rows;
+
+    cluster_set(old, "listen_addresses = ''");
+    cluster_follow(old, NULL);
+    cluster_again(old);
+    rows = ask(old, "SELECT id, xmin FROM transfer");
+    for (int i = 0; i < PQntuples(rows); i++) {
+        struct entry *entry = entry_of(ledger, atoll(PQgetvalue(rows, i, 0)));
+
+        if (entry && entry->outcome == ACKNOWLEDGED && !entry->seen &&
+            strstr(commits, text_of(" %s ", PQgetvalue(rows, i, 1))))
+            verdict->unexplained--;
+    }
+    PQclear(rows);
+    cluster_end(old, CLUSTER_FAST);
+    file_write(settings, 0600, before);
+}
+
+void ledger_expect_sound(const struct ledger_verdict *verdict, bool may_miss)
+{
+    cr_expect_str_eq(verdict->problem, "", "%s", verdict->problem);
+    cr_expect_gt(verdict->acknowledged, 0);
+    cr_expect_eq(verdict->doubled, 0, "%ld transfers are there twice: %s", verdict->doubled,
+                 verdict->example);
+    cr_expect_eq(verdict->ghosts, 0, "%ld transfers of which an error was told are there: %s",
+                 verdict->ghosts, verdict->example);
+    cr_expect_eq(verdict->wrong_accounts, 0, "%ld accounts are wrong", verdict->wrong_accounts);
+    cr_expect_eq(verdict->idle_lost, 0, "%d idle clients were lost", verdict->idle_lost);
+    if (!may_miss)
+        cr_expect_eq(verdict->missing, 0, "%ld of %ld acknowledged transfers are missing",
+                     verdict->missing, verdict->acknowledged);
+}
