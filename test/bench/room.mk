@@ -1,0 +1,17 @@
+# test/bench: what scripts/bench measures with. Built by `make bench-programs` only.
+bench_programs = test/bench/null_backend test/bench/generator test/bench/relay
+EXTRA_PROGRAMS += $(bench_programs)
+EXTRA_DIST += test/bench/speed.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
+dist_doc_DATA += doc/benchmarks.md
+
+test_bench_null_backend_SOURCES = test/bench/null_backend.c
+test_bench_null_backend_LDADD = libpgstage.a $(PRODUCT_LIBS)
+
+test_bench_generator_SOURCES = test/bench/generator.c test/bench/generator.h test/bench/login.c \
+	test/bench/histogram.c test/bench/histogram.h
+test_bench_generator_LDADD = libpgstage.a $(PRODUCT_LIBS)
+
+test_bench_relay_SOURCES = test/bench/relay.c
+
+bench-programs: pgstage$(EXEEXT) $(bench_programs)
+.PHONY: bench-programs
