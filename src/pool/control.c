@@ -49,6 +49,22 @@ void pool_resume(struct pool *pool, uint64_t now_us)
     pool_leave(pool, now_us);
 }
 
+void pool_hold(struct pool *pool, uint64_t now_us)
+{
+    pool_enter(pool);
+    pool->shut = true;
+    pool_leave(pool, now_us);
+}
+
+void pool_release(struct pool *pool, uint64_t now_us)
+{
+    pool_enter(pool);
+    if (pool->shut)
+        pool->retry_at_us = 0; /* what failed before says nothing of the servers of now */
+    pool->shut = false;
+    pool_leave(pool, now_us);
+}
+
 void pool_obsolete(struct pool *pool, uint64_t now_us)
 {
     pool_enter(pool);
@@ -100,6 +116,7 @@ void pool_counts(struct pool *pool, struct pool_counts *counts)
         .clients = pool->clients,
         .oldest_wait_since_us = oldest_wait(pool),
         .paused = pool->paused,
+        .held = pool->shut,
     };
     pthread_mutex_unlock(&pool->mutex);
 }

@@ -97,7 +97,7 @@ struct pool_item *pool_borrow(struct pool *pool, struct pool_waiter *waiter, uin
     check(waiter->worker < pool->workers && waiter->state == WAITER_IDLE);
     pool->last_used_us = now_us;
     struct pool_item *item = NULL;
-    if (!pool->paused && !pool->queued)
+    if (!pool->paused && !pool->shut && !pool->queued)
         item = item_next(pool, waiter->worker);
     if (!item) {
         queue_push(pool, waiter, now_us);
@@ -184,9 +184,13 @@ static enum pool_outcome hand_on(struct pool *pool, struct pool_item *item,
             queue_put_back(pool, chosen);
         return discard(pool, item, NULL, why);
     }
+    if (chosen && pool->shut) {
+        queue_put_back(pool, chosen);
+        chosen = NULL;
+    }
     if (chosen)
         return give(pool, item, chosen, grant);
-    struct pool_waiter *waiter = queue_choose(pool, item->worker);
+    struct pool_waiter *waiter = pool->shut ? NULL : queue_choose(pool, item->worker);
     if (!waiter) /* before others' needs are looked at: see share_publish */
         item_set_idle(pool, item, now_us);
     struct limit *evictor = claim_for_others(pool, waiter, now_us);
@@ -271,7 +275,7 @@ bool pool_accept(struct pool *pool, struct pool_item *item, unsigned worker,
     item->worker = worker;
     item_set_state(pool, item, ITEM_ACTIVE);
     struct pool_waiter *meant = item->waiter;
-    bool fits = meant && meant == waiter && !unfit(pool, item);
+    bool fits = meant && meant == waiter && !pool->shut && !unfit(pool, item);
     if (fits)
         queue_remove(pool, waiter);
     else if (meant) /* the pool_return that follows looks after it */

@@ -10,8 +10,8 @@
  *                            ▲          (PROMISED, GRANTED)    │
  *                            └──────── queue_put_back ─────────┘
  *
- * Whenever the mutex is free and the pool is not paused, nobody is QUEUED while an item is IDLE or
- * an orphan (queue_match).
+ * Whenever the mutex is free and the pool is neither paused nor shut (pool_hold), nobody is QUEUED
+ * while an item is IDLE or an orphan (queue_match).
  */
 #include "inside.h"
 #include "pgstage/base/check.h"
@@ -119,7 +119,7 @@ static struct pool_item *find_idle(struct pool *pool, unsigned worker)
 void queue_match(struct pool *pool)
 {
     struct pool_waiter *head;
-    if (pool->paused || (!pool->states[ITEM_IDLE] && list_is_empty(&pool->orphans)))
+    if (pool->paused || pool->shut || (!pool->states[ITEM_IDLE] && list_is_empty(&pool->orphans)))
         return;
     while ((head = queue_head(pool))) {
         struct list_node *orphan = list_pop_front(&pool->orphans);

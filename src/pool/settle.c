@@ -61,7 +61,7 @@ static size_t least(size_t a, size_t b)
 /* Connections that waiters need beyond those being opened; at most a batch. */
 static size_t opens_wanted(struct pool *pool, uint64_t now_us)
 {
-    if (pool->paused || pool->queued <= pool->opening || now_us < pool->retry_at_us)
+    if (pool->paused || pool->shut || pool->queued <= pool->opening || now_us < pool->retry_at_us)
         return 0;
     return least(OPEN_BATCH, least(pool->queued - pool->opening, room(pool, now_us)));
 }
@@ -70,7 +70,8 @@ static size_t opens_wanted(struct pool *pool, uint64_t now_us)
 static size_t minimum_wanted(const struct pool *pool, uint64_t now_us, size_t coming)
 {
     const struct pool_limits *settings = &pool->settings;
-    if (pool->paused || now_us < pool->retry_at_us || !(settings->warm || pool->clients))
+    if (pool->paused || pool->shut || now_us < pool->retry_at_us ||
+        !(settings->warm || pool->clients))
         return 0;
     size_t target = (size_t)settings->min_pool_size;
     size_t size = pool->items + pool->opening + coming;
@@ -290,7 +291,7 @@ static uint64_t next_look(struct pool *pool, uint64_t now_us)
     const struct pool_limits *settings = &pool->settings;
     uint64_t when_us = 0;
     bool lacks_some = pool->queued > pool->opening;
-    if (pool->paused)
+    if (pool->paused || pool->shut)
         return 0;
     if (now_us < pool->retry_at_us) {
         if (lacks_some || minimum_wanted(pool, pool->retry_at_us, 0))

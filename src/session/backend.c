@@ -143,6 +143,7 @@ void *backend_attach(struct pool *pool, void *argument)
 
     backend->plane = seed->plane;
     backend->pool = pool;
+    backend->gate = gates_get(seed->plane->gates, pool_environment(pool));
     pthread_mutex_init(&backend->mutex, NULL);
     backend->meaning = meaning_ref(seed->meaning);
     for (unsigned i = 0; i < count; i++) {

@@ -86,6 +86,7 @@ static void apply_change(struct change *change, uint64_t now_us)
         meaning_limits(change->meaning, &limits);
         backend_set_meaning(backend, meaning_ref(change->meaning));
         pool_configure(change->pool, &limits, now_us);
+        gate_fit(change->pool);
     }
     if (!same)
         pool_obsolete(change->pool, now_us);

@@ -381,6 +381,7 @@ static struct pool *find_pool(struct client *client)
     if (seed.meaning) {
         meaning_limits(seed.meaning, &limits);
         pool = registry_pool(plane->registry, &key, &limits, &seed);
+        gate_admit(pool);
         meaning_unref(seed.meaning);
         client->admitted_to = true;
         return pool;

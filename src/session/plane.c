@@ -23,6 +23,7 @@
 #include "pgstage/session/door.h"
 #include "pgstage/session/expiry.h"
 #include "pgstage/session/failures.h"
+#include "pgstage/session/gate.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/watch.h"
 
@@ -240,6 +241,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->registry = registry_new(plane->worker_count, &events);
     registry_limit_clients(plane->registry, globals->max_client_conn);
     plane->hosts = hosts_new();
+    plane->gates = gates_new();
     plane->keys = key_cache_new(KEYS_MAX);
     plane->failures = failures_new(FAILED_ADDRESSES_MAX);
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
@@ -324,6 +326,7 @@ void plane_free(struct plane *plane)
     }
     setup_unref(plane->setup);
     hosts_free(plane->hosts);
+    gates_free(plane->gates);
     key_cache_free(plane->keys);
     failures_free(plane->failures);
     free(plane->workers);

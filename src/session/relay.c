@@ -216,7 +216,7 @@ static enum step pass_message(struct client *client, struct pass *pass)
     if (client->server->state != SERVER_ACTIVE)
         return STEP_HOLD; /* it is being checked or prepared */
     transaction = &client->server->transaction;
-    if (transaction_is_full(transaction))
+    if (transaction_is_full(transaction) || !gate_begin(client->server))
         return STEP_HOLD;
     begin_request(client);
     count_message(client, &frame, data + FRAME_HEADER_BYTES, there - FRAME_HEADER_BYTES);

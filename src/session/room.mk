@@ -10,6 +10,7 @@ libpgstage_a_SOURCES += \
 	src/session/expiry.c include/pgstage/session/expiry.h \
 	src/session/failures.c include/pgstage/session/failures.h \
 	src/session/door.c include/pgstage/session/door.h \
+	src/session/gate.c include/pgstage/session/gate.h \
 	src/session/host.c include/pgstage/session/host.h \
 	src/session/login.c src/session/login_inside.h src/session/startup.c \
 	include/pgstage/session/login.h \

@@ -219,6 +219,7 @@ static struct client *unlink_client(struct server *server)
 {
     struct client *client = server->client;
 
+    gate_part(server);
     if (client) {
         server->client = NULL;
         client->server = NULL;
@@ -549,10 +550,12 @@ static void active_settled(struct server *server)
         return;
     }
     if (mode == POOL_MODE_SESSION || client->pins) {
-        if (server->close_needed && share_settings(server->share)->server_fast_close)
+        if (server->close_needed && share_settings(server->share)->server_fast_close) {
             server_close(server, REASON_SERVER_CHANGED, NULL);
-        else
-            client_arm(client);
+            return;
+        }
+        gate_keep(server);
+        client_arm(client);
         return;
     }
     if (stream_queued_bytes(&server->stream) == 0)

@@ -164,6 +164,12 @@ void pool_configure(struct pool *pool, const struct pool_limits *limits, uint64_
 /* No item is lent any more, idle ones are doomed, others discarded when they return. */
 void pool_pause(struct pool *pool, uint64_t now_us);
 void pool_resume(struct pool *pool, uint64_t now_us);
+/* Until pool_release nothing is lent and nothing is opened: waiters queue, idle items stay where they
+ * are, and active ones stay there too when they come back. Once pool_hold has returned, no item is
+ * lent to anybody; what was lent before goes on. */
+void pool_hold(struct pool *pool, uint64_t now_us);
+/* Lends again; opens that were put off after failures are tried at once. */
+void pool_release(struct pool *pool, uint64_t now_us);
 /* Every present item becomes obsolete: idle ones are doomed (spread is the caller's business),
  * active ones discarded when they return. */
 void pool_obsolete(struct pool *pool, uint64_t now_us);
@@ -174,7 +180,7 @@ struct pool_counts {
     size_t waiting;                                 /* waiters queued, promised or granted */
     size_t clients;
     uint64_t oldest_wait_since_us; /* 0: nobody waits */
-    bool paused;
+    bool paused, held;
 };
 void pool_counts(struct pool *pool, struct pool_counts *counts);
 

@@ -15,6 +15,7 @@
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/net/tls.h"
 #include "pgstage/pool/pool.h"
+#include "pgstage/session/gate.h"
 #include "pgstage/session/host.h"
 #include "pgstage/session/parameters.h"
 #include "pgstage/session/worker.h"
@@ -65,6 +66,7 @@ struct backend {
     /* fixed */
     struct plane *plane;
     struct pool *pool;
+    struct gate *gate; /* of its environment; NULL: it has none */
     /* shared: atomic */
     _Atomic unsigned turn;   /* round-robin of hosts */
     _Atomic unsigned listed; /* shares in the lists of their workers */

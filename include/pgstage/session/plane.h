@@ -95,6 +95,29 @@ void plane_kill(struct plane *plane, const char *database, const char *environme
 /* Ends one client; the answer comes to `done` on the control loop. */
 void plane_kill_client(struct plane *plane, uint64_t client_id,
                        void (*done)(void *argument, bool found), void *argument);
+/* ---- the gate of an environment (gate.c) ---- */
+enum gate_scope {
+    GATE_WRITERS, /* pools whose target_session_attrs is read-write or primary */
+    GATE_ALL,     /* every pool of the environment */
+};
+/* From when this returns no new transaction is begun: who asks for a server queues (under
+ * failover_wait_timeout), and a client that keeps its server between transactions is held as well.
+ * Transactions that run go on. Pools that are made or changed meanwhile are held too. Holding again
+ * with another scope replaces the first. An environment that nobody has heard of is remembered. */
+void plane_hold(struct plane *plane, const char *environment, enum gate_scope scope);
+/* Lets them go: pools open their connections as they do after a failure, a few at first. */
+void plane_release(struct plane *plane, const char *environment);
+struct gate_counts {
+    bool held;
+    size_t waiting; /* clients that wait for a server of a pool that writes, now */
+    size_t running; /* transactions under way on such servers (and queries whose client has gone);
+                       exact while held: 0 stays 0 */
+    uint64_t queued;  /* clients that had to wait since the gate was shut last, or lost its primary */
+    uint64_t errored; /* … that were told an error or lost their connection since then */
+};
+/* All 0 for an environment without pools. */
+void plane_gate_counts(struct plane *plane, const char *environment, struct gate_counts *counts);
+
 /* Is any server of these pools still there (PAUSE: any; WAIT_CLOSE: obsolete ones only)? */
 bool plane_has_servers(struct plane *plane, const char *database, const char *environment,
                        bool obsolete_only);

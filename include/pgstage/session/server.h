@@ -67,6 +67,7 @@ struct server {
     char query_sqlstate[6];
     char *query_error;
     bool undecided;    /* whether it took the parameters that it was given is not known yet */
+    bool kept;         /* by a client in no transaction, and counted so at the gate */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
     bool stained;      /* a pinned client has left state in its session: it goes when it is free */

@@ -27,6 +27,7 @@
 struct client;
 struct audit;
 struct figures;
+struct gates;
 struct server;
 
 /* Most workers that a cancel key can name. */
@@ -104,6 +105,7 @@ struct plane {
     size_t door_count;
     struct door *doors;
     struct hosts *hosts;
+    struct gates *gates;
     /* owner: the control thread */
     struct setup *setup;
     struct timer expiry; /* the next look at expires_at */

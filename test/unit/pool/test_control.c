@@ -283,6 +283,90 @@ Test(control, a_reserved_item_that_was_doomed_meanwhile_is_discarded)
     stage_clear();
 }
 
+Test(control, a_held_pool_keeps_its_idle_items_and_lends_none)
+{
+    stage_start(1);
+    struct pool *pool = pool_of_size(4);
+    struct pool_item *item = server_idle(pool, 0);
+    struct pool_waiter first = client_of(0), second = client_of(0);
+    pool_hold(pool, now_us);
+    cr_assert_null(pool_borrow(pool, &first, now_us));
+    cr_assert_null(pool_borrow(pool, &second, now_us));
+    cr_assert_eq(note_count, 0);
+    struct pool_counts counts = counts_of(pool);
+    cr_assert(counts.held);
+    cr_assert_eq(counts.idle, 1);
+    cr_assert_eq(counts.waiting, 2);
+    pool_release(pool, now_us);
+    cr_assert_not(counts_of(pool).held);
+    cr_assert_eq(item->state, ITEM_RESERVED);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    pool_forget(pool, &first, now_us);
+    pool_forget(pool, &second, now_us);
+    stage_clear();
+}
+
+Test(control, an_active_item_stays_idle_when_it_returns_to_a_held_pool)
+{
+    stage_start(1);
+    struct pool *pool = pool_of_size(1);
+    struct pool_item *item = server_active(pool, 0);
+    struct pool_waiter waiter = client_of(0);
+    cr_assert_null(pool_borrow(pool, &waiter, now_us));
+    pool_hold(pool, now_us);
+    struct pool_grant grant;
+    cr_assert_eq(server_return(item, &grant), POOL_KEPT);
+    cr_assert_eq(item->state, ITEM_IDLE);
+    cr_assert_eq(waiter.state, WAITER_QUEUED);
+    pool_release(pool, now_us);
+    cr_assert_eq(waiter.state, WAITER_PROMISED);
+    pool_forget(pool, &waiter, now_us);
+    stage_clear();
+}
+
+Test(control, promises_and_grants_are_taken_back_when_a_pool_is_held)
+{
+    stage_start(2);
+    struct pool *pool = pool_of_size(2);
+    struct pool_item *granted = server_active(pool, 0), *promised = server_idle(pool, 0);
+    struct pool_waiter first = client_of(1), second = client_of(1);
+    struct pool_grant grant;
+    enum pool_outcome outcome;
+    cr_assert_null(pool_borrow(pool, &first, now_us));
+    now_us += 10000;
+    cr_assert_null(pool_borrow(pool, &second, now_us));
+    cr_assert_eq(server_return(granted, &grant), POOL_MOVE);
+    pool_hold(pool, now_us);
+    cr_assert_eq(server_surrender(&outcome, &grant), promised);
+    cr_assert_eq(outcome, POOL_KEPT);
+    cr_assert_not(pool_accept(pool, granted, 1, &second));
+    cr_assert_eq(server_return(granted, &grant), POOL_KEPT);
+    cr_assert_eq(first.state, WAITER_QUEUED);
+    cr_assert_eq(second.state, WAITER_QUEUED);
+    cr_assert_eq(counts_of(pool).idle, 2);
+    pool_release(pool, now_us);
+    cr_assert_eq(first.state, WAITER_PROMISED);
+    cr_assert_eq(second.state, WAITER_PROMISED);
+    pool_forget(pool, &first, now_us);
+    pool_forget(pool, &second, now_us);
+    stage_clear();
+}
+
+Test(control, a_held_pool_does_not_open_for_its_minimum)
+{
+    stage_start(1);
+    struct pool *pool =
+        stage_pool("app", "alice", NULL,
+                   &(struct pool_limits){.pool_size = 4, .min_pool_size = 2, .warm = true});
+    pool_hold(pool, now_us);
+    cr_assert_eq(pool_pump(pool, now_us), 0);
+    cr_assert_eq(notes_of(NOTE_OPEN), 0);
+    pool_release(pool, now_us);
+    (void)pool_pump(pool, now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 2);
+    stage_clear();
+}
+
 Test(control, stats_are_each_workers_own)
 {
     stage_start(2);
