@@ -177,11 +177,14 @@ void access_resolve_environment(struct snapshot *snapshot, struct environment *e
 void access_resolve_listener(struct snapshot *snapshot, struct listener *listener,
                              struct report *report);
 
-/* validate.c, certificate.c, floor.c, guard.c, fit.c */
+/* validate.c, certificate.c, floor.c, guard.c, fit.c, fit_failover.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);
 void certificate_check(struct snapshot *snapshot, struct report *report);
 /* What options make of each other: warnings mostly. */
 void fit_check(const struct snapshot *snapshot, struct report *report);
+/* fit_failover.c: what an environment's options about failover make of each other. */
+void fit_failover(const struct snapshot *snapshot, const struct environment *environment,
+                  struct report *report);
 
 /* inventory.c. Puts a certificate into the snapshot; `used_by` is the caller's to fill. */
 struct certificate;

@@ -23,6 +23,7 @@ libpgstage_a_SOURCES += \
 	src/conf/certificate.c \
 	src/conf/inventory.c include/pgstage/conf/certificate.h \
 	src/conf/fit.c \
+	src/conf/fit_failover.c \
 	src/conf/floor.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \

@@ -74,6 +74,8 @@ enum two_primaries {
 
 enum on_demote { ON_DEMOTE_CLOSE, ON_DEMOTE_DRAIN };
 
+enum dr_failover { DR_FAILOVER_MANUAL, DR_FAILOVER_AUTOMATIC };
+
 enum monitoring {
     MONITORING_BASIC,
     MONITORING_STANDARD,

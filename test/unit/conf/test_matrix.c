@@ -104,10 +104,12 @@ static const struct row {
     {RULE_LOGIN, "auth_type", "md5", AT(GLOBAL) | AT(ENVIRONMENT), ANYHOW},
     {RULE_SECRET, "password", "hunter2", AT(ENVIRONMENT) | LINES_OF_P, LITERALLY},
     {RULE_SECRET, "monitor_password", "hunter2", AT(ENVIRONMENT), LITERALLY},
+    {RULE_SECRET, "failover_password", "hunter2", AT(ENVIRONMENT), LITERALLY},
     {RULE_SECRET, "auth_ldap_options", "ldapbindpasswd=x", AT(GLOBAL), LITERALLY | WAY_SET},
     {RULE_FILE, "password_file", "loose", AT(ENVIRONMENT) | LINES_OF_P, ANYHOW},
     {RULE_FILE, "password_file", "link", AT(ENVIRONMENT) | LINES_OF_P, WAY_FILE},
     {RULE_FILE, "monitor_password_file", "link", AT(ENVIRONMENT), ANYHOW},
+    {RULE_FILE, "failover_password_file", "link", AT(ENVIRONMENT), ANYHOW},
     {RULE_FILE, "server_tls_key_file", "loose", AT(GLOBAL) | AT(ENVIRONMENT) | LINES_OF_P,
      ANYHOW & ~WAY_SET}, /* a key alone cannot be set */
     {RULE_FILE, "server_tls_key_file", "link", AT(GLOBAL) | AT(ENVIRONMENT), WAY_FILE},
