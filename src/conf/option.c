@@ -24,10 +24,11 @@ static const struct option_word words_AUTH[] = {
     {"plain", AUTH_PLAIN, NULL},
     {"md5", AUTH_MD5, NULL},
     {"scram-sha-256", AUTH_SCRAM, NULL},
-    {"cert", AUTH_CERT, LATER_AUTH},
-    {"hba", AUTH_HBA, LATER_AUTH},
+    {"cert", AUTH_CERT, NULL},
+    {"hba", AUTH_HBA, NULL},
     {"ldap", AUTH_LDAP, LATER_AUTH},
     {"pam", AUTH_PAM, LATER_AUTH},
+    {"peer", AUTH_PEER, NULL},
     {NULL, 0, NULL},
 };
 static const struct option_word words_TLS_MODE[] = {

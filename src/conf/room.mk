@@ -25,6 +25,9 @@ libpgstage_a_SOURCES += \
 	src/conf/fit.c \
 	src/conf/fit_failover.c \
 	src/conf/floor.c \
+	src/conf/hba.c include/pgstage/conf/hba.h \
+	src/conf/hba_inside.h src/conf/hba_words.c src/conf/hba_check.c \
+	src/conf/ident.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \

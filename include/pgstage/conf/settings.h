@@ -26,6 +26,8 @@ enum auth_type {
     AUTH_HBA,
     AUTH_LDAP,
     AUTH_PAM,
+    AUTH_PEER,
+    AUTH_REJECT, /* HBA rules only */
 };
 
 /* libpq's order: a later one is stricter. */

@@ -138,7 +138,7 @@ Test(validate, tls_for_clients_needs_a_certificate)
 Test(validate, files_that_cannot_be_read_are_named)
 {
     desk_refuses("[pgstage]\nserver_tls_ca_file = none.pem\n", 2, "cannot read none.pem");
-    desk_refuses("[pgstage]\nauth_hba_file = none.conf\n", 2, "cannot read none.conf");
+    desk_refuses("[pgstage]\nauth_type = hba\nauth_hba_file = none.conf\n", 3, "none.conf");
     desk_refuses("[pgstage]\nauth_file = none.txt\n", 2, "cannot read none.txt");
     desk_refuses("[databases]\na = host=h password_file=none\n", 2, "cannot read none");
     desk_refuses(ENVIRONMENT "server_tls_crl_file = none.crl\n", 4, "cannot read none.crl");
