@@ -42,7 +42,7 @@ test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_isolation_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_access
-test_system_test_access_SOURCES = test/system/access.c test/system/system.h
+test_system_test_access_SOURCES = test/system/access.c test/system/hba.c test/system/system.h
 test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 
