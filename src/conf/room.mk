@@ -51,7 +51,7 @@ dist_environments_DATA = \
 	conf/environments/pre_production.ini \
 	conf/environments/production.ini \
 	conf/environments/disaster_recovery.ini
-dist_doc_DATA += doc/configuration.md doc/guide.md doc/production.md doc/reference-options.md
+dist_doc_DATA += doc/access.md doc/configuration.md doc/guide.md doc/production.md doc/reference-options.md
 
 # The guide's commands, run. Needs PostgreSQL, as the system tests do.
 EXTRA_DIST += scripts/check-guide
