@@ -356,59 +356,81 @@ static bool admit(struct client *client, const struct pool_key *key)
 /* Limits of a database or user that this is the first client of are not known to the registry yet.
  */
 static void set_limits(struct client *client, const struct pool_key *key,
-                       const struct effective *effective)
+                       const struct effective *effective, bool pool_exists)
 {
     struct registry *registry = client->worker->plane->registry;
 
-    access_limit_pool(registry, key, effective);
+    if (!pool_exists)
+        access_limit_pool(registry, key, effective);
     if (strcmp(client->user, key->user) != 0)
         access_limit_user(registry, effective->snapshot, client->user);
 }
 
-/* Finds or makes the pool; NULL: the client has been told why not. */
-static struct pool *find_pool(struct client *client)
+/* Makes the pool; NULL: the client has been told why not. */
+static struct pool *make_pool(struct client *client, const struct pool_key *key,
+                              struct effective *effective)
 {
-    struct route *route = &client->login->route;
     struct plane *plane = client->worker->plane;
-    struct effective *effective = snapshot_effective(
-        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
-    const char *environment = route->environment ? route->environment->name : NULL;
-    struct pool_key key = {
-        .database = route->database,
-        .user = effective->settings.user ? effective->settings.user : client->user,
-        .environment = environment,
-    };
     struct backend_seed seed = {.plane = plane};
     struct pool_limits limits;
-    struct pool *pool = NULL;
+    struct pool *pool;
     char problem[256];
 
-    set_limits(client, &key, effective);
-    if (registry_is_disabled(plane->registry, key.database, environment)) {
-        char *text = text_print("database \"%s\" is disabled", route->database);
+    seed.meaning =
+        meaning_new(plane, setup_of(client), effective_ref(effective), problem, sizeof(problem));
+    if (!seed.meaning) {
+        registry_discharge_from(plane->registry, key, client->user);
+        client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
+        client_fail(client, REASON_LOGIN_REFUSED, NULL);
+        return NULL;
+    }
+    meaning_limits(seed.meaning, &limits);
+    pool = registry_pool(plane->registry, key, &limits, &seed);
+    meaning_unref(seed.meaning);
+    return pool;
+}
+
+/* Finds or makes the pool, with a reference, and counts the client under its limits; NULL: the
+ * client has been told why not. */
+static struct pool *enter_pool(struct client *client, const struct pool_key *key,
+                               struct effective *effective)
+{
+    struct registry *registry = client->worker->plane->registry;
+    struct pool *pool = registry_find(registry, key);
+
+    set_limits(client, key, effective, pool != NULL);
+    if (registry_is_disabled(registry, key->database, key->environment)) {
+        char *text = text_print("database \"%s\" is disabled", key->database);
 
         client_fail_as(client, REASON_LOGIN_DISABLED, reason_sqlstate(REASON_LOGIN_DISABLED), text);
         free(text);
-        effective_unref(effective);
-        return NULL;
-    }
-    if (!admit(client, &key)) {
-        effective_unref(effective);
-        return NULL;
-    }
-    seed.meaning = meaning_new(plane, setup_of(client), effective, problem, sizeof(problem));
-    if (seed.meaning) {
-        meaning_limits(seed.meaning, &limits);
-        pool = registry_pool(plane->registry, &key, &limits, &seed);
-        gate_admit(pool);
-        meaning_unref(seed.meaning);
-        client->admitted_to = true;
+    } else if (admit(client, key)) {
+        if (!pool)
+            pool = make_pool(client, key, effective);
+        client->admitted_to = pool != NULL;
+        if (pool)
+            gate_admit(pool);
         return pool;
     }
-    registry_discharge_from(plane->registry, &key, client->user);
-    client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
-    client_fail(client, REASON_LOGIN_REFUSED, NULL);
+    if (pool)
+        pool_unref(pool);
     return NULL;
+}
+
+static struct pool *find_pool(struct client *client)
+{
+    struct route *route = &client->login->route;
+    struct effective *effective = snapshot_effective(
+        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
+    struct pool_key key = {
+        .database = route->database,
+        .user = effective->settings.user ? effective->settings.user : client->user,
+        .environment = route->environment ? route->environment->name : NULL,
+    };
+    struct pool *pool = enter_pool(client, &key, effective);
+
+    effective_unref(effective);
+    return pool;
 }
 
 static void join_pool(struct client *client)
