@@ -34,6 +34,8 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/users.h"
+#include "pgstage/failover/standing.h"
+#include "pgstage/health/monitor.h"
 #include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 #include "pgstage/worker/loop.h"
@@ -56,6 +58,7 @@ struct run {
     struct loop *loop;
     struct admin *admin;
     struct plane *plane;
+    struct monitor *monitor;
     struct event *events[SIGNAL_COUNT];
     struct pidfile pidfile;
     bool stopping;
@@ -67,6 +70,42 @@ char *boot_version(void)
                       event_get_version(), "epoll", OpenSSL_version(OPENSSL_VERSION));
 }
 
+/* ---- hosts ---- */
+
+static void on_addresses(void *context, const char *environment, const struct host_config *host,
+                         const char *const *addresses, size_t count)
+{
+    struct run *run = context;
+    plane_set_addresses(run->plane, environment, host, addresses, count);
+}
+
+static void on_changed(void *context, const struct host_report *report, unsigned what)
+{
+    struct run *run = context;
+    struct standing standing = standing_of(report, WRITER_BY_ROLE, false);
+    (void)what;
+    plane_set_standing(run->plane, report->environment, report->label, &standing);
+}
+
+static void on_heard(void *context, const char *environment, const char *host,
+                     enum host_evidence evidence)
+{
+    static const enum monitor_evidence words[] = {
+        [HOST_TROUBLE] = EVIDENCE_TROUBLE,
+        [HOST_PRIMARY] = EVIDENCE_PRIMARY,
+        [HOST_STANDBY] = EVIDENCE_STANDBY,
+    };
+    struct run *run = context;
+    monitor_note(run->monitor, environment, host, words[evidence]);
+}
+
+static void make_monitor(struct run *run)
+{
+    struct monitor_hooks hooks = {.context = run, .changed = on_changed, .addresses = on_addresses};
+    run->monitor = monitor_new(run->loop, plane_resolver(run->plane), &hooks);
+    plane_listen_to_hosts(run->plane, on_heard, run);
+}
+
 /* ---- what the console and signals ask for ---- */
 
 static bool on_reload(void *context, const char *who, char **problem)
@@ -75,6 +114,8 @@ static bool on_reload(void *context, const char *who, char **problem)
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reading the configuration",
                clock_now_us());
     bool ok = reload_file(run->plane, run->admin, run->file, &run->log, who, problem);
+    if (ok)
+        monitor_load(run->monitor, plane_snapshot(run->plane));
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                ok ? "serving" : "serving; the latest reload failed, see the log");
     return ok;
@@ -83,7 +124,10 @@ static bool on_reload(void *context, const char *who, char **problem)
 static bool on_apply(void *context, struct snapshot *snapshot, const char *who, char **problem)
 {
     struct run *run = context;
-    return reload_apply(run->plane, run->admin, snapshot, &run->log, who, problem);
+    if (!reload_apply(run->plane, run->admin, snapshot, &run->log, who, problem))
+        return false;
+    monitor_load(run->monitor, snapshot);
+    return true;
 }
 
 static void on_shutdown(void *context, enum admin_shutdown how)
@@ -351,8 +395,10 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
     if (!plane_open_audit(run->plane, problem, sizeof problem))
         return fail(problem);
     reload_record(run->plane, "start", NULL, *snapshot, NULL);
+    make_monitor(run);
     if (!plane_start(run->plane))
         return fail("no thread can be started");
+    monitor_load(run->monitor, *snapshot);
     admin_start(run->admin, run->plane);
 
     char *version = boot_version();
@@ -376,6 +422,7 @@ static void finish(struct run *run, bool started)
         for (int i = 0; admin_is_busy(run->admin) && i < LAST_ANSWERS_TURNS; i++)
             loop_turn(run->loop, true);
     }
+    monitor_free(run->monitor);
     plane_free(run->plane);
     pidfile_close(&run->pidfile);
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {

@@ -8,8 +8,8 @@
  * CONNECTING is TCP, OPENING everything up to ReadyForQuery; both are PQconnectPoll. libpq may
  * close its socket and take another one in any call, so the event is taken out of epoll before each
  * call and made anew for whatever socket there is after it. An outcome is told by the loop's
- * deferred work, never from inside a call. In IDLE nothing is watched: that a server has ended
- * meanwhile is noticed with the next query.
+ * deferred work, never from inside a call. In IDLE the socket is watched only for whoever has asked
+ * for it with probe_on_end; else that a server has ended is noticed with the next query.
  */
 #include "pgstage/health/probe.h"
 
@@ -55,6 +55,7 @@ struct probe {
     enum probe_step step;
     bool has_result;
     probe_done *done;
+    void (*ended)(struct probe *probe, void *context); /* NULL: nobody watches the idle probe */
 };
 
 /* ---- what is told ---- */
@@ -90,6 +91,8 @@ static void fail(struct probe *probe, enum probe_error error, enum probe_step st
     finish(probe, STATE_BROKEN);
 }
 
+static void watch_idle(struct probe *probe);
+
 static void tell(struct loop_task *task)
 {
     struct probe *probe = list_entry(task, struct probe, task);
@@ -99,8 +102,41 @@ static void tell(struct loop_task *task)
     probe->rows = NULL;
     probe->has_result = false;
     result.rows = rows;
+    watch_idle(probe);
     probe->done(probe, probe->context, &result);
     PQclear(rows);
+}
+
+/* ---- an idle probe ---- */
+
+static void on_idle_ready(evutil_socket_t fd, short what, void *argument)
+{
+    struct probe *probe = argument;
+    (void)fd, (void)what;
+    /* a notice, or a parameter that has changed, says nothing */
+    if (PQconsumeInput(probe->conn) && PQstatus(probe->conn) == CONNECTION_OK)
+        return;
+    unwatch(probe);
+    probe->state = STATE_BROKEN;
+    probe->ended(probe, probe->context);
+}
+
+static void watch_idle(struct probe *probe)
+{
+    int fd = PQsocket(probe->conn);
+    if (!probe->ended || probe->state != STATE_IDLE || probe->event || fd < 0)
+        return;
+    probe->event =
+        event_new(loop_base(probe->loop), fd, EV_READ | EV_PERSIST, on_idle_ready, probe);
+    if (probe->event && event_add(probe->event, NULL) != 0)
+        unwatch(probe);
+}
+
+void probe_on_end(struct probe *probe, void (*ended)(struct probe *probe, void *context))
+{
+    probe->ended = ended;
+    if (!probe->has_result)
+        watch_idle(probe);
 }
 
 static void on_deadline(struct loop *loop, struct timer *timer)
@@ -351,6 +387,7 @@ void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, pro
         fail(probe, PROBE_LOST, PROBE_STEP_QUERY, "the connection is not open");
         return;
     }
+    unwatch(probe);
     probe->state = STATE_ASKED;
     timer_set(probe->loop, &probe->timer, deadline_us);
     if (!PQsendQuery(probe->conn, sql)) {

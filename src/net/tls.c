@@ -152,8 +152,7 @@ static bool use_crl(struct maker *maker)
 
 static bool use_authorities(struct maker *maker, bool for_clients)
 {
-    bool asks = for_clients && maker->settings->asks_certificate;
-    if (maker->settings->mode < TLS_VERIFY_CA && !asks) {
+    if (maker->settings->mode < TLS_VERIFY_CA) {
         SSL_CTX_set_verify(maker->ssl_context, SSL_VERIFY_NONE, NULL);
         return true;
     }
@@ -171,11 +170,7 @@ static bool use_authorities(struct maker *maker, bool for_clients)
             return refuse(maker, "CA file \"%s\" cannot be used", file);
         SSL_CTX_set_client_CA_list(maker->ssl_context, names);
     }
-    SSL_CTX_set_verify(maker->ssl_context,
-                       maker->settings->mode < TLS_VERIFY_CA
-                           ? SSL_VERIFY_PEER
-                           : SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-                       NULL);
+    SSL_CTX_set_verify(maker->ssl_context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     return use_crl(maker);
 }
 

@@ -65,6 +65,14 @@ void pool_release(struct pool *pool, uint64_t now_us)
     pool_leave(pool, now_us);
 }
 
+void pool_retry(struct pool *pool, uint64_t now_us)
+{
+    pool_enter(pool);
+    pool->retry_at_us = 0;
+    pool->minimum_due = true;
+    pool_leave(pool, now_us);
+}
+
 void pool_obsolete(struct pool *pool, uint64_t now_us)
 {
     pool_enter(pool);

@@ -32,9 +32,12 @@
 struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct effective *effective,
                             char *problem, size_t size)
 {
+    const struct environment_config *of = effective->environment;
+    /* a line's own hosts have no disaster recovery site */
+    size_t dr_count = of && effective->hosts == of->hosts ? of->dr_host_count : 0;
     struct meaning *meaning =
-        memory_new(sizeof(*meaning) + effective->host_count * sizeof(struct host *));
-    const char *environment = effective->environment ? effective->environment->name : NULL;
+        memory_new(sizeof(*meaning) + (effective->host_count + dr_count) * sizeof(struct host *));
+    const char *environment = of ? of->name : NULL;
 
     atomic_init(&meaning->references, 1);
     meaning->effective = effective;
@@ -45,9 +48,13 @@ struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct eff
             return NULL;
         }
     }
-    meaning->host_count = effective->host_count;
+    meaning->dr_from = effective->host_count;
     for (size_t i = 0; i < effective->host_count; i++)
-        meaning->hosts[i] = hosts_get(plane->hosts, environment, &effective->hosts[i]);
+        meaning->hosts[meaning->host_count++] =
+            hosts_get(plane->hosts, environment, &effective->hosts[i]);
+    for (size_t i = 0; i < dr_count; i++)
+        meaning->hosts[meaning->host_count++] =
+            hosts_get(plane->hosts, environment, &of->dr_hosts[i]);
     return meaning;
 }
 

@@ -35,7 +35,7 @@ struct cancel {
     struct worker *worker;
     struct share *share;
     struct meaning *meaning;
-    char *host_name;
+    struct host *host; /* used */
     uint64_t server_id, links, requester_id;
     uint32_t remote_pid;
     size_t secret_bytes;
@@ -93,7 +93,7 @@ static void cancel_free(void *object)
     struct cancel *cancel = object;
 
     meaning_unref(cancel->meaning);
-    free(cancel->host_name);
+    host_unuse(cancel->host);
     free(cancel);
 }
 
@@ -145,7 +145,7 @@ static void tls_answered(struct cancel *cancel)
     if (count == 0)
         return;
     if (count == 1 && answer == 'S')
-        ssl = tls_connect_new(tls, cancel->host_name);
+        ssl = tls_connect_new(tls, host_name(cancel->host));
     if (ssl)
         stream_secure(&cancel->stream, ssl, false);
     else if (count == 1 && answer == 'N' && tls_context_mode(tls) <= TLS_PREFER)
@@ -225,7 +225,8 @@ static bool cancel_start(struct server *server, uint64_t requester_id)
     cancel->worker = server->worker;
     cancel->share = server->share;
     cancel->meaning = meaning_ref(policy_of(server));
-    cancel->host_name = text_copy(host_name(server->host));
+    cancel->host = server->host;
+    host_use(cancel->host);
     cancel->server_id = server->item.id;
     cancel->links = server->links;
     cancel->requester_id = requester_id;
@@ -251,6 +252,16 @@ void cancel_abort_all(struct worker *worker)
 {
     while (!list_is_empty(&worker->cancels))
         cancel_over(list_entry(list_first(&worker->cancels), struct cancel, node));
+}
+
+void cancel_abort_host(struct worker *worker, const struct host *host)
+{
+    list_for_each_safe (node, &worker->cancels) {
+        struct cancel *cancel = list_entry(node, struct cancel, node);
+
+        if (cancel->host == host)
+            cancel_over(cancel);
+    }
 }
 
 void cancel_server(struct server *server)

@@ -25,13 +25,12 @@
 #include "pgstage/session/failures.h"
 #include "pgstage/session/gate.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/standing.h"
 #include "pgstage/session/watch.h"
 
 /* Helpers for PBKDF2, and how many logins may wait for one. */
 #define DERIVATION_THREADS 1
 #define DERIVATIONS_MAX 4096
-/* Logins that wait for the name of their system user. */
-#define IDENTITIES_MAX 1024
 #define KEYS_MAX 16384
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
@@ -244,14 +243,14 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     registry_limit_clients(plane->registry, globals->max_client_conn);
     plane->hosts = hosts_new();
     plane->gates = gates_new();
+    list_init(&plane->closings);
     plane->keys = key_cache_new(KEYS_MAX);
     plane->failures = failures_new(FAILED_ADDRESSES_MAX);
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
-    plane->identities = offload_new("identity", 1, IDENTITIES_MAX);
     plane->audit = audit_new();
-    if (!plane->resolver || !plane->derivations || !plane->identities || !plane->audit) {
+    if (!plane->resolver || !plane->derivations || !plane->audit) {
         text_fit(problem, size, "no helper thread can be started");
         goto failed;
     }
@@ -313,10 +312,10 @@ void plane_free(struct plane *plane)
     }
     doors_close(plane);
     offload_free(plane->derivations);
-    offload_free(plane->identities);
     audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);
+    closings_end(plane);
     resolver_free(plane->resolver);
     registry_free(plane->registry);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++) {
@@ -589,9 +588,11 @@ static void show_host(struct host *host, void *argument)
     struct host_state state;
     struct host_view view = {
         .environment = host_environment(host) ? host_environment(host) : "",
+        .label = host_label(host),
         .name = host_name(host),
         .address = host_address_text(host) ? host_address_text(host) : "",
         .port = host_port(host),
+        .standing = host_standing(host),
     };
 
     host_state(host, &state);

@@ -17,8 +17,10 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
-#include "pgstage/session/server.h"
+#include "pgstage/session/server_login.h"
+#include "pgstage/session/standing.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/kinds.h"
@@ -443,6 +445,8 @@ static void note_error(struct server *server, const uint8_t *body, size_t there)
     struct error_fields fields;
 
     (void)error_fields_read(&fields, body, there);
+    if (strcmp(fields.sqlstate, "25006") == 0 && choice_wants_primary(server->meaning->effective))
+        server_saw_trouble(server); /* or the client itself wanted to read only: a look will tell */
     if (strcmp(fields.severity, "FATAL") == 0 || strcmp(fields.severity, "PANIC") == 0) {
         server->fatal = true;
         server_log(server, RANK_WARNING, "server says %s: %s (%s)", fields.severity, fields.message,
@@ -485,6 +489,10 @@ static int weigh_message(struct server *server, const struct frame *frame, const
         break;
     case 'E':
         note_error(server, body, there);
+        break;
+    case 'D':
+        if (server->login)
+            server_login_row(server, body, there);
         break;
     case 'S':
         if (frame->body_bytes > there)

@@ -5,6 +5,7 @@ libpgstage_a_SOURCES += \
 	src/session/backend.c include/pgstage/session/backend.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
 	src/session/change.c include/pgstage/session/change.h \
+	src/session/choice.c include/pgstage/session/choice.h \
 	src/session/client.c include/pgstage/session/client.h \
 	src/session/console.c include/pgstage/session/console.h \
 	src/session/expiry.c include/pgstage/session/expiry.h \
@@ -12,7 +13,7 @@ libpgstage_a_SOURCES += \
 	src/session/door.c include/pgstage/session/door.h \
 	src/session/gate.c include/pgstage/session/gate.h \
 	src/session/host.c include/pgstage/session/host.h \
-	src/session/identity.c src/session/login.c src/session/login_inside.h src/session/startup.c \
+	src/session/login.c src/session/login_inside.h src/session/startup.c \
 	include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \
@@ -24,6 +25,7 @@ libpgstage_a_SOURCES += \
 	src/session/server.c include/pgstage/session/server.h \
 	src/session/server_login.c include/pgstage/session/server_login.h \
 	src/session/setup.c \
+	src/session/standing.c include/pgstage/session/standing.h \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/view.c \
 	src/session/warm.c \

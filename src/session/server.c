@@ -17,10 +17,12 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
+#include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server_login.h"
+#include "pgstage/session/standing.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 
@@ -260,6 +262,7 @@ static void server_free(void *object)
     parameters_unref(server->before);
     parameters_unref(server->reported);
     meaning_unref(server->meaning);
+    host_unuse(server->host);
     free(server->tail);
     free(server->query_error);
     free(server->cancel_secret);
@@ -334,8 +337,10 @@ void server_arrive(struct worker *worker, struct server *server, uint64_t waiter
     place(server, worker);
     wanted = pool_accept(pool, &server->item, worker->index, client ? &client->waiter : NULL);
     server_set_state(server, SERVER_IDLE);
-    if (!stream_attach(&server->stream, worker->loop)) {
-        server_close(server, REASON_SERVER_BROKEN, NULL);
+    if (server_is_outdated(server) || !choice_fits(server) ||
+        !stream_attach(&server->stream, worker->loop)) {
+        server_close(server, server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_WRONG_ROLE,
+                     NULL);
         if (wanted)
             (void)client_borrow(client); /* nothing of its has been sent: another one will do */
         return;
@@ -579,7 +584,7 @@ void server_settled(struct server *server)
         else if (transaction->status != 'I')
             server_open_failed(server, REASON_SERVER_PROTOCOL, "25001",
                                "connect_query left a transaction open");
-        else
+        else if (!server_login_goes_on(server))
             server_logged_in(server);
         break;
     case SERVER_CHECK:
@@ -672,6 +677,9 @@ void server_close(struct server *server, enum reason reason, const char *detail)
         server_log(server, RANK_LOG, "closing because: %s%s%s (age=%" PRIu64 "s)",
                    reason_text(reason), detail ? ": " : "", detail ? detail : "",
                    (clock_wall_us() - server->connected_wall_us) / CLOCK_SECOND);
+    if (reason == REASON_SERVER_CRASHED || reason == REASON_SERVER_BROKEN ||
+        reason == REASON_SERVER_FATAL || reason == REASON_SERVER_CHECK_FAILED)
+        server_saw_trouble(server);
     untouched = server->state == SERVER_CHECK || server->state == SERVER_PREPARE;
     /* the server's own FATAL has gone to it, or it would take our words for the rest of a row */
     no_word = (server->fatal && server->state == SERVER_ACTIVE) || server_cuts_answer(server);
@@ -785,6 +793,7 @@ struct server *server_new(struct share *share, struct host *host)
     server->backend = share->backend;
     server->item.generation = pool_generation(share->backend->pool);
     server->host = host;
+    server->host_generation = host_generation(host);
     server->meaning = meaning_ref(share->meaning);
     server->stream.fd = -1;
     server->timer.fire = server_timer;

@@ -20,7 +20,9 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/choice.h"
 #include "pgstage/session/relay.h"
+#include "pgstage/session/standing.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/startup.h"
@@ -38,6 +40,8 @@ struct derivation {
 struct server_login {
     enum phase phase;
     bool authenticated; /* AuthenticationOk has come */
+    bool asks_role;     /* pg_is_in_recovery() has been asked: */
+    char role;          /* 't', 'f'; 0: not answered */
     struct resolver_query query;
     struct resolver_answer answer;
     size_t address_index;
@@ -62,56 +66,6 @@ void server_login_free(struct server_login *login)
     free(login);
 }
 
-/* ---- which host ---- */
-
-static struct host *least_connected(const struct meaning *meaning, uint64_t now_us)
-{
-    struct host *best = NULL;
-    uint64_t fewest = UINT64_MAX;
-
-    for (size_t i = 0; i < meaning->host_count; i++) {
-        struct host_state state;
-
-        host_state(meaning->hosts[i], &state);
-        if (state.retry_at_us <= now_us && state.connections < fewest) {
-            fewest = state.connections;
-            best = meaning->hosts[i];
-        }
-    }
-    return best;
-}
-
-/* A host that may be tried now; else NULL and when one may be. */
-static struct host *pick_host(struct share *share, uint64_t now_us, uint64_t *retry_at_us)
-{
-    const struct meaning *meaning = share->meaning;
-    size_t count = meaning->host_count, first = 0;
-    int balance = share_settings(share)->load_balance_hosts;
-
-    *retry_at_us = now_us + share_settings(share)->server_login_retry_us;
-    if (count == 0)
-        return NULL;
-    if (balance == BALANCE_LEAST && count > 1) {
-        struct host *best = least_connected(meaning, now_us);
-        if (best)
-            return best;
-    }
-    if (balance == BALANCE_ROUND_ROBIN)
-        first = atomic_fetch_add_explicit(&share->backend->turn, 1, memory_order_relaxed) % count;
-    else if (balance == BALANCE_RANDOM)
-        first = map_hash(&now_us, sizeof(now_us)) % count;
-    for (size_t i = 0; i < count; i++) {
-        struct host *host = meaning->hosts[(first + i) % count];
-        uint64_t at_us = host_retry_at(host);
-
-        if (at_us <= now_us)
-            return host;
-        if (at_us < *retry_at_us)
-            *retry_at_us = at_us;
-    }
-    return NULL;
-}
-
 /* ---- connecting ---- */
 
 static void resolved(struct loop *loop, struct resolver_query *query,
@@ -128,7 +82,7 @@ void server_open(struct share *share)
 {
     struct loop *loop = share->worker->loop;
     uint64_t now_us = loop_now_us(loop), retry_at_us;
-    struct host *host = pick_host(share, now_us, &retry_at_us);
+    struct host *host = choice_pick(share, now_us, &retry_at_us);
     const char *target;
     struct server *server;
     struct server_login *login;
@@ -375,41 +329,79 @@ static void read_parameter(struct server *server, const uint8_t *body, size_t le
         server->reported = parameters_with(server->reported, name, value);
 }
 
-/* Does the host have the role that the pool needs? Only known for environments. */
-static bool has_wanted_role(const struct server *server)
+/* What follows when the host has proved to have a role that serves the pool, or may have any. */
+static void role_is_right(struct server *server)
 {
-    const struct effective *effective = server->meaning->effective;
-    const char *standby = parameters_get(server->reported, "in_hot_standby");
-    int wanted = effective->settings.target_session_attrs;
+    const struct settings *settings = &server->meaning->effective->settings;
+    struct buffer out = {0};
 
-    if (!effective->environment || effective->host_count < 2 || !standby)
-        return true;
-    if (wanted == TARGET_READ_WRITE || wanted == TARGET_PRIMARY)
-        return strcmp(standby, "off") == 0;
+    server->login->asks_role = false;
+    if (!settings->connect_query || !*settings->connect_query) {
+        server_logged_in(server);
+        return;
+    }
+    transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
+    message_query(&out, settings->connect_query);
+    (void)say(server, &out);
+}
+
+static void role_is(struct server *server, bool in_recovery)
+{
+    server_saw_role(server, in_recovery);
+    if (choice_takes_role(server, in_recovery, loop_now_us(server->worker->loop)))
+        role_is_right(server);
+    else
+        step_failed(server, REASON_SERVER_WRONG_ROLE,
+                    in_recovery ? "it is a standby" : "it is no standby");
+}
+
+/* Servers before 14 do not report in_hot_standby: they are asked. */
+static void ask_role(struct server *server)
+{
+    struct buffer out = {0};
+
+    server->login->asks_role = true;
+    transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
+    message_query(&out, "SELECT pg_catalog.pg_is_in_recovery()");
+    (void)say(server, &out);
+}
+
+/* One row of one boolean, in text. */
+void server_login_row(struct server *server, const uint8_t *body, size_t length)
+{
+    if (server->login->asks_role && length == 7 && wire_get_u16(body) == 1 &&
+        wire_get_u32(body + 2) == 1)
+        server->login->role = (char)body[6];
+}
+
+bool server_login_goes_on(struct server *server)
+{
+    char role = server->login->role;
+
+    if (!server->login->asks_role)
+        return false;
+    if (role == 't' || role == 'f')
+        role_is(server, role == 't');
+    else
+        step_failed(server, REASON_SERVER_PROTOCOL, "no answer to pg_is_in_recovery()");
     return true;
 }
 
 static void ready(struct server *server, char status)
 {
-    const struct settings *settings = &server->meaning->effective->settings;
+    const char *standby = parameters_get(server->reported, "in_hot_standby");
 
     if (status != 'I' || !server->login->authenticated) {
         step_failed(server, REASON_SERVER_PROTOCOL, "not idle after login");
         return;
     }
-    if (!has_wanted_role(server)) {
-        step_failed(server, REASON_SERVER_CONNECT_FAILED, "the host is a standby");
-        return;
-    }
     server_set_state(server, SERVER_SETUP);
-    if (settings->connect_query && *settings->connect_query) {
-        transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
-        struct buffer out = {0};
-        message_query(&out, settings->connect_query);
-        (void)say(server, &out);
-        return;
-    }
-    server_settled(server);
+    if (standby)
+        role_is(server, strcmp(standby, "on") == 0);
+    else if (choice_needs_role(server))
+        ask_role(server);
+    else
+        role_is_right(server);
 }
 
 static void refused(struct server *server, const uint8_t *body, size_t length)
@@ -575,6 +567,23 @@ static bool is_lasting(enum reason reason, const char *sqlstate)
     }
 }
 
+/* Does it say something of the host, and not of one login? */
+static bool is_trouble(enum reason reason, const char *sqlstate)
+{
+    switch (reason) {
+    case REASON_SERVER_LOGIN_FAILED:
+        return strncmp(sqlstate, "57P0", 4) == 0;
+    case REASON_SERVER_CONNECT_FAILED:
+    case REASON_SERVER_CONNECT_TIMEOUT:
+    case REASON_SERVER_BROKEN:
+    case REASON_SERVER_CRASHED:
+    case REASON_SERVER_WRONG_ROLE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void server_open_failed(struct server *server, enum reason reason, const char *sqlstate,
                         const char *text)
 {
@@ -593,8 +602,14 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     cause = reason == REASON_SERVER_LOGIN_FAILED && strcmp(sqlstate, "08001") != 0
                 ? text_print("server login failed: FATAL %s", told)
                 : text_copy(line);
-    server_log(server, RANK_WARNING, "closing because: %s", cause);
-    if (reason == REASON_SERVER_LOGIN_FAILED && lasting)
+    server_log(server, reason == REASON_SERVER_WRONG_ROLE ? RANK_INFO : RANK_WARNING,
+               "closing because: %s", cause);
+    if (is_trouble(reason, sqlstate))
+        server_saw_trouble(server);
+    if (reason == REASON_SERVER_WRONG_ROLE)
+        retry_at_us =
+            now_us; /* the host itself is well: choice.c knows for how long it is no use */
+    else if (reason == REASON_SERVER_LOGIN_FAILED && lasting)
         retry_at_us = backend_pause(server->backend, now_us, longest_us);
     else
         retry_at_us = host_failed(server->host, now_us, longest_us, line);

@@ -136,7 +136,8 @@ bool pool_accept(struct pool *pool, struct pool_item *item, unsigned worker,
                  struct pool_waiter *waiter) __attribute__((warn_unused_result));
 /* The waiter wants none any more (it left, timed out, was cancelled). Safe in every state. */
 void pool_forget(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us);
-/* Is an item on its way to this waiter (promised or granted), so that its wait is as good as over? */
+/* Is an item on its way to this waiter (promised or granted), so that its wait is as good as over?
+ */
 bool pool_is_coming(struct pool *pool, const struct pool_waiter *waiter);
 /* An item that was ACTIVE, IDLE, RESERVED or DOOMED is closed and leaves the pool. A promise to a
  * waiter is taken back: it goes to the head of the queue with its old time. */
@@ -164,12 +165,14 @@ void pool_configure(struct pool *pool, const struct pool_limits *limits, uint64_
 /* No item is lent any more, idle ones are doomed, others discarded when they return. */
 void pool_pause(struct pool *pool, uint64_t now_us);
 void pool_resume(struct pool *pool, uint64_t now_us);
-/* Until pool_release nothing is lent and nothing is opened: waiters queue, idle items stay where they
- * are, and active ones stay there too when they come back. Once pool_hold has returned, no item is
- * lent to anybody; what was lent before goes on. */
+/* Until pool_release nothing is lent and nothing is opened: waiters queue, idle items stay where
+ * they are, and active ones stay there too when they come back. Once pool_hold has returned, no
+ * item is lent to anybody; what was lent before goes on. */
 void pool_hold(struct pool *pool, uint64_t now_us);
 /* Lends again; opens that were put off after failures are tried at once. */
 void pool_release(struct pool *pool, uint64_t now_us);
+/* Forgets the pause after a failed open: what waiters need is opened now. */
+void pool_retry(struct pool *pool, uint64_t now_us);
 /* Every present item becomes obsolete: idle ones are doomed (spread is the caller's business),
  * active ones discarded when they return. */
 void pool_obsolete(struct pool *pool, uint64_t now_us);

@@ -33,8 +33,8 @@ struct meaning {
     /* fixed */
     _Atomic unsigned references;
     struct effective *effective;
-    struct tls_context *tls; /* NULL: no TLS to its servers */
-    size_t host_count;
+    struct tls_context *tls;    /* NULL: no TLS to its servers */
+    size_t host_count, dr_from; /* from dr_from on: those of the disaster recovery site */
     struct host *hosts[];
 };
 

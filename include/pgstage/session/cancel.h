@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct client;
+struct host;
 struct server;
 struct worker;
 
@@ -19,6 +20,8 @@ void cancel_server(struct server *server);
 
 /* Gives up all that are under way on this worker (it ends). */
 void cancel_abort_all(struct worker *worker);
+/* Gives up those to this host. */
+void cancel_abort_host(struct worker *worker, const struct host *host);
 /* The process id in the cancel key of this client: worker and slot. */
 uint32_t cancel_key_pid(const struct client *client);
 

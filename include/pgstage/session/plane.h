@@ -12,6 +12,7 @@
 
 #include "pgstage/base/buffer.h"
 #include "pgstage/conf/snapshot.h"
+#include "pgstage/session/reason.h"
 
 struct audit;
 struct loop;
@@ -112,7 +113,8 @@ struct gate_counts {
     size_t waiting; /* clients that wait for a server of a pool that writes, now */
     size_t running; /* transactions under way on such servers (and queries whose client has gone);
                        exact while held: 0 stays 0 */
-    uint64_t queued;  /* clients that had to wait since the gate was shut last, or lost its primary */
+    uint64_t
+        queued; /* clients that had to wait since the gate was shut last, or lost its primary */
     uint64_t errored; /* … that were told an error or lost their connection since then */
 };
 /* All 0 for an environment without pools. */
@@ -236,14 +238,64 @@ bool plane_forget_pool(struct pool *pool);
 /* What a pool means at present; the caller owns the reference. */
 struct effective *plane_pool_effective(struct pool *pool);
 
+/* ---- hosts: what the control plane says of them, and hears ---- */
+
+enum allowance {
+    ALLOW_UNKNOWN, /* nobody knows: each login finds out whether the host fits */
+    ALLOW_YES,
+    ALLOW_NO,
+};
+
+/* What a host may be used for. All-zero: nothing has been said. */
+struct standing {
+    enum allowance write;   /* pools that write: it is the accepted primary */
+    enum allowance standby; /* pools that ask for a standby: it is one, not too late */
+    bool read_only;         /* its sessions are read-only by default though it is no standby */
+    bool breaker_open;      /* nobody connects to it */
+};
+/* Says so of a host, named by its label (see health/report.h); a host that no pool has used yet
+ * keeps it for later. Takes effect at once for new server connections; those that no longer fit
+ * (the host's role is another, it is too late, its breaker is open, or a standby is there again for
+ * pools that prefer one) are closed when they are idle or become free. Pools that wait look again
+ * when something is allowed that was not. */
+void plane_set_standing(struct plane *plane, const char *environment, const char *host,
+                        const struct standing *standing);
+/* The name of this host has these addresses (numeric): with several each is a host of its own.
+ * Connections to addresses that are gone are closed as soon as they are free. */
+void plane_set_addresses(struct plane *plane, const char *environment,
+                         const struct host_config *host, const char *const *addresses,
+                         size_t count);
+/* Closes every server connection to the host on all workers: idle, active, opening, and
+ * cancel requests under way; then calls `done` on the control loop (never from inside this call).
+ * Nothing can be sent on any connection that had begun before. New ones are not kept away: that is
+ * the standing's. `reason` stands in the log, `detail` (may be NULL) behind it. */
+void plane_close_host(struct plane *plane, const char *environment, const char *host,
+                      enum reason reason, const char *detail, void (*done)(void *context),
+                      void *context);
+/* Closes connections to the host that are idle, the others as soon as they are free. */
+void plane_retire_host(struct plane *plane, const char *environment, const char *host);
+
+/* What live traffic shows of a host; at most one letter of trouble for each host in 100 ms. */
+enum host_evidence {
+    HOST_TROUBLE, /* refused, reset, 57P01 to 57P03, or a read-only error where writes should be */
+    HOST_PRIMARY, /* a login found it out of recovery */
+    HOST_STANDBY, /* … in recovery */
+};
+/* Who hears of it, on the control loop; NULL: nobody. Before plane_start. */
+void plane_listen_to_hosts(struct plane *plane,
+                           void (*heard)(void *context, const char *environment, const char *host,
+                                         enum host_evidence evidence),
+                           void *context);
+
 /* One row of SHOW HOSTS: a host as the pools use it. */
 struct host_view {
-    const char *environment, *name, *address;
+    const char *environment, *label, *name, *address;
     uint16_t port;
     uint64_t connections, failures;
     const char *state; /* up, down (backing off), unknown */
     const char *last_error;
     uint64_t retry_in_us;
+    struct standing standing;
 };
 /* Control thread; texts live during the call. */
 void plane_each_host(struct plane *plane, void (*row)(void *argument, const struct host_view *),

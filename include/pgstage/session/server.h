@@ -40,7 +40,8 @@ enum server_state {
 struct server {
     /* fixed */
     struct backend *backend;
-    struct host *host;
+    struct host *host;        /* used until the server is freed */
+    unsigned host_generation; /* of the host when it was begun */
     uint64_t connected_wall_us;
     uint64_t retire_us; /* when server_lifetime is over, monotonic; 0: never; 1: after one use */
     /* owner */

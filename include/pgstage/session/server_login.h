@@ -11,10 +11,14 @@
 struct server_login;
 
 void server_login_free(struct server_login *login);
+/* A DataRow of a statement of the login's own. */
+void server_login_row(struct server *server, const uint8_t *body, size_t length);
+/* The login's own statement has succeeded. True: there is more to do; false: it has logged in. */
+bool server_login_goes_on(struct server *server);
 /* Events of a server whose `login` stands. */
 void server_login_event(struct server *server, enum stream_event event);
 
-/* server.c: a server in OPENING that is listed. */
+/* server.c: a server in OPENING that is listed; it takes over the caller's use of the host. */
 struct server *server_new(struct share *share, struct host *host)
     __attribute__((warn_unused_result));
 /* server.c: what to give stream_connect. */

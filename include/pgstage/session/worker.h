@@ -96,7 +96,6 @@ struct plane {
     struct registry *registry;
     struct resolver *resolver;
     struct offload *derivations; /* PBKDF2 */
-    struct offload *identities;  /* names of system users */
     struct key_cache *keys;
     struct failures *failures; /* of logins, by address */
     struct audit *audit;
@@ -107,10 +106,15 @@ struct plane {
     struct door *doors;
     struct hosts *hosts;
     struct gates *gates;
+    /* NULL: nobody hears what is seen of hosts */
+    void (*heard)(void *context, const char *environment, const char *host,
+                  enum host_evidence evidence);
+    void *heard_context;
     /* owner: the control thread */
     struct setup *setup;
     struct timer expiry; /* the next look at expires_at */
     uint64_t expiry_looked_us;
+    struct list closings; /* plane_close_host under way */
     bool running;
     bool stopping;
     bool listening;
