@@ -399,7 +399,7 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
     if (!plane_start(run->plane))
         return fail("no thread can be started");
     monitor_load(run->monitor, *snapshot);
-    admin_start(run->admin, run->plane);
+    admin_start(run->admin, run->plane, run->monitor);
 
     char *version = boot_version();
     log_log("process up: %s", version);

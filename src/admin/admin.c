@@ -236,10 +236,11 @@ static void on_watch(struct loop *loop, struct timer *timer)
     timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
 }
 
-void admin_start(struct admin *admin, struct plane *plane)
+void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor)
 {
     struct loop *loop = plane_control(plane);
     admin->plane = plane;
+    admin->monitor = monitor;
     admin->started = snapshot_ref(plane_snapshot(plane));
     admin->period.fire = on_period;
     admin->upkeep.fire = on_upkeep;

@@ -174,9 +174,10 @@ static const struct column environments_columns[] = {
     TEXT("default", "yes: it serves databases for which nothing else decides"),
     TEXT("expires_at", "when logins end and pools are drained; none: never"),
     TEXT("state", "active, paused or expired"),
-    INT4("hosts_up", "hosts that the last attempt reached"),
-    INT4("hosts_total", "hosts of its cluster and of lines in it that were used"),
+    INT4("hosts_up", "hosts that are healthy or warning"),
+    INT4("hosts_total", "hosts of its cluster, each address of a name; dr_hosts are not counted"),
     INT4("pools", NULL),
+    TEXT("primary", "hosts that are up and take writes, with commas between"),
 };
 VIEW(environments)
 
@@ -190,8 +191,56 @@ static const struct column hosts_columns[] = {
     INT8("failures", "attempts that failed since the last good one"),
     TEXT("last_error", NULL),
     INT8("retry_in_ms", "until the next attempt"),
+    TEXT("role", "primary, standby, orphaned (a standby that follows nobody) or unknown"),
+    TEXT("health", "healthy, warning, critical (down) or unknown, as the probes find it"),
+    TEXT("breaker", "closed; open: nobody connects; half_open: only probes do"),
+    INT8("lag_bytes", "that a standby is behind the primary"),
+    INT8("lag_ms", "0 when it has all there is"),
+    INT8("latency_us", "of the last good probe"),
+    INT8("timeline", NULL),
+    TEXT("system_identifier", NULL),
+    TEXT("since", "when its health became what it is; empty: at the start"),
+    INT8("next_probe_ms", "until the next probe; empty: one is under way, or none is made"),
+    TEXT("label", "the host's name in commands and in the log"),
+    TEXT("dr", "yes: one of dr_hosts"),
 };
 VIEW(hosts)
+
+static const struct column health_columns[] = {
+    TEXT("environment", NULL),
+    TEXT("host", "the host's label: name[@address]:port"),
+    TEXT("health", "healthy, warning, critical (down) or unknown"),
+    TEXT("role", "primary, standby, orphaned or unknown; of a host that is down: its last one"),
+    TEXT("breaker", "closed, open or half_open"),
+    TEXT("since", "of its health; empty: since the start"),
+    TEXT("role_since", NULL),
+    TEXT("login", "whom probes log in as: monitor_user, user (forced), or a handshake only"),
+    INT8("good", "probes in a row that found it alive"),
+    INT8("bad", "probes in a row that found it dead"),
+    INT8("latency_us", "of the last good probe"),
+    TEXT("last_probe", NULL),
+    INT8("next_probe_ms", "empty: one is under way, or none is made"),
+    TEXT("error", "what kind of failure the last probe met; empty: none"),
+    TEXT("sqlstate", NULL),
+    TEXT("last_error", NULL),
+    INT4("server_version", "as server_version_num"),
+    INT8("timeline", NULL),
+    TEXT("system_identifier", NULL),
+    TEXT("lsn", "a primary's flushed position"),
+    TEXT("received_lsn", "a standby's"),
+    TEXT("replayed_lsn", "a standby's"),
+    INT8("lag_bytes", "behind the primary as last seen"),
+    INT8("lag_ms", "0 when it has all there is"),
+    TEXT("receiver", "a standby's WAL receiver: streaming, not streaming, none; unknown: "
+                     "monitor_user is no member of pg_monitor"),
+    INT8("receiver_silent_ms", "since the last message from upstream"),
+    INT8("wal_receiver_timeout_ms", NULL),
+    TEXT("upstream", "whom a standby follows"),
+    TEXT("replica_name", "the application_name by which its upstream knows a standby"),
+    TEXT("sync_state", "what the primary says of a standby: sync, quorum, potential or async"),
+    TEXT("synchronous_standby_names", "a primary's"),
+};
+VIEW(health)
 
 static const struct column tls_columns[] = {
     TEXT("subject", NULL),

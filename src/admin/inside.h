@@ -18,6 +18,7 @@ struct admin {
     struct console *console;
     struct stats *stats;
     struct plane *plane;      /* NULL before admin_start and after admin_stop */
+    struct monitor *monitor;  /* of the hosts; as `plane` */
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
     struct list waits;         /* struct wait, of PAUSE and WAIT_CLOSE */

@@ -13,6 +13,7 @@ libpgstage_a_SOURCES += \
 	src/admin/result.c include/pgstage/admin/result.h \
 	src/admin/show_config.c \
 	src/admin/show_pool.c \
+	src/admin/show_host.c \
 	src/admin/show_monitoring.c \
 	src/admin/show_socket.c \
 	src/admin/show_state.c \

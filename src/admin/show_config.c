@@ -14,6 +14,7 @@
 #include "pgstage/conf/class.h"
 #include "pgstage/conf/show.h"
 #include "pgstage/conf/users.h"
+#include "pgstage/health/monitor.h"
 #include "pgstage/pool/registry.h"
 
 /* The environment that the command names; NULL: none. False: there is no such one, and the job has
@@ -237,15 +238,19 @@ static const char *environment_state(struct admin *admin,
 struct usage {
     const char *environment;
     int64_t hosts, up, pools;
+    struct buffer primaries; /* labels, with commas between */
 };
 
-static void count_host(void *argument, const struct host_view *host)
+static void count_host(void *argument, const struct host_report *report)
 {
     struct usage *usage = argument;
-    if (!text_equal(host->environment, usage->environment))
-        return;
-    usage->hosts++;
-    usage->up += text_equal(host->state, "up");
+    bool alive = report->health == HEALTH_HEALTHY || report->health == HEALTH_WARNING;
+    if (!report->is_dr) {
+        usage->hosts++;
+        usage->up += alive;
+    }
+    if (alive && report->role == ROLE_PRIMARY)
+        buffer_print(&usage->primaries, "%s%s", usage->primaries.length ? ", " : "", report->label);
 }
 
 static void count_pool(struct pool *pool, void *argument)
@@ -258,13 +263,14 @@ static void put_usage(struct admin *admin, struct result *result,
                       const struct environment_config *environment)
 {
     struct usage usage = {.environment = environment->name};
-    plane_each_host(admin->plane, count_host, &usage);
+    monitor_each(admin->monitor, environment->name, count_host, &usage);
     registry_each(plane_registry(admin->plane), count_pool, &usage);
-    /* A host that no pool has asked for yet has no record. */
-    int64_t configured = (int64_t)environment->host_count;
+    buffer_put_u8(&usage.primaries, '\0');
     result_int(result, usage.up);
-    result_int(result, usage.hosts > configured ? usage.hosts : configured);
+    result_int(result, usage.hosts);
     result_int(result, usage.pools);
+    result_text(result, usage.primaries.length > 1 ? (const char *)usage.primaries.data : NULL);
+    buffer_fini(&usage.primaries);
 }
 
 void command_show_environments(struct admin *admin, struct console_job *job)

@@ -1,5 +1,5 @@
 /*
- * show_state: what the process itself is doing: SHOW HELP, VERSION, STATE, LISTS, MEM, HOSTS,
+ * show_state: what the process itself is doing: SHOW HELP, VERSION, STATE, LISTS, MEM,
  * DNS_HOSTS, DNS_ZONES.
  *
  * Control thread, but for the totals of LISTS and MEM, which each worker counts for itself.
@@ -173,29 +173,7 @@ void command_show_mem(struct admin *admin, struct console_job *job)
     gathering_start(admin, job, sizeof(struct worker_totals), count_worker, put_mem);
 }
 
-/* ---- hosts and names ---- */
-
-static void put_host(void *argument, const struct host_view *view)
-{
-    struct result *result = argument;
-    result_begin(result);
-    result_text(result, view->environment && *view->environment ? view->environment : NULL);
-    result_text(result, view->name);
-    result_text(result, view->address);
-    result_int(result, view->port);
-    result_text(result, view->state);
-    result_uint(result, view->connections);
-    result_uint(result, view->failures);
-    result_text(result, view->last_error && *view->last_error ? view->last_error : NULL);
-    result_uint(result, view->retry_in_us / CLOCK_MS);
-    result_end(result);
-}
-
-void command_show_hosts(struct admin *admin, struct console_job *job)
-{
-    plane_each_host(admin->plane, put_host, &job->result);
-    console_done(job);
-}
+/* ---- names ---- */
 
 static void put_dns_host(void *argument, const char *name, uint64_t ttl_us,
                          const struct resolver_answer *answer)

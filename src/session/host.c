@@ -404,6 +404,7 @@ void host_state(struct host *host, struct host_state *state)
     state->failures = host->failures;
     state->retry_at_us = host_retry_at(host);
     state->tried = host->tried;
+    state->is_split = host->part_count > 0;
     memcpy(state->last_error, host->last_error, sizeof(state->last_error));
     pthread_mutex_unlock(&host->mutex);
 }

@@ -582,25 +582,35 @@ struct host_row {
     uint64_t now_us;
 };
 
-static void show_host(struct host *host, void *argument)
+static void view_host(struct host *host, uint64_t now_us, struct host_view *view)
 {
-    struct host_row *out = argument;
     struct host_state state;
-    struct host_view view = {
+
+    host_state(host, &state);
+    *view = (struct host_view){
         .environment = host_environment(host) ? host_environment(host) : "",
         .label = host_label(host),
         .name = host_name(host),
         .address = host_address_text(host) ? host_address_text(host) : "",
         .port = host_port(host),
         .standing = host_standing(host),
+        .connections = state.connections,
+        .failures = state.failures,
+        .state = !state.tried     ? "unknown"
+                 : state.failures ? "down"
+                                  : "up",
+        .retry_in_us = state.retry_at_us > now_us ? state.retry_at_us - now_us : 0,
+        .is_split = state.is_split,
     };
+    memcpy(view->last_error, state.last_error, sizeof(view->last_error));
+}
 
-    host_state(host, &state);
-    view.connections = state.connections;
-    view.failures = state.failures;
-    view.state = !state.tried ? "unknown" : state.failures ? "down" : "up";
-    view.last_error = state.last_error;
-    view.retry_in_us = state.retry_at_us > out->now_us ? state.retry_at_us - out->now_us : 0;
+static void show_host(struct host *host, void *argument)
+{
+    struct host_row *out = argument;
+    struct host_view view;
+
+    view_host(host, out->now_us, &view);
     out->row(out->argument, &view);
 }
 
@@ -610,4 +620,14 @@ void plane_each_host(struct plane *plane, void (*row)(void *argument, const stru
     struct host_row out = {row, argument, loop_now_us(plane->control)};
 
     hosts_each(plane->hosts, show_host, &out);
+}
+
+bool plane_view_host(struct plane *plane, const char *environment, const char *label,
+                     struct host_view *view)
+{
+    struct host *host = hosts_find(plane->hosts, environment, label);
+
+    if (host)
+        view_host(host, loop_now_us(plane->control), view);
+    return host != NULL;
 }

@@ -38,6 +38,7 @@ struct columns {
     X(users)                                                                                       \
     X(environments)                                                                                \
     X(hosts)                                                                                       \
+    X(health)                                                                                      \
     X(tls)                                                                                         \
     X(lists)                                                                                       \
     X(stats)                                                                                       \

@@ -86,7 +86,7 @@ void host_forgive(struct host *host);
 
 struct host_state {
     uint64_t connections, failures, retry_at_us;
-    bool tried;
+    bool tried, is_split;
     char last_error[256];
 };
 void host_state(struct host *host, struct host_state *state);

@@ -293,12 +293,17 @@ struct host_view {
     uint16_t port;
     uint64_t connections, failures;
     const char *state; /* up, down (backing off), unknown */
-    const char *last_error;
+    char last_error[256];
     uint64_t retry_in_us;
     struct standing standing;
+    bool is_split; /* its name has several addresses, which have rows of their own */
 };
 /* Control thread; texts live during the call. */
 void plane_each_host(struct plane *plane, void (*row)(void *argument, const struct host_view *),
                      void *argument);
+/* The host with this label; false: there is none. The texts live until the control loop goes on; one
+ * of them is in the view. */
+bool plane_view_host(struct plane *plane, const char *environment, const char *host,
+                     struct host_view *view);
 
 #endif
