@@ -153,22 +153,6 @@ static void fit_password(const struct settings *settings, const struct layer *la
                        password->derived ? "password_file" : "password");
 }
 
-static void fit_failover(const struct environment *environment, struct report *report)
-{
-    const struct settings *settings = &environment->settings;
-    const struct layer *layer = &environment->layer;
-    bool promotes = settings->failover_mode == FAILOVER_PROMOTE;
-    if (promotes && environment->config.production_class && !settings->fence_command &&
-        !settings->allow_unfenced_promotion)
-        origin_error(
-            report, origin_of(layer, "failover_mode", &environment->origin),
-            "failover_mode = promote in a production class needs fence_command, which makes "
-            "sure that the old primary is stopped (or allow_unfenced_promotion = yes)");
-    if (!promotes && settings->fence_command)
-        origin_warning(report, origin_of(layer, "fence_command", &environment->origin),
-                       "fence_command has no effect: failover_mode is follow");
-}
-
 static void fit_environment(const struct snapshot *snapshot, const struct environment *environment,
                             struct report *report)
 {
@@ -179,7 +163,7 @@ static void fit_environment(const struct snapshot *snapshot, const struct enviro
     fit_sum(snapshot, environment, report);
     fit_times(settings, layer, &environment->origin, report);
     fit_password(settings, layer, report);
-    fit_failover(environment, report);
+    fit_failover(snapshot, environment, report);
 }
 
 /* A line of [databases]; most say nothing that could be too much. */

@@ -193,8 +193,10 @@ static void floor_environment(const struct snapshot *snapshot,
     floor_logins(&floor);
     floor_secret(&floor, layer, "password");
     floor_secret(&floor, layer, "monitor_password");
+    floor_secret(&floor, layer, "failover_password");
     floor_file(&floor, layer_find_name(layer, "password_file"));
     floor_file(&floor, layer_find_name(layer, "monitor_password_file"));
+    floor_file(&floor, layer_find_name(layer, "failover_password_file"));
     floor_file(&floor, floor_assignment(&floor, "server_tls_key_file"));
     floor_file(&floor, layer_find_name(&environment->layer, "client_tls_key_file"));
     floor_sockets(&floor, config->hosts, config->host_count, "hosts");

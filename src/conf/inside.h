@@ -15,6 +15,7 @@
 #include "pgstage/base/map.h"
 #include "pgstage/conf/arena.h"
 #include "pgstage/conf/class.h"
+#include "pgstage/conf/hba.h"
 #include "pgstage/conf/ini.h"
 #include "pgstage/conf/option.h"
 #include "pgstage/conf/origin.h"
@@ -116,6 +117,9 @@ struct snapshot {
     struct host_config socket;    /* where a database without host is looked for */
     bool has_socket;
     struct users *secrets;
+    struct pointers hba_files; /* hba_check.c's, one for each path */
+    const struct hba *hba;     /* of [pgstage] */
+    struct ident *ident;
     /* shared: atomic */
     atomic_uint references;
 };
@@ -177,11 +181,21 @@ void access_resolve_environment(struct snapshot *snapshot, struct environment *e
 void access_resolve_listener(struct snapshot *snapshot, struct listener *listener,
                              struct report *report);
 
-/* validate.c, certificate.c, floor.c, guard.c, fit.c */
+/* The environment whose name is nearest to a mistyped one; NULL: none is near. */
+const char *environment_nearest(const struct snapshot *snapshot, const char *name);
+
+/* hba_check.c. Reads the rules and maps that the scopes go by, and looks whether they fit. */
+void hba_check(struct snapshot *snapshot, struct report *report);
+void hba_files_free(struct snapshot *snapshot);
+
+/* validate.c, certificate.c, floor.c, guard.c, fit.c, fit_failover.c */
 void validate_snapshot(struct snapshot *snapshot, struct report *report);
 void certificate_check(struct snapshot *snapshot, struct report *report);
 /* What options make of each other: warnings mostly. */
 void fit_check(const struct snapshot *snapshot, struct report *report);
+/* fit_failover.c: what an environment's options about failover make of each other. */
+void fit_failover(const struct snapshot *snapshot, const struct environment *environment,
+                  struct report *report);
 
 /* inventory.c. Puts a certificate into the snapshot; `used_by` is the caller's to fill. */
 struct certificate;

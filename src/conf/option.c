@@ -24,10 +24,11 @@ static const struct option_word words_AUTH[] = {
     {"plain", AUTH_PLAIN, NULL},
     {"md5", AUTH_MD5, NULL},
     {"scram-sha-256", AUTH_SCRAM, NULL},
-    {"cert", AUTH_CERT, LATER_AUTH},
-    {"hba", AUTH_HBA, LATER_AUTH},
+    {"cert", AUTH_CERT, NULL},
+    {"hba", AUTH_HBA, NULL},
     {"ldap", AUTH_LDAP, LATER_AUTH},
     {"pam", AUTH_PAM, LATER_AUTH},
+    {"peer", AUTH_PEER, NULL},
     {NULL, 0, NULL},
 };
 static const struct option_word words_TLS_MODE[] = {
@@ -88,6 +89,11 @@ static const struct option_word words_ON_DEMOTE[] = {
     {"drain", ON_DEMOTE_DRAIN, NULL},
     {NULL, 0, NULL},
 };
+static const struct option_word words_DR_FAILOVER[] = {
+    {"manual", DR_FAILOVER_MANUAL, NULL},
+    {"automatic", DR_FAILOVER_AUTOMATIC, NULL},
+    {NULL, 0, NULL},
+};
 static const struct option_word words_MONITORING[] = {
     {"basic", MONITORING_BASIC, NULL},
     {"standard", MONITORING_STANDARD, NULL},
@@ -145,6 +151,7 @@ enum {
     FORM_FAILOVER = FORM_WORDS,
     FORM_TWO_PRIMARIES = FORM_WORDS,
     FORM_ON_DEMOTE = FORM_WORDS,
+    FORM_DR_FAILOVER = FORM_WORDS,
     FORM_MONITORING = FORM_WORDS,
     FORM_LOG_LEVEL = FORM_WORDS,
     FORM_QUERY_TEXT = FORM_WORDS,

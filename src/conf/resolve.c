@@ -119,6 +119,7 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
     const struct assignment *class = layer_find_name(layer, "class");
     read_secret_file(resolve, layer, "password");
     read_secret_file(resolve, layer, "monitor_password");
+    read_secret_file(resolve, layer, "failover_password");
     if (class && class->value.text) {
         environment->class = class_find(class->value.text);
         environment->config.class_name = class->value.text;

@@ -23,7 +23,11 @@ libpgstage_a_SOURCES += \
 	src/conf/certificate.c \
 	src/conf/inventory.c include/pgstage/conf/certificate.h \
 	src/conf/fit.c \
+	src/conf/fit_failover.c \
 	src/conf/floor.c \
+	src/conf/hba.c include/pgstage/conf/hba.h \
+	src/conf/hba_inside.h src/conf/hba_words.c src/conf/hba_check.c \
+	src/conf/ident.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \
@@ -47,7 +51,7 @@ dist_environments_DATA = \
 	conf/environments/pre_production.ini \
 	conf/environments/production.ini \
 	conf/environments/disaster_recovery.ini
-dist_doc_DATA += doc/configuration.md doc/guide.md doc/production.md doc/reference-options.md
+dist_doc_DATA += doc/access.md doc/configuration.md doc/guide.md doc/production.md doc/reference-options.md
 
 # The guide's commands, run. Needs PostgreSQL, as the system tests do.
 EXTRA_DIST += scripts/check-guide

@@ -44,6 +44,7 @@ static void snapshot_free(struct snapshot *snapshot)
     free(snapshot->certificates.items);
     free(snapshot->entries);
     users_free(snapshot->secrets);
+    hba_files_free(snapshot);
     arena_fini(&snapshot->arena);
     free(snapshot);
 }
@@ -164,6 +165,16 @@ const struct settings *snapshot_environment_settings(const struct snapshot *snap
 const struct users *snapshot_users(const struct snapshot *snapshot)
 {
     return snapshot->secrets;
+}
+
+const struct hba *snapshot_hba(const struct snapshot *snapshot)
+{
+    return snapshot->hba;
+}
+
+const struct ident *snapshot_ident(const struct snapshot *snapshot)
+{
+    return snapshot->ident;
 }
 
 size_t snapshot_environment_count(const struct snapshot *snapshot)

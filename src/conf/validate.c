@@ -34,13 +34,10 @@ static const struct origin *origin_of(const struct layer *layer, const char *opt
     return assignment ? &assignment->origin : section;
 }
 
-static void check_environment_name(const struct snapshot *snapshot, struct report *report,
-                                   const struct origin *origin, const char *name)
+const char *environment_nearest(const struct snapshot *snapshot, const char *name)
 {
     const char *nearest = NULL;
     unsigned best = (unsigned)strlen(name) / 2 + 1;
-    if (snapshot_find_environment(snapshot, name))
-        return;
     for (size_t i = 0; i < snapshot_environment_count(snapshot); i++) {
         const char *known = snapshot_environment(snapshot, i)->name;
         unsigned distance = text_distance(name, known);
@@ -49,6 +46,15 @@ static void check_environment_name(const struct snapshot *snapshot, struct repor
             best = distance;
         }
     }
+    return nearest;
+}
+
+static void check_environment_name(const struct snapshot *snapshot, struct report *report,
+                                   const struct origin *origin, const char *name)
+{
+    const char *nearest = environment_nearest(snapshot, name);
+    if (snapshot_find_environment(snapshot, name))
+        return;
     if (nearest)
         origin_error(report, origin, "there is no environment \"%.80s\"; did you mean %s?", name,
                      nearest);
@@ -65,8 +71,10 @@ static void check_files(const struct snapshot *snapshot, const struct layer *lay
         const char *path = assignment->value.text;
         if (assignment->option->form != FORM_FILE || !path || strcmp(path, "system") == 0)
             continue;
-        /* The user list and password files are read whole and report for themselves. */
+        /* Files that are read whole report for themselves. */
         if (strcmp(assignment->option->name, "auth_file") == 0 ||
+            strcmp(assignment->option->name, "auth_hba_file") == 0 ||
+            strcmp(assignment->option->name, "auth_ident_file") == 0 ||
             strstr(assignment->option->name, "password_file"))
             continue;
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -307,9 +315,6 @@ static void check_globals(const struct snapshot *snapshot, struct report *report
     if (settings->default_environment)
         check_environment_name(snapshot, report, origin_of(layer, "default_environment", nowhere),
                                settings->default_environment);
-    if (settings->auth_type == AUTH_HBA && !settings->auth_hba_file)
-        origin_error(report, origin_of(layer, "auth_type", nowhere),
-                     "auth_type = hba needs auth_hba_file");
 }
 
 static void load_users(struct snapshot *snapshot, struct report *report)
@@ -339,6 +344,7 @@ void validate_snapshot(struct snapshot *snapshot, struct report *report)
         check_environment(snapshot, snapshot->environments.items[i], report);
     for (size_t i = 0; i < snapshot->databases.count; i++)
         check_database(snapshot, snapshot->databases.items[i], report);
+    hba_check(snapshot, report);
     fit_check(snapshot, report);
     floor_check(snapshot, report);
     if (!snapshot->offline)

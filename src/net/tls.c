@@ -152,7 +152,8 @@ static bool use_crl(struct maker *maker)
 
 static bool use_authorities(struct maker *maker, bool for_clients)
 {
-    if (maker->settings->mode < TLS_VERIFY_CA) {
+    bool asks = for_clients && maker->settings->asks_certificate;
+    if (maker->settings->mode < TLS_VERIFY_CA && !asks) {
         SSL_CTX_set_verify(maker->ssl_context, SSL_VERIFY_NONE, NULL);
         return true;
     }
@@ -170,7 +171,11 @@ static bool use_authorities(struct maker *maker, bool for_clients)
             return refuse(maker, "CA file \"%s\" cannot be used", file);
         SSL_CTX_set_client_CA_list(maker->ssl_context, names);
     }
-    SSL_CTX_set_verify(maker->ssl_context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL_CTX_set_verify(maker->ssl_context,
+                       maker->settings->mode < TLS_VERIFY_CA
+                           ? SSL_VERIFY_PEER
+                           : SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+                       NULL);
     return use_crl(maker);
 }
 

@@ -135,11 +135,16 @@ const char *tls_server_name(const SSL *ssl)
     return SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 }
 
+bool tls_peer_is_verified(const SSL *ssl)
+{
+    return SSL_get0_peer_certificate(ssl) && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) &&
+           SSL_get_verify_result(ssl) == X509_V_OK;
+}
+
 char *tls_peer_common_name(const SSL *ssl)
 {
     X509 *certificate = SSL_get0_peer_certificate(ssl);
-    if (!certificate || !(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) ||
-        SSL_get_verify_result(ssl) != X509_V_OK)
+    if (!tls_peer_is_verified(ssl))
         return NULL;
     X509_NAME *subject = X509_get_subject_name(certificate);
     int place = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);

@@ -167,6 +167,20 @@ struct pool *registry_pool(struct registry *registry, const struct pool_key *key
     return pool;
 }
 
+struct pool *registry_find(struct registry *registry, const struct pool_key *key)
+{
+    size_t length;
+    char *bytes = registry_key('p', key->database, key->user, key->environment, &length);
+    struct pool *pool;
+    pthread_mutex_lock(&registry->mutex);
+    HASH_FIND(hh, registry->pools, bytes, length, pool);
+    if (pool)
+        pool_ref(pool);
+    pthread_mutex_unlock(&registry->mutex);
+    free(bytes);
+    return pool;
+}
+
 struct pool *pool_ref(struct pool *pool)
 {
     check(atomic_fetch_add(&pool->refs, 1) >= 0);

@@ -19,6 +19,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/hba.h"
 #include "pgstage/env/route.h"
 #include "pgstage/session/access.h"
 #include "pgstage/session/cancel.h"
@@ -48,6 +49,7 @@ void login_free(struct login *login)
         return;
     if (login->derivation)
         login->derivation->client = NULL; /* it frees the dialogue when it comes home */
+    identity_forget(login);
     auth_client_free(login->auth);
     buffer_fini(&login->greeting);
     setup_unref(login->setup);
@@ -105,25 +107,38 @@ static const struct settings *find_route(struct client *client)
 
 /* Under md5 a user with a SCRAM secret is asked for SCRAM; an unknown one for what is usual here.
  */
-static enum auth_type method_for(struct client *client, const struct settings *settings,
+static enum auth_type method_for(struct client *client, enum auth_type method,
                                  const struct user_secret *secret)
 {
     const struct users *users = snapshot_users(setup_of(client)->snapshot);
 
-    if (client->login->is_peer_admin)
-        return AUTH_ANY;
-    if (settings->auth_type == AUTH_MD5 && !secret && users &&
-        users_usual_kind(users) == SECRET_SCRAM)
+    if (method == AUTH_MD5 && !secret && users && users_usual_kind(users) == SECRET_SCRAM)
         return AUTH_SCRAM;
-    return (enum auth_type)settings->auth_type;
+    return method;
+}
+
+static const struct user_secret *secret_of(struct client *client)
+{
+    const struct users *users = snapshot_users(setup_of(client)->snapshot);
+
+    return users ? users_find(users, client->user) : NULL;
+}
+
+void login_prove(struct client *client, enum auth_type method)
+{
+    const struct user_secret *secret = secret_of(client);
+    struct buffer out = {0};
+
+    client->login->auth = auth_client_new(method_for(client, method, secret), client->user, secret,
+                                          method == AUTH_TRUST, client->worker->plane->keys);
+    auth_step(client, auth_client_start(client->login->auth, &out), &out);
 }
 
 void login_authenticate(struct client *client)
 {
     const struct settings *settings = client->console ? globals_of(client) : find_route(client);
-    const struct users *users = snapshot_users(setup_of(client)->snapshot);
-    const struct user_secret *secret = users ? users_find(users, client->user) : NULL;
-    struct buffer out = {0};
+    struct hba_verdict verdict;
+    bool known;
 
     if (lacks_tls(client, settings)) {
         client_fail(client, REASON_LOGIN_TLS_REQUIRED, NULL);
@@ -131,10 +146,14 @@ void login_authenticate(struct client *client)
     }
     client_set_state(client, CLIENT_LOGIN);
     client->login->is_peer_admin = client->console && is_same_system_user(client);
-    client->login->auth =
-        auth_client_new(method_for(client, settings, secret), client->user, secret,
-                        settings->auth_type == AUTH_TRUST, client->worker->plane->keys);
-    auth_step(client, auth_client_start(client->login->auth, &out), &out);
+    known = secret_of(client) != NULL;
+    if (!identity_method(client, settings, &verdict) ||
+        !identity_certificate(client, &verdict, known))
+        return;
+    if (verdict.method == AUTH_PEER)
+        identity_peer(client, verdict.map, known);
+    else
+        login_prove(client, verdict.method == AUTH_CERT ? AUTH_TRUST : verdict.method);
 }
 
 /* ---- password messages ---- */
@@ -197,8 +216,8 @@ void login_readable(struct client *client)
         room = STARTUP_MAX_BYTES + 8;
     }
     length = client->held_bytes;
-    if (client->login->derivation || client->login->refusal || record_is_waiting(client) ||
-        length >= room) {
+    if (client->login->derivation || client->login->lookup || client->login->refusal ||
+        record_is_waiting(client) || length >= room) {
         stream_pause(&client->stream);
         return;
     }
@@ -279,17 +298,17 @@ static void tell_refusal(struct client *client)
 
 /* The answer of an address that has failed before comes later each time: the client waits in its
  * state, on its timer, and stands in no limit meanwhile. */
-static void refuse(struct client *client)
+void login_refuse(struct client *client, const char *sqlstate, const char *problem,
+                  const char *log_problem)
 {
     struct login *login = client->login;
     struct plane *plane = client->worker->plane;
     uint64_t now_us = loop_now_us(client->worker->loop), delay_us;
     bool refused;
 
-    login->refusal = text_copy(auth_client_problem(login->auth));
-    (void)text_fit(login->refusal_sqlstate, sizeof(login->refusal_sqlstate),
-                   auth_client_sqlstate(login->auth));
-    client_log(client, RANK_LOG, "login failed: %s", auth_client_log_problem(login->auth));
+    login->refusal = text_copy(problem);
+    (void)text_fit(login->refusal_sqlstate, sizeof(login->refusal_sqlstate), sqlstate);
+    client_log(client, RANK_LOG, "login failed: %s", log_problem);
     delay_us =
         failures_count(plane->failures, globals_of(client), &client->address, now_us, &refused);
     if (refused)
@@ -337,59 +356,81 @@ static bool admit(struct client *client, const struct pool_key *key)
 /* Limits of a database or user that this is the first client of are not known to the registry yet.
  */
 static void set_limits(struct client *client, const struct pool_key *key,
-                       const struct effective *effective)
+                       const struct effective *effective, bool pool_exists)
 {
     struct registry *registry = client->worker->plane->registry;
 
-    access_limit_pool(registry, key, effective);
+    if (!pool_exists)
+        access_limit_pool(registry, key, effective);
     if (strcmp(client->user, key->user) != 0)
         access_limit_user(registry, effective->snapshot, client->user);
 }
 
-/* Finds or makes the pool; NULL: the client has been told why not. */
-static struct pool *find_pool(struct client *client)
+/* Makes the pool; NULL: the client has been told why not. */
+static struct pool *make_pool(struct client *client, const struct pool_key *key,
+                              struct effective *effective)
 {
-    struct route *route = &client->login->route;
     struct plane *plane = client->worker->plane;
-    struct effective *effective = snapshot_effective(
-        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
-    const char *environment = route->environment ? route->environment->name : NULL;
-    struct pool_key key = {
-        .database = route->database,
-        .user = effective->settings.user ? effective->settings.user : client->user,
-        .environment = environment,
-    };
     struct backend_seed seed = {.plane = plane};
     struct pool_limits limits;
-    struct pool *pool = NULL;
+    struct pool *pool;
     char problem[256];
 
-    set_limits(client, &key, effective);
-    if (registry_is_disabled(plane->registry, key.database, environment)) {
-        char *text = text_print("database \"%s\" is disabled", route->database);
+    seed.meaning =
+        meaning_new(plane, setup_of(client), effective_ref(effective), problem, sizeof(problem));
+    if (!seed.meaning) {
+        registry_discharge_from(plane->registry, key, client->user);
+        client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
+        client_fail(client, REASON_LOGIN_REFUSED, NULL);
+        return NULL;
+    }
+    meaning_limits(seed.meaning, &limits);
+    pool = registry_pool(plane->registry, key, &limits, &seed);
+    meaning_unref(seed.meaning);
+    return pool;
+}
+
+/* Finds or makes the pool, with a reference, and counts the client under its limits; NULL: the
+ * client has been told why not. */
+static struct pool *enter_pool(struct client *client, const struct pool_key *key,
+                               struct effective *effective)
+{
+    struct registry *registry = client->worker->plane->registry;
+    struct pool *pool = registry_find(registry, key);
+
+    set_limits(client, key, effective, pool != NULL);
+    if (registry_is_disabled(registry, key->database, key->environment)) {
+        char *text = text_print("database \"%s\" is disabled", key->database);
 
         client_fail_as(client, REASON_LOGIN_DISABLED, reason_sqlstate(REASON_LOGIN_DISABLED), text);
         free(text);
-        effective_unref(effective);
-        return NULL;
-    }
-    if (!admit(client, &key)) {
-        effective_unref(effective);
-        return NULL;
-    }
-    seed.meaning = meaning_new(plane, setup_of(client), effective, problem, sizeof(problem));
-    if (seed.meaning) {
-        meaning_limits(seed.meaning, &limits);
-        pool = registry_pool(plane->registry, &key, &limits, &seed);
-        gate_admit(pool);
-        meaning_unref(seed.meaning);
-        client->admitted_to = true;
+    } else if (admit(client, key)) {
+        if (!pool)
+            pool = make_pool(client, key, effective);
+        client->admitted_to = pool != NULL;
+        if (pool)
+            gate_admit(pool);
         return pool;
     }
-    registry_discharge_from(plane->registry, &key, client->user);
-    client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
-    client_fail(client, REASON_LOGIN_REFUSED, NULL);
+    if (pool)
+        pool_unref(pool);
     return NULL;
+}
+
+static struct pool *find_pool(struct client *client)
+{
+    struct route *route = &client->login->route;
+    struct effective *effective = snapshot_effective(
+        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
+    struct pool_key key = {
+        .database = route->database,
+        .user = effective->settings.user ? effective->settings.user : client->user,
+        .environment = route->environment ? route->environment->name : NULL,
+    };
+    struct pool *pool = enter_pool(client, &key, effective);
+
+    effective_unref(effective);
+    return pool;
 }
 
 static void join_pool(struct client *client)
@@ -601,7 +642,9 @@ static void auth_step(struct client *client, enum auth_step step, struct buffer 
         return;
     case AUTH_FAILED:
         buffer_fini(out);
-        refuse(client);
+        login_refuse(client, auth_client_sqlstate(client->login->auth),
+                     auth_client_problem(client->login->auth),
+                     auth_client_log_problem(client->login->auth));
         return;
     }
     if (!client_is_over(client) && client->held_bytes)

@@ -11,6 +11,8 @@
 #include "pgstage/session/worker.h"
 
 struct derivation;
+struct hba_verdict;
+struct lookup;
 
 struct login {
     struct setup *setup; /* the configuration that this login stands under */
@@ -18,6 +20,9 @@ struct login {
     bool tls_asked, gss_asked;
     struct auth_client *auth;
     struct derivation *derivation;
+    struct lookup *lookup; /* of a system user's name, for peer */
+    const char *map;       /* … and by which map */
+    bool is_known;         /* … and whether the user list has the user */
     bool route_sought;
     enum route_result routed;
     struct route route;
@@ -57,5 +62,20 @@ bool startup_begins_with_tls(struct client *client);
 
 /* login.c. The startup packet has been understood: the client is to prove who it is. */
 void login_authenticate(struct client *client);
+/* Goes on with a method of auth/login_client.c. */
+void login_prove(struct client *client, enum auth_type method);
+/* It has failed to: told so, after a delay where its address has failed before. */
+void login_refuse(struct client *client, const char *sqlstate, const char *problem,
+                  const char *log_problem);
+
+/* identity.c. What is asked of the client; false: it was refused by a rule, and told so. */
+bool identity_method(struct client *client, const struct settings *settings,
+                     struct hba_verdict *verdict);
+/* Looks at its certificate where that matters. False: it was refused. */
+bool identity_certificate(struct client *client, const struct hba_verdict *verdict, bool known);
+/* Its system user is looked up; goes on with login_prove or login_refuse. */
+void identity_peer(struct client *client, const char *map, bool known);
+/* The login ends while the look-up may go on. */
+void identity_forget(struct login *login);
 
 #endif

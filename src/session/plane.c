@@ -31,6 +31,8 @@
 /* Helpers for PBKDF2, and how many logins may wait for one. */
 #define DERIVATION_THREADS 1
 #define DERIVATIONS_MAX 4096
+/* Logins that wait for the name of their system user. */
+#define IDENTITIES_MAX 1024
 #define KEYS_MAX 16384
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
@@ -249,8 +251,9 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
+    plane->identities = offload_new("identity", 1, IDENTITIES_MAX);
     plane->audit = audit_new();
-    if (!plane->resolver || !plane->derivations || !plane->audit) {
+    if (!plane->resolver || !plane->derivations || !plane->identities || !plane->audit) {
         text_fit(problem, size, "no helper thread can be started");
         goto failed;
     }
@@ -312,6 +315,7 @@ void plane_free(struct plane *plane)
     }
     doors_close(plane);
     offload_free(plane->derivations);
+    offload_free(plane->identities);
     audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);

@@ -13,7 +13,7 @@ libpgstage_a_SOURCES += \
 	src/session/door.c include/pgstage/session/door.h \
 	src/session/gate.c include/pgstage/session/gate.h \
 	src/session/host.c include/pgstage/session/host.h \
-	src/session/login.c src/session/login_inside.h src/session/startup.c \
+	src/session/identity.c src/session/login.c src/session/login_inside.h src/session/startup.c \
 	include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \

@@ -57,6 +57,7 @@ static bool make_tls(struct setup_door *door, char *problem, size_t size)
     struct tls_settings tls;
 
     tls_settings_of_clients(&tls, door->listener->settings);
+    tls.asks_certificate = door->listener->asks_certificate;
     if (tls.mode == TLS_DISABLE)
         return true;
     door->tls = tls_context_for_clients(&tls, problem, size);

@@ -6,6 +6,7 @@ fuzz_targets += test/fuzz/fuzz_startup
 fuzz_targets += test/fuzz/fuzz_scram
 fuzz_targets += test/fuzz/fuzz_ini
 fuzz_targets += test/fuzz/fuzz_proxy
+fuzz_targets += test/fuzz/fuzz_sql
 
 FUZZ_COMPILE = $(AM_CFLAGS)
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
@@ -39,3 +40,8 @@ test_fuzz_fuzz_proxy_SOURCES = test/fuzz/fuzz_proxy.c
 test_fuzz_fuzz_proxy_CFLAGS = $(FUZZ_COMPILE)
 test_fuzz_fuzz_proxy_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_proxy_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c
+test_fuzz_fuzz_sql_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_sql_LDADD = $(FUZZ_LIBS)

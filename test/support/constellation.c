@@ -47,8 +47,7 @@ static const char GRANTS[] =
     "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO pgstage_failover;"
     "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO pgstage_failover;";
 
-static const char ROLES[] = "CREATE ROLE replicator LOGIN REPLICATION PASSWORD 'replicatorsecret';"
-                            "ALTER ROLE app PASSWORD 'appsecret';"
+static const char ROLES[] = "ALTER ROLE app PASSWORD 'appsecret';"
                             "ALTER ROLE other PASSWORD 'othersecret';";
 
 static void make_star(struct constellation *sky, const struct constellation_options *options,
@@ -158,6 +157,13 @@ static const char LEDGER[] =
     "ALTER TABLE account OWNER TO app; ALTER TABLE transfer OWNER TO app;"
     "ALTER TABLE note OWNER TO app;";
 
+void constellation_fill(const struct star *primary)
+{
+    /* nothing waits for standbys that are not there yet */
+    local_do(primary, "app",
+             text_of("SET synchronous_commit = local; %s%s%s", ROLES, GRANTS, LEDGER));
+}
+
 struct constellation *constellation_start(const struct constellation_options *options)
 {
     struct constellation *sky = calloc(1, sizeof *sky);
@@ -169,11 +175,10 @@ struct constellation *constellation_start(const struct constellation_options *op
     sky->ca_file = pki_shared_ca()->certificate;
     sky->folder = test_folder();
     make_star(sky, options, "pg1", NULL);
-    /* nothing waits for standbys that are not there yet */
-    local_do(&sky->stars[0], "app", "SET synchronous_commit = local");
-    local_do(&sky->stars[0], "app", text_of("SET synchronous_commit = local; %s%s", ROLES, GRANTS));
-    if (!options->stay_empty)
-        local_do(&sky->stars[0], "app", text_of("SET synchronous_commit = local; %s", LEDGER));
+    local_do(&sky->stars[0], "app",
+             "SET synchronous_commit = local;"
+             "CREATE ROLE replicator LOGIN REPLICATION PASSWORD 'replicatorsecret'");
+    constellation_fill(&sky->stars[0]);
     for (int i = 0; i < options->standbys; i++, number++) {
         const char *name = text_of("pg%d", number);
 

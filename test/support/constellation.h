@@ -40,12 +40,14 @@ struct constellation_options {
     bool valve[STAR_MAX];   /* pgstage and the other servers reach this star through a valve */
     bool network[STAR_MAX]; /* this star lives in a network namespace of its own */
     bool synchronous;       /* commits wait for any one of the standbys */
-    bool stay_empty;        /* no table of the ledger's */
     const char *settings;   /* more lines of every postgresql.conf */
 };
 
 /* Ready, with all standbys streaming, when this returns; ended with the test. */
 struct constellation *constellation_start(const struct constellation_options *options);
+
+/* For servers that something else has made: the roles, grants and tables, in the database `app`. */
+void constellation_fill(const struct star *primary);
 
 /* For an environment's `hosts` or `dr_hosts`: all stars that belong there. */
 const char *constellation_hosts(const struct constellation *sky);

@@ -25,6 +25,12 @@ test_system_test_failover_SOURCES = test/system/failover_restart.c test/system/f
 test_system_test_failover_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_failover_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_patroni
+test_system_test_patroni_SOURCES = test/system/failover_patroni.c test/system/failover.c \
+	test/system/failover.h test/system/system.h
+test_system_test_patroni_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_patroni_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_flow
 test_system_test_flow_SOURCES = test/system/flow.c test/system/system.h
 test_system_test_flow_CFLAGS = $(SYSTEM_CFLAGS)
@@ -36,7 +42,7 @@ test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_isolation_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_access
-test_system_test_access_SOURCES = test/system/access.c test/system/system.h
+test_system_test_access_SOURCES = test/system/access.c test/system/hba.c test/system/system.h
 test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 

@@ -26,6 +26,8 @@ enum auth_type {
     AUTH_HBA,
     AUTH_LDAP,
     AUTH_PAM,
+    AUTH_PEER,
+    AUTH_REJECT, /* HBA rules only */
 };
 
 /* libpq's order: a later one is stricter. */
@@ -73,6 +75,8 @@ enum two_primaries {
 };
 
 enum on_demote { ON_DEMOTE_CLOSE, ON_DEMOTE_DRAIN };
+
+enum dr_failover { DR_FAILOVER_MANUAL, DR_FAILOVER_AUTOMATIC };
 
 enum monitoring {
     MONITORING_BASIC,

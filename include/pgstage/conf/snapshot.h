@@ -17,6 +17,8 @@
 #include "pgstage/conf/settings.h"
 
 struct snapshot;
+struct hba;   /* rules of logins: see conf/hba.h */
+struct ident; /* auth_ident_file's content, there too */
 struct users; /* auth_file's content: see conf/users.h */
 
 /* One `host[@address][:port]` of a list, or a Unix socket folder (name starts with '/' or '@'). */
@@ -41,7 +43,8 @@ struct environment_config {
     int64_t server_peer_uid; /* of server_peer_user; -1: not said */
     /* its own certificate for clients that ask for its `sni`; NULL: the listener's */
     const char *client_cert_file, *client_key_file;
-    size_t index; /* its place in the snapshot */
+    const struct hba *hba; /* of auth_type = hba; else NULL */
+    size_t index;          /* its place in the snapshot */
 };
 
 /* One line of [databases]. `name` without the "@environment". */
@@ -58,6 +61,7 @@ struct listener_config {
     const char *name;                /* NULL: the listener of [pgstage] itself */
     const char *environment;         /* NULL: not bound to one */
     struct cidr_list proxy_from;     /* proxy_protocol_from: whose PROXY headers are believed */
+    bool asks_certificate;           /* of clients, though client_tls_sslmode demands none */
     const struct settings *settings; /* listen_addr, listen_port, unix_socket_dir, client_tls_* … */
 };
 
@@ -107,6 +111,10 @@ const struct settings *snapshot_globals(const struct snapshot *snapshot);
 const struct settings *snapshot_environment_settings(const struct snapshot *snapshot,
                                                      const struct environment_config *environment);
 const struct users *snapshot_users(const struct snapshot *snapshot);
+/* The rules of the console and of databases in no environment; NULL: auth_type is not hba. */
+const struct hba *snapshot_hba(const struct snapshot *snapshot);
+/* NULL: there are no maps. */
+const struct ident *snapshot_ident(const struct snapshot *snapshot);
 
 size_t snapshot_environment_count(const struct snapshot *snapshot);
 const struct environment_config *snapshot_environment(const struct snapshot *snapshot,

@@ -16,7 +16,9 @@ struct tls_context;
 
 struct tls_settings {
     enum tls_mode mode;
-    const char *ca_file; /* "system": the distribution's bundle */
+    bool asks_certificate; /* of clients below verify-ca: who has one may show it, and it must be
+                              valid */
+    const char *ca_file;   /* "system": the distribution's bundle */
     const char *cert_file, *key_file;
     const char *crl_file;     /* NULL: none */
     const char *protocols;    /* PgBouncer's words: secure, all, tlsv1.2, tlsv1.3 … */
@@ -67,6 +69,8 @@ void tls_describe(const SSL *ssl, char *text, size_t size);
 bool tls_has_alpn(const SSL *ssl);
 /* The server name (SNI) that the client asked for; NULL: none. Valid as long as `ssl`. */
 const char *tls_server_name(const SSL *ssl);
+/* Has the peer shown a certificate, and was it found to be valid? */
+bool tls_peer_is_verified(const SSL *ssl);
 /* The certificate's common name of the peer that verified, allocated; NULL: none. */
 char *tls_peer_common_name(const SSL *ssl);
 /* Takes the thread's OpenSSL errors into one line and clears them. `verify_of` may be NULL; when

@@ -43,6 +43,9 @@ void registry_free(struct registry *registry);
 struct pool *registry_pool(struct registry *registry, const struct pool_key *key,
                            const struct pool_limits *limits, void *argument)
     __attribute__((warn_unused_result));
+/* The pool with a reference for the caller; NULL: there is none. */
+struct pool *registry_find(struct registry *registry, const struct pool_key *key)
+    __attribute__((warn_unused_result));
 struct pool *pool_ref(struct pool *pool);
 /* Pools without references, items and waiters are freed by registry_sweep, not here. */
 void pool_unref(struct pool *pool);

@@ -96,6 +96,7 @@ struct plane {
     struct registry *registry;
     struct resolver *resolver;
     struct offload *derivations; /* PBKDF2 */
+    struct offload *identities;  /* names of system users */
     struct key_cache *keys;
     struct failures *failures; /* of logins, by address */
     struct audit *audit;

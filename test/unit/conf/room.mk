@@ -7,6 +7,7 @@ test_unit_conf_test_conf_SOURCES = \
 	test/unit/conf/test_access.c \
 	test/unit/conf/test_certificate.c \
 	test/unit/conf/test_floor.c \
+	test/unit/conf/test_hba.c \
 	test/unit/conf/test_ini.c \
 	test/unit/conf/test_load.c \
 	test/unit/conf/test_matrix.c \

@@ -102,12 +102,15 @@ static const struct row {
     {RULE_LOGIN, "auth_type", "any", AT(GLOBAL) | AT(ENVIRONMENT), ANYHOW},
     {RULE_LOGIN, "auth_type", "plain", AT(GLOBAL) | AT(ENVIRONMENT), ANYHOW},
     {RULE_LOGIN, "auth_type", "md5", AT(GLOBAL) | AT(ENVIRONMENT), ANYHOW},
+    {RULE_HBA, "auth_hba_file", "weak", AT(GLOBAL) | AT(ENVIRONMENT), ANYHOW},
     {RULE_SECRET, "password", "hunter2", AT(ENVIRONMENT) | LINES_OF_P, LITERALLY},
     {RULE_SECRET, "monitor_password", "hunter2", AT(ENVIRONMENT), LITERALLY},
+    {RULE_SECRET, "failover_password", "hunter2", AT(ENVIRONMENT), LITERALLY},
     {RULE_SECRET, "auth_ldap_options", "ldapbindpasswd=x", AT(GLOBAL), LITERALLY | WAY_SET},
     {RULE_FILE, "password_file", "loose", AT(ENVIRONMENT) | LINES_OF_P, ANYHOW},
     {RULE_FILE, "password_file", "link", AT(ENVIRONMENT) | LINES_OF_P, WAY_FILE},
     {RULE_FILE, "monitor_password_file", "link", AT(ENVIRONMENT), ANYHOW},
+    {RULE_FILE, "failover_password_file", "link", AT(ENVIRONMENT), ANYHOW},
     {RULE_FILE, "server_tls_key_file", "loose", AT(GLOBAL) | AT(ENVIRONMENT) | LINES_OF_P,
      ANYHOW & ~WAY_SET}, /* a key alone cannot be set */
     {RULE_FILE, "server_tls_key_file", "link", AT(GLOBAL) | AT(ENVIRONMENT), WAY_FILE},
@@ -172,10 +175,11 @@ static void write_line(struct cell *cell)
 static void write_main(struct cell *cell, const char *more)
 {
     bool own_pair = strcmp(cell->row->option, "server_tls_key_file") == 0;
+    bool hba = strcmp(cell->row->option, "auth_hba_file") == 0;
     snprintf(cell->main_text, sizeof(cell->main_text),
              "[pgstage]\n"
-             "auth_type = scram-sha-256\n"
-             "%s"
+             "%s\n"
+             "%s\n"
              "[environment p]\n"
              "class = production\n"
              "hosts = h1, h2@10.0.0.2:5433\n"
@@ -191,7 +195,11 @@ static void write_main(struct cell *cell, const char *more)
              "[databases]\n"
              "extra@p = host=h9\n"
              "%s",
-             own_pair ? "server_tls_cert_file = loose\n" : "\n", more);
+             hba ? "auth_type = hba" : "auth_type = scram-sha-256",
+             own_pair ? "server_tls_cert_file = loose"
+             : hba    ? "auth_hba_file = strong"
+                      : "",
+             more);
 }
 
 static void arrange(struct cell *cell)
@@ -228,6 +236,10 @@ static void arrange(struct cell *cell)
         snprintf(more, sizeof(more), "%s\n%s\n", section, cell->text);
     }
     write_main(cell, more);
+    if (cell->row->rule == RULE_HBA) { /* told at the line that breaks it */
+        cell->name = "weak";
+        cell->line = 1;
+    }
 }
 
 static void tidy(const struct cell *cell)
@@ -284,7 +296,8 @@ static bool is_refused(struct cell *cell)
         loaded = set != NULL;
     }
     const struct report_entry *entry = find_entry(cell);
-    const char *from = cell->way == WAY_SET        ? "SET: "
+    const char *from = cell->row->rule == RULE_HBA ? "md5"
+                       : cell->way == WAY_SET      ? "SET: "
                        : cell->way == WAY_VARIABLE ? cell->variable
                                                    : "";
     bool good = !loaded && entry && strstr(entry->text, tag) && strstr(entry->text, rule->holds) &&
@@ -311,6 +324,8 @@ static bool leads(const struct row *row, enum place place, enum way way)
 static void make_files(void)
 {
     desk_write("loose", "secret\n");
+    desk_write("weak", "host all all all md5\n");
+    desk_write("strong", "host all all all scram-sha-256\n");
     cr_assert_eq(chmod("loose", 0644), 0);
     cr_assert_eq(symlink("loose", "link"), 0);
     setenv("EMPTY", "", 1);

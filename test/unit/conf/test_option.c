@@ -119,7 +119,7 @@ Test(option, a_wrong_word_is_refused_with_the_right_ones)
 Test(option, login_methods_of_later_versions_are_refused_instead_of_ignored)
 {
     cr_expect(strstr(refusal("auth_type", "ldap"), "not available"));
-    cr_expect(strstr(refusal("auth_type", "cert"), "not available"));
+    cr_expect(strstr(refusal("auth_type", "pam"), "not available"));
 }
 
 Test(option, aliases_mean_what_pgbouncer_means)

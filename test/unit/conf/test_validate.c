@@ -138,7 +138,7 @@ Test(validate, tls_for_clients_needs_a_certificate)
 Test(validate, files_that_cannot_be_read_are_named)
 {
     desk_refuses("[pgstage]\nserver_tls_ca_file = none.pem\n", 2, "cannot read none.pem");
-    desk_refuses("[pgstage]\nauth_hba_file = none.conf\n", 2, "cannot read none.conf");
+    desk_refuses("[pgstage]\nauth_type = hba\nauth_hba_file = none.conf\n", 3, "none.conf");
     desk_refuses("[pgstage]\nauth_file = none.txt\n", 2, "cannot read none.txt");
     desk_refuses("[databases]\na = host=h password_file=none\n", 2, "cannot read none");
     desk_refuses(ENVIRONMENT "server_tls_crl_file = none.crl\n", 4, "cannot read none.crl");
@@ -288,9 +288,54 @@ Test(validate, options_that_undo_each_other_are_warned_about)
 Test(validate, production_promotes_behind_a_fence_only)
 {
 #define PROMOTES                                                                                   \
-    "[pgstage]\nauth_type = scram-sha-256\n[environment p]\nclass = production\nhosts = h\n"       \
-    "server_tls_ca_file = system\nfailover_mode = promote\n"
-    desk_refuses(PROMOTES, 7, "needs fence_command");
+    "[pgstage]\nauth_type = scram-sha-256\nstate_dir = /tmp\n[environment p]\n"                    \
+    "class = production\nhosts = h, i\nserver_tls_ca_file = system\nfailover_user = f\n"           \
+    "failover_mode = promote\n"
+    desk_refuses(PROMOTES, 9, "needs fence_command");
     snapshot_unref(desk_accepts(PROMOTES "fence_command = /bin/true\n"));
     snapshot_unref(desk_accepts(PROMOTES "allow_unfenced_promotion = yes\n"));
+}
+
+/* Among other things. */
+static void warns_too(const char *text, int line, const char *words)
+{
+    snapshot_unref(desk_accepts(text));
+    cr_expect(desk_said(line, words), "nothing about \"%s\" at line %d", words, line);
+}
+
+Test(validate, production_promotes_only_with_a_memory)
+{
+    desk_refuses("[pgstage]\nauth_type = scram-sha-256\n[environment p]\nclass = production\n"
+                 "hosts = h, i\nserver_tls_ca_file = system\nfailover_user = f\n"
+                 "fence_command = /bin/true\nfailover_mode = promote\n",
+                 9, "needs state_dir");
+    warns_too(ENVIRONMENT "failover_user = f\nfailover_mode = promote\n", 5, "without state_dir");
+}
+
+Test(validate, promoting_needs_what_it_acts_with)
+{
+#define PROMOTE ENVIRONMENT "failover_user = f\nfailover_mode = promote\n"
+    desk_refuses(ENVIRONMENT "failover_mode = promote\n", 4, "needs failover_user");
+    desk_refuses(ENVIRONMENT "failover_password = x\n", 4, "needs failover_user");
+    desk_refuses(PROMOTE "demote_command = d\n", 6, "need each other");
+    desk_refuses(PROMOTE "undemote_command = d\n", 6, "need each other");
+    snapshot_unref(desk_accepts(PROMOTE "demote_command = d\nundemote_command = u\n"));
+    warns_too(PROMOTE, 5, "no second host");
+    warns_too(PROMOTE "switchover_command = s\n", 6, "no effect");
+}
+
+Test(validate, following_promotes_nothing)
+{
+    warns_too(ENVIRONMENT "fence_command = f\n", 4, "no effect: failover_mode is follow");
+    warns_too(ENVIRONMENT "demote_command = f\n", 4, "no effect: failover_mode is follow");
+    desk_refuses(ENVIRONMENT "dr_hosts = d\ndr_failover = automatic\n", 5,
+                 "needs failover_mode = promote");
+    snapshot_unref(desk_accepts(ENVIRONMENT "switchover_command = patronictl\n"));
+}
+
+Test(validate, dr_options_need_a_dr_site)
+{
+    desk_refuses(PROMOTE "dr_failover = automatic\n", 6, "needs dr_hosts");
+    warns_too(ENVIRONMENT "rpo_limit = 5s\n", 4, "no dr_hosts");
+    warns_too(ENVIRONMENT "rto_target = 5min\n", 4, "no dr_hosts");
 }

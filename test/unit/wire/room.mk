@@ -9,6 +9,7 @@ test_unit_wire_test_wire_SOURCES = \
 	test/unit/wire/test_mask.c \
 	test/unit/wire/test_message.c \
 	test/unit/wire/test_proxy.c \
+	test/unit/wire/test_sql.c \
 	test/unit/wire/test_startup.c \
 	test/unit/wire/piece.h
 test_unit_wire_test_wire_CFLAGS = $(UNIT_CFLAGS)
