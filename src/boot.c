@@ -83,8 +83,8 @@ static void on_changed(void *context, const struct host_report *report, unsigned
 {
     struct run *run = context;
     struct standing standing = standing_of(report, WRITER_BY_ROLE, false);
-    (void)what;
-    plane_set_standing(run->plane, report->environment, report->label, &standing);
+    if (!(what & MONITOR_GONE))
+        plane_set_standing(run->plane, report->environment, report->label, &standing);
 }
 
 static void on_heard(void *context, const char *environment, const char *host,

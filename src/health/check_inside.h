@@ -117,10 +117,12 @@ struct check_facts {
     bool in_recovery, default_read_only, has_receiver;
     const char *version, *system_identifier;
     int64_t max_connections, reserved;
-    double lag_s;             /* < 0: unknown */
-    int64_t lag_bytes;        /* < 0: unknown */
-    uint64_t idle_session_us; /* 0: off */
-    const char *missing;      /* databases that do not exist; "" none */
+    double lag_s;                 /* < 0: unknown */
+    int64_t lag_bytes;            /* < 0: unknown */
+    uint64_t idle_session_us;     /* 0: off */
+    bool sees_all;                /* statistics and settings of others: a member of pg_monitor */
+    uint64_t receiver_timeout_us; /* 0: off */
+    const char *missing;          /* databases that do not exist; "" none */
 };
 
 /* The questions, for the databases that should exist; allocated. */

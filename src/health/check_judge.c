@@ -21,6 +21,7 @@
 #include "pgstage/base/text.h"
 
 #define WARN_DAYS 30
+#define RECEIVER_TIMEOUT_MOST_US (5 * CLOCK_SECOND)
 
 /* ---- rows ---- */
 
@@ -90,6 +91,8 @@ enum fact {
     FACT_LAG_S,
     FACT_LAG_BYTES,
     FACT_IDLE_SESSION_MS,
+    FACT_SEES_ALL,
+    FACT_RECEIVER_TIMEOUT_MS,
     FACT_MISSING,
     FACT_COUNT,
 };
@@ -112,6 +115,10 @@ char *check_facts_sql(const char *const *databases, size_t count)
                  "pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) END,"
                  " coalesce((SELECT setting FROM pg_catalog.pg_settings"
                  " WHERE name = 'idle_session_timeout'), '0'),"
+                 " pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')"
+                 " AND pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE'),"
+                 " (extract(epoch FROM pg_catalog.current_setting('wal_receiver_timeout')"
+                 "::interval) * 1000)::bigint,"
                  " (SELECT pg_catalog.string_agg(d, ', ') FROM pg_catalog.unnest(ARRAY[");
     for (size_t i = 0; i < count; i++) {
         buffer_print(&sql, "%s", i ? "," : "");
@@ -145,6 +152,8 @@ bool check_facts_read(struct check_facts *facts, const PGresult *rows)
             facts->lag_bytes = 0, facts->lag_s = 0;
     }
     facts->idle_session_us = strtoull(of[FACT_IDLE_SESSION_MS], NULL, 10) * CLOCK_MS;
+    facts->sees_all = of[FACT_SEES_ALL][0] == 't';
+    facts->receiver_timeout_us = strtoull(of[FACT_RECEIVER_TIMEOUT_MS], NULL, 10) * CLOCK_MS;
     facts->missing = of[FACT_MISSING];
     return true;
 }
@@ -232,6 +241,31 @@ static void judge_settings(const struct judge *judge, const struct check_facts *
             facts->idle_session_us / CLOCK_MS);
 }
 
+/* What the probes need to see, and what makes a standby a good witness of its primary's end. */
+static void judge_failover(const struct judge *judge, const struct check_facts *facts,
+                           const struct settings *settings)
+{
+    bool promotes = settings->failover_mode == FAILOVER_PROMOTE;
+    uint64_t timeout_us = facts->receiver_timeout_us;
+    if (!judge->environment)
+        return;
+    if (settings->monitor_user && facts->sees_all)
+        SAY(judge, "grants", CHECK_OK, "%s sees all that probes ask for", settings->monitor_user);
+    else if (settings->monitor_user)
+        SAY(judge, "grants", promotes ? CHECK_ERROR : CHECK_WARNING,
+            "%s does not see the state of replication: GRANT pg_monitor TO %s",
+            settings->monitor_user, settings->monitor_user);
+    if (!promotes)
+        return;
+    if (timeout_us > 0 && timeout_us <= RECEIVER_TIMEOUT_MOST_US)
+        SAY(judge, "wal_receiver_timeout", CHECK_OK, "%" PRIu64 " ms", timeout_us / CLOCK_MS);
+    else
+        SAY(judge, "wal_receiver_timeout", CHECK_ERROR,
+            "%" PRIu64 " ms: a standby notices so late that its primary hangs; in promote mode set "
+            "it to 5s or less",
+            timeout_us / CLOCK_MS);
+}
+
 void check_judge(struct check_rows *rows, const char *environment, const char *host,
                  const struct check_facts *facts, const struct check_demand *demand,
                  const struct settings *settings, bool dr, size_t database_count,
@@ -244,6 +278,7 @@ void check_judge(struct check_rows *rows, const char *environment, const char *h
     judge_connections(&judge, facts, demand);
     judge_lag(&judge, facts, settings);
     judge_settings(&judge, facts, settings);
+    judge_failover(&judge, facts, settings);
     if (*facts->missing)
         SAY(&judge, "databases", CHECK_ERROR, "the server has none of this name: %s",
             facts->missing);

@@ -26,7 +26,8 @@ struct handshake {
     char *name;
     handshake_done *done;
     void *context;
-    bool local;
+    bool wants_tls;
+    bool pings; /* asks although no TLS is wanted */
     /* owner */
     struct stream stream;
     struct timer timer;
@@ -104,7 +105,7 @@ static void on_connected(struct handshake *handshake)
     handshake->result.connect_us = now_us - handshake->begin_us;
     handshake->result.step = PROBE_STEP_TLS;
     handshake->begin_us = now_us;
-    if (!handshake->tls || handshake->local) {
+    if (!handshake->wants_tls && !handshake->pings) {
         finish(handshake, PROBE_FINE, "");
         return;
     }
@@ -122,7 +123,12 @@ static void on_answer(struct handshake *handshake)
     if (count == 0)
         return;
     if (count < 0) {
-        finish(handshake, PROBE_TLS, "the server ended the connection instead of beginning TLS");
+        finish(handshake, handshake->wants_tls ? PROBE_TLS : PROBE_LOST,
+               "the server ended the connection instead of answering a request for TLS");
+    } else if (!handshake->wants_tls && (answer == 'S' || answer == 'N')) {
+        finish(handshake, PROBE_FINE, "");
+    } else if (!handshake->wants_tls) {
+        finish(handshake, PROBE_PROTOCOL, "the server did not answer as a PostgreSQL server does");
     } else if (answer == 'S') {
         ssl = tls_connect_new(handshake->tls, handshake->name);
         if (ssl)
@@ -165,9 +171,9 @@ static void on_event(struct stream *stream, enum stream_event event)
     }
 }
 
-struct handshake *handshake_open(struct loop *loop, const struct address *address,
-                                 struct tls_context *tls, const char *name, uint64_t deadline_us,
-                                 handshake_done *done, void *context)
+static struct handshake *begin(struct loop *loop, const struct address *address,
+                               struct tls_context *tls, const char *name, uint64_t deadline_us,
+                               bool pings, handshake_done *done, void *context)
 {
     struct handshake *handshake = memory_new(sizeof *handshake);
     handshake->loop = loop;
@@ -175,7 +181,8 @@ struct handshake *handshake_open(struct loop *loop, const struct address *addres
     handshake->name = text_copy(name);
     handshake->done = done;
     handshake->context = context;
-    handshake->local = address_is_local(address);
+    handshake->wants_tls = tls && !address_is_local(address);
+    handshake->pings = pings;
     handshake->task.run = tell;
     handshake->timer.fire = on_deadline;
     handshake->begin_us = loop_now_us(loop);
@@ -184,6 +191,20 @@ struct handshake *handshake_open(struct loop *loop, const struct address *addres
     if (!stream_connect(&handshake->stream, loop, address, on_event))
         finish(handshake, PROBE_REFUSED, strerror(handshake->stream.error));
     return handshake;
+}
+
+struct handshake *handshake_open(struct loop *loop, const struct address *address,
+                                 struct tls_context *tls, const char *name, uint64_t deadline_us,
+                                 handshake_done *done, void *context)
+{
+    return begin(loop, address, tls, name, deadline_us, false, done, context);
+}
+
+struct handshake *handshake_ping(struct loop *loop, const struct address *address,
+                                 struct tls_context *tls, const char *name, uint64_t deadline_us,
+                                 handshake_done *done, void *context)
+{
+    return begin(loop, address, tls, name, deadline_us, true, done, context);
 }
 
 static void release(void *object)

@@ -67,13 +67,13 @@ static unsigned judge_max_lag(struct host_report *report, struct judge_memory *m
 {
     bool late = limits->max_lag_us && report->role != ROLE_PRIMARY &&
                 (report->lag_us < 0 || (uint64_t)report->lag_us > limits->max_lag_us);
-    bool before = report->lag_over;
+    bool before = report->lag_over, first = memory->late == 0 && memory->in_time == 0;
 
     if (late)
         count(&memory->late, &memory->in_time);
     else
         count(&memory->in_time, &memory->late);
-    if (late && (memory->late >= limits->fall || report->role_since_us == 0))
+    if (late && (memory->late >= limits->fall || first))
         report->lag_over = true;
     else if (!late && (memory->in_time >= limits->rise || !limits->max_lag_us))
         report->lag_over = false;

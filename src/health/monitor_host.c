@@ -388,7 +388,7 @@ static void shake_hands(struct monitored *host)
         return;
     }
     host->handshake =
-        handshake_open(loop_of(host), &host->address, environment->tls, host->name->config.name,
+        handshake_ping(loop_of(host), &host->address, environment->tls, host->name->config.name,
                        host->deadline_us, on_handshake, host);
 }
 

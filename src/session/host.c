@@ -34,9 +34,12 @@ struct host {
     char *environment, *name, *address;
     uint16_t port;
     UT_hash_handle hh;
+    /* shared: the mutex of all */
+    bool pinned; /* the configuration names it: it is never freed */
     /* owner: the control thread */
     struct host *next; /* in the list that hosts_each walks */
     bool dropped;      /* a part that is no more: freed when nothing uses it */
+    char *sole;        /* the one address of its name; NULL: not known, or several */
     /* shared: atomic */
     _Atomic int64_t connections;
     _Atomic unsigned users;
@@ -78,6 +81,7 @@ static void host_free(struct host *host)
     free(host->name);
     free(host->address);
     free(host->parts);
+    free(host->sole);
     free(host);
 }
 
@@ -100,8 +104,8 @@ static char *key_of(const char *environment, const char *label)
     return text_print("%s\n%s", environment ? environment : "", label);
 }
 
-struct host *hosts_get(struct hosts *hosts, const char *environment,
-                       const struct host_config *config)
+static struct host *find_or_make(struct hosts *hosts, const char *environment,
+                                 const struct host_config *config, bool pinned)
 {
     char *label = host_print(config), *key = key_of(environment, label);
     struct host *host;
@@ -122,10 +126,17 @@ struct host *hosts_get(struct hosts *hosts, const char *environment,
         host->next = hosts->first;
         hosts->first = host;
     }
+    host->pinned = host->pinned || pinned;
     pthread_mutex_unlock(&hosts->mutex);
     free(key);
     free(label);
     return host;
+}
+
+struct host *hosts_get(struct hosts *hosts, const char *environment,
+                       const struct host_config *config)
+{
+    return find_or_make(hosts, environment, config, true);
 }
 
 struct host *hosts_find(struct hosts *hosts, const char *environment, const char *label)
@@ -165,7 +176,7 @@ static void sweep(struct hosts *hosts)
     for (struct host **at = &hosts->first; *at;) {
         struct host *host = *at;
 
-        if (!host->dropped || atomic_load(&host->users) > 0) {
+        if (!host->dropped || host->pinned || atomic_load(&host->users) > 0) {
             at = &host->next;
             continue;
         }
@@ -184,24 +195,45 @@ static bool is_among(const struct host *host, struct host *const *parts, size_t 
     return false;
 }
 
+static void set_parts(struct host *host, struct host **parts, size_t count)
+{
+    struct host **old;
+
+    pthread_mutex_lock(&host->mutex);
+    old = host->parts;
+    host->parts = parts;
+    host->part_count = count;
+    pthread_mutex_unlock(&host->mutex);
+    free(old);
+}
+
 void hosts_split(struct hosts *hosts, struct host *host, const char *const *addresses, size_t count,
                  void (*gone)(void *argument, struct host *part), void *argument)
 {
-    size_t kept = count > 1 ? count : 0, old_count;
-    struct host **parts = memory_new(kept * sizeof(struct host *)), **old;
+    static const struct standing nothing;
+    size_t kept = count > 1 ? count : 0, old_count = host->part_count;
+    struct host **parts = memory_new(kept * sizeof(struct host *));
+    struct host **old = memory_new(old_count * sizeof(struct host *));
+    const char *sole = count == 1 ? addresses[0] : NULL;
 
+    for (size_t i = 0; i < old_count; i++)
+        old[i] = host->parts[i];
     for (size_t i = 0; i < kept; i++) {
         struct host_config config = {host->name, addresses[i], host->port};
 
-        parts[i] = hosts_get(hosts, host->environment, &config);
+        parts[i] = find_or_make(hosts, host->environment, &config, false);
         parts[i]->dropped = false;
+        if (!is_among(parts[i], old, old_count))
+            (void)host_set_standing(parts[i], &nothing);
     }
-    pthread_mutex_lock(&host->mutex);
-    old = host->parts;
-    old_count = host->part_count;
-    host->parts = parts;
-    host->part_count = kept;
-    pthread_mutex_unlock(&host->mutex);
+    set_parts(host, parts, kept);
+    if (old_count > 0 || !sole || !text_equal(host->sole, sole))
+        (void)host_set_standing(host, &nothing);
+    /* it stands for another address than before, or for none any more */
+    if (old_count == 0 && count > 0 && (kept || (host->sole && !text_equal(host->sole, sole))))
+        gone(argument, host);
+    free(host->sole);
+    host->sole = text_copy(sole);
     for (size_t i = 0; i < old_count; i++) {
         if (is_among(old[i], parts, kept))
             continue;

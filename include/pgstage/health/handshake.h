@@ -36,6 +36,13 @@ struct handshake *handshake_open(struct loop *loop, const struct address *addres
                                  struct tls_context *tls, const char *name, uint64_t deadline_us,
                                  handshake_done *done, void *context)
     __attribute__((warn_unused_result));
+/* The same, but always asks for TLS, also where none is wanted (`tls` NULL) and over a Unix socket:
+ * that the server answers the request at all shows that it lives, which a connection that stands
+ * does not (the kernel makes those for a process that is stopped). */
+struct handshake *handshake_ping(struct loop *loop, const struct address *address,
+                                 struct tls_context *tls, const char *name, uint64_t deadline_us,
+                                 handshake_done *done, void *context)
+    __attribute__((warn_unused_result));
 /* Ends it; NULL is nothing. Its memory goes at the end of the turn. */
 void handshake_close(struct handshake *handshake);
 

@@ -28,9 +28,10 @@ struct host *hosts_find(struct hosts *hosts, const char *environment, const char
 /* Calls `each` for every record, parts included, no lock held. Control thread. */
 void hosts_each(struct hosts *hosts, void (*each)(struct host *host, void *argument),
                 void *argument);
-/* The name of `host` has these addresses (numeric): with several each is a part of its own from now
- * on, and connections go to the parts. Parts that are no more go when nothing uses them; `gone` is
- * called for each of them. Control thread. */
+/* The name of `host` has these addresses (numeric; none: it is only made known): with several each
+ * is a part of its own from now on, and connections go to the parts. `gone` is called for whatever
+ * stood for another address until now: a part, which is freed when nothing uses it any more, or
+ * `host` itself. What is new has no standing yet. Control thread. */
 void hosts_split(struct hosts *hosts, struct host *host, const char *const *addresses, size_t count,
                  void (*gone)(void *argument, struct host *part), void *argument);
 

@@ -164,3 +164,26 @@ Test(check_judge, what_is_not_verified_is_said)
     result = (struct handshake_result){.error = PROBE_TLS, .text = "hostname mismatch"};
     tls_is(&result, TLS_VERIFY_FULL, CHECK_ERROR, "tls: hostname mismatch");
 }
+
+Test(check_judge, what_monitor_user_does_not_see_is_named)
+{
+    cr_assert_null(judged("grants"), "nobody was named to see it");
+    settings.monitor_user = "watcher";
+    is("grants", CHECK_WARNING, "GRANT pg_monitor TO watcher");
+    settings.failover_mode = FAILOVER_PROMOTE;
+    is("grants", CHECK_ERROR, "GRANT pg_monitor TO watcher");
+    facts.sees_all = true;
+    is("grants", CHECK_OK, "watcher");
+}
+
+Test(check_judge, promote_mode_needs_receivers_that_notice_a_hang)
+{
+    facts.receiver_timeout_us = 60 * CLOCK_SECOND;
+    cr_assert_null(judged("wal_receiver_timeout"));
+    settings.failover_mode = FAILOVER_PROMOTE;
+    is("wal_receiver_timeout", CHECK_ERROR, "60000 ms");
+    facts.receiver_timeout_us = 0;
+    is("wal_receiver_timeout", CHECK_ERROR, "0 ms");
+    facts.receiver_timeout_us = 5 * CLOCK_SECOND;
+    is("wal_receiver_timeout", CHECK_OK, "5000 ms");
+}
