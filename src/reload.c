@@ -60,9 +60,8 @@ bool reload_open_log(const struct snapshot *snapshot, const struct reload_log *l
         .syslog = globals->syslog,
         .syslog_ident = globals->syslog_ident,
         .syslog_facility = globals->syslog_facility,
-        .minimum = verbose <= 0   ? RANK_INFO
-                   : verbose == 1 ? RANK_DEBUG
-                                  : RANK_TRACE,
+        .minimum = settings_log_rank(globals),
+        .verbose = verbose > 2 ? 2 : (int)verbose,
     };
     return log_open(&settings);
 }

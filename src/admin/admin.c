@@ -203,12 +203,14 @@ static void on_period(struct loop *loop, struct timer *timer)
     set_period(admin);
 }
 
-static bool may_forget_fallback(struct pool *pool)
+static bool may_forget_fallback(struct pool *pool, bool act)
 {
+    if (!act) /* fallbacks do not change while nobody can find them */
+        return plane_forget_pool(pool, act);
     struct effective *effective = plane_pool_effective(pool);
     bool fallback = effective->fallback;
     effective_unref(effective);
-    return fallback && plane_forget_pool(pool);
+    return fallback && plane_forget_pool(pool, act);
 }
 
 static void on_upkeep(struct loop *loop, struct timer *timer)

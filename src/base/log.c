@@ -51,8 +51,8 @@ static struct {
     atomic_bool to_stderr;
     _Atomic(struct syslog_target *) syslog; /* the newest; used only while to_syslog */
     atomic_bool to_syslog;
-    _Atomic int minimum;
-} log_state = {.file_fd = -1, .to_stderr = true, .minimum = RANK_INFO};
+    _Atomic int minimum, verbose;
+} log_state = {.file_fd = -1, .to_stderr = true, .minimum = RANK_INFO, .verbose = RANK_LOG};
 
 static const struct {
     const char *name;
@@ -84,8 +84,14 @@ const char *log_rank_name(enum log_rank rank)
 
 bool log_wants(enum log_rank rank)
 {
-    return rank >= RANK_LOG ||
-           (int)rank >= atomic_load_explicit(&log_state.minimum, memory_order_relaxed);
+    return log_wants_from(
+        rank, (enum log_rank)atomic_load_explicit(&log_state.minimum, memory_order_relaxed));
+}
+
+bool log_wants_from(enum log_rank rank, enum log_rank minimum)
+{
+    return rank >= RANK_LOG || rank >= minimum ||
+           (int)rank >= atomic_load_explicit(&log_state.verbose, memory_order_relaxed);
 }
 
 /* Puts `fd` (owned) where the writers look. */
@@ -169,6 +175,9 @@ bool log_open(const struct log_settings *settings)
     atomic_store(&log_state.to_syslog, settings->syslog);
     atomic_store(&log_state.to_stderr, settings->to_stderr);
     atomic_store(&log_state.minimum, (int)settings->minimum);
+    atomic_store(&log_state.verbose, settings->verbose <= 0   ? RANK_LOG
+                                     : settings->verbose == 1 ? RANK_DEBUG
+                                                              : RANK_TRACE);
     return true;
 }
 
@@ -242,8 +251,6 @@ void log_write(enum log_rank rank, const char *format, ...)
 
 void log_vwrite(enum log_rank rank, const char *format, va_list arguments)
 {
-    if (!log_wants(rank))
-        return;
     int error = errno; /* callers log first and look at errno afterwards */
 
     char text[LINE_BYTES];

@@ -153,6 +153,17 @@ static void fit_password(const struct settings *settings, const struct layer *la
                        password->derived ? "password_file" : "password");
 }
 
+/* Who logged in to production, and who changed what, is to be found somewhere. */
+static void fit_audit(const struct snapshot *snapshot, const struct environment *environment,
+                      struct report *report)
+{
+    if (environment->config.production_class && !snapshot->globals.audit_log)
+        origin_warning(report, &environment->origin,
+                       "environment %s (class %s) has no audit log: nothing shows who logged in or "
+                       "changed something; write audit_log = FILE in [pgstage]",
+                       environment->config.name, environment->config.class_name);
+}
+
 static void fit_environment(const struct snapshot *snapshot, const struct environment *environment,
                             struct report *report)
 {
@@ -163,6 +174,7 @@ static void fit_environment(const struct snapshot *snapshot, const struct enviro
     fit_sum(snapshot, environment, report);
     fit_times(settings, layer, &environment->origin, report);
     fit_password(settings, layer, report);
+    fit_audit(snapshot, environment, report);
     fit_failover(snapshot, environment, report);
 }
 

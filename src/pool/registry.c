@@ -243,12 +243,14 @@ static bool is_forgotten(struct pool *pool, uint64_t now_us, uint64_t idle_us)
     return forgotten;
 }
 
-/* Takes it off the table unless somebody found it meanwhile. */
-static bool take_off(struct registry *registry, struct pool *pool)
+/* Takes it off the table unless somebody found it meanwhile. Whoever did may be gone again and have
+ * left traces, so it is asked once more, when nobody can find it any more. */
+static bool take_off(struct registry *registry, struct pool *pool, registry_may_go *may_go)
 {
     int64_t own = 1;
     pthread_mutex_lock(&registry->mutex);
-    bool off = atomic_compare_exchange_strong(&pool->refs, &own, BEING_FREED);
+    bool off = atomic_load(&pool->refs) == own && (!may_go || may_go(pool, false)) &&
+               atomic_compare_exchange_strong(&pool->refs, &own, BEING_FREED);
     if (off)
         HASH_DEL(registry->pools, pool);
     pthread_mutex_unlock(&registry->mutex);
@@ -256,7 +258,7 @@ static bool take_off(struct registry *registry, struct pool *pool)
 }
 
 size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
-                      bool (*may_go)(struct pool *pool))
+                      registry_may_go *may_go)
 {
     size_t freed = 0;
     if (!idle_us)
@@ -264,8 +266,8 @@ size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_
     struct collection collection = collect(registry, has_no_refs, NULL);
     for (size_t i = 0; i < collection.count; i++) {
         struct pool *pool = collection.pools[i];
-        if (is_forgotten(pool, now_us, idle_us) && (!may_go || may_go(pool)) &&
-            take_off(registry, pool)) {
+        if (is_forgotten(pool, now_us, idle_us) && (!may_go || may_go(pool, true)) &&
+            take_off(registry, pool, may_go)) {
             free_pool(pool);
             freed++;
         } else {

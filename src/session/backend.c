@@ -17,6 +17,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/settings.h"
+#include "pgstage/session/change.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/relay.h"
@@ -300,7 +301,14 @@ bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[
 
 /* ---- letters to workers about a pool ---- */
 
-enum order { ORDER_OPEN, ORDER_RECLAIM, ORDER_DOOM, ORDER_LOGIN_FAILED, ORDER_FORGET };
+enum order {
+    ORDER_OPEN,
+    ORDER_RECLAIM,
+    ORDER_DOOM,
+    ORDER_LOGIN_FAILED,
+    ORDER_FORGET,
+    ORDER_REFRESH
+};
 
 struct order_letter {
     struct mail mail;
@@ -413,6 +421,10 @@ static void deliver_order(struct loop *loop, struct mail *mail)
         if (backend->shares[worker->index].meaning)
             tell_logins(&backend->shares[worker->index]);
         break;
+    case ORDER_REFRESH:
+        if (backend->shares[worker->index].meaning)
+            share_refresh(&backend->shares[worker->index]);
+        break;
     case ORDER_FORGET:
         forget(&backend->shares[worker->index]);
         break;
@@ -435,13 +447,63 @@ static void post_order(struct pool *pool, unsigned worker, enum order order, uin
     loop_post(backend_of(pool)->plane->loops[worker], &letter->mail);
 }
 
-bool plane_forget_pool(struct pool *pool)
+/* ---- a login that a reload overtook ---- */
+
+/* Names the pool: a reference would keep it when the process ends. */
+struct stale_letter {
+    struct mail mail;
+    struct plane *plane;
+    char *database, *user, *environment;
+};
+
+static void stale_free(struct mail *mail)
+{
+    struct stale_letter *letter = (struct stale_letter *)mail;
+
+    free(letter->database);
+    free(letter->user);
+    free(letter->environment);
+    free(letter);
+}
+
+static void deliver_stale(struct loop *loop, struct mail *mail)
+{
+    struct stale_letter *letter = (struct stale_letter *)mail;
+    struct pool_key key = {letter->database, letter->user, letter->environment};
+    struct pool *pool = registry_find(letter->plane->registry, &key);
+
+    if (pool && change_renew(letter->plane, pool, loop_now_us(loop)))
+        for (unsigned i = 0; i < letter->plane->worker_count; i++)
+            post_order(pool, i, ORDER_REFRESH, 0, NULL);
+    if (pool)
+        pool_unref(pool);
+    stale_free(mail);
+}
+
+void share_look_at_setup(struct share *share)
+{
+    const struct pool *pool = share->backend->pool;
+    struct stale_letter *letter;
+
+    if (share->meaning->effective->snapshot == share->worker->setup->snapshot)
+        return;
+    letter = memory_new(sizeof(*letter));
+    letter->mail.deliver = deliver_stale;
+    letter->mail.drop = stale_free;
+    letter->plane = share->backend->plane;
+    letter->database = text_copy(pool_database(pool));
+    letter->user = text_copy(pool_user(pool));
+    letter->environment = text_copy(pool_environment(pool));
+    loop_post(letter->plane->control, &letter->mail);
+}
+
+bool plane_forget_pool(struct pool *pool, bool act)
 {
     struct backend *backend = backend_of(pool);
 
     if (atomic_load(&backend->listed) == 0)
         return true;
-    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+    for (unsigned i = 0; act && i < backend->plane->worker_count; i++)
         post_order(pool, i, ORDER_FORGET, 0, NULL);
     return false;
 }

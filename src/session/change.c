@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "pgstage/base/log.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/session/access.h"
 #include "pgstage/session/backend.h"
@@ -123,4 +124,30 @@ void changes_apply(struct changes *changes, uint64_t now_us)
     for (size_t i = 0; i < changes->count; i++)
         apply_change(&changes->list[i], now_us);
     changes_free(changes);
+}
+
+bool change_renew(struct plane *plane, struct pool *pool, uint64_t now_us)
+{
+    struct meaning *meaning = backend_meaning(backend_of(pool));
+    bool stale = meaning->effective->snapshot != plane->setup->snapshot;
+    char problem[256] = "";
+    struct changes *changes;
+
+    meaning_unref(meaning);
+    if (!stale)
+        return false;
+    changes = memory_new(sizeof(*changes));
+    changes->plane = plane;
+    changes->setup = plane->setup;
+    changes->problem = problem;
+    changes->size = sizeof(problem);
+    plan_change(pool, changes);
+    if (!changes->failed) {
+        changes_apply(changes, now_us);
+        return true;
+    }
+    log_error("TLS to the servers of database %s cannot be set up: %s", pool_database(pool),
+              problem);
+    changes_free(changes);
+    return false;
 }

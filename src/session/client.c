@@ -442,12 +442,25 @@ void client_update_flow(struct client *client)
 
 /* ---- the end ---- */
 
+/* The environment's log_level, as soon as it is known. */
+static bool wants_log(const struct client *client, enum log_rank rank)
+{
+    const struct environment_config *environment;
+
+    if (client->share)
+        return log_wants_from(rank, settings_log_rank(share_settings(client->share)));
+    environment = login_environment(client);
+    if (!environment)
+        return log_wants(rank);
+    return log_wants_from(rank, settings_log_rank(login_settings(client)));
+}
+
 void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
 {
     va_list arguments;
     char *text;
 
-    if (!log_wants(rank))
+    if (!wants_log(client, rank))
         return;
     va_start(arguments, format);
     text = text_vprint(format, arguments);

@@ -417,18 +417,34 @@ static struct pool *enter_pool(struct client *client, const struct pool_key *key
     return NULL;
 }
 
+static struct effective *effective_of(struct client *client, const char *user)
+{
+    const struct route *route = &client->login->route;
+
+    return snapshot_effective(setup_of(client)->snapshot, route->line, route->database,
+                              route->environment, user);
+}
+
 static struct pool *find_pool(struct client *client)
 {
     struct route *route = &client->login->route;
-    struct effective *effective = snapshot_effective(
-        setup_of(client)->snapshot, route->line, route->database, route->environment, client->user);
+    struct effective *effective = effective_of(client, client->user);
     struct pool_key key = {
         .database = route->database,
-        .user = effective->settings.user ? effective->settings.user : client->user,
         .environment = route->environment ? route->environment->name : NULL,
     };
-    struct pool *pool = enter_pool(client, &key, effective);
+    struct pool *pool;
 
+    if (effective->settings.user && strcmp(effective->settings.user, client->user) != 0) {
+        /* all clients share the pool of the forced user: its line in [users] counts, not that of
+         * whoever comes first */
+        struct effective *own = effective_of(client, effective->settings.user);
+
+        effective_unref(effective);
+        effective = own;
+    }
+    key.user = effective->settings.user ? effective->settings.user : client->user;
+    pool = enter_pool(client, &key, effective);
     effective_unref(effective);
     return pool;
 }
@@ -441,6 +457,7 @@ static void join_pool(struct client *client)
     if (!pool)
         return;
     client->share = backend_share(backend_of(pool), client->worker);
+    share_look_at_setup(client->share);
     client->share->tally[TALLY_NONE]++;
     client->tally = TALLY_NONE;
     list_push_back(&client->share->clients, &client->share_node);
@@ -570,6 +587,11 @@ static void enter_console(struct client *client)
 const struct environment_config *login_environment(const struct client *client)
 {
     return login_is_routed(client) ? client->login->route.environment : NULL;
+}
+
+const struct settings *login_settings(const struct client *client)
+{
+    return snapshot_environment_settings(client->login->setup->snapshot, login_environment(client));
 }
 
 bool login_is_routed(const struct client *client)

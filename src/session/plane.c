@@ -64,7 +64,10 @@ static void take_setup(struct worker *worker, struct setup *setup)
     worker->setup = setup_ref(setup);
     setup_unref(old);
     list_for_each (node, &worker->shares) {
-        share_refresh(list_entry(node, struct share, node));
+        struct share *share = list_entry(node, struct share, node);
+
+        share_refresh(share);
+        share_look_at_setup(share);
     }
 }
 

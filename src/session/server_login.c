@@ -150,11 +150,14 @@ static void start_up(struct server *server)
     const struct effective *effective = server->meaning->effective;
     const struct settings *settings = &effective->settings;
     const char *pairs[16];
+    char statement_timeout[32];
     size_t count = 0;
     struct buffer out = {0};
     struct credentials credentials = {.user = pool_user(server->backend->pool)};
     const struct user_secret *secret;
 
+    snprintf(statement_timeout, sizeof(statement_timeout), "%" PRIu64 "ms",
+             (settings->statement_timeout_us + CLOCK_MS - 1) / CLOCK_MS);
     const struct {
         const char *name, *value;
     } wanted[] = {
@@ -164,6 +167,7 @@ static void start_up(struct server *server)
         {"datestyle", settings->datestyle},
         {"timezone", settings->timezone},
         {"application_name", settings->application_name},
+        {"statement_timeout", settings->statement_timeout_us ? statement_timeout : NULL},
     };
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         if (!wanted[i].value)
@@ -527,7 +531,7 @@ void server_login_event(struct server *server, enum stream_event event)
     case STREAM_FAILED:
         (void)stream_problem(&server->stream, problem, sizeof(problem));
         if (login->phase == PHASE_CONNECT && login->address_index < login->answer.count) {
-            log_debug("%s: %s, trying the next address", host_name(server->host), problem);
+            server_log(server, RANK_DEBUG, "%s, trying the next address", problem);
             stream_close(&server->stream);
             connect_next(server);
             break;

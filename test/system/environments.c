@@ -291,3 +291,65 @@ SYSTEM_TEST(environments, url_prints_what_an_application_should_use)
     cr_assert_has(output, text_of("%d", proxy->port));
     cr_assert_has(output, "app%40production");
 }
+
+/* ---- what a class presets for servers and for the log ---- */
+
+SYSTEM_TEST(environments, statements_have_the_timeout_of_their_class)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\n"
+                    "[environment review]\nclass = review_apps\nhosts = 127.0.0.1:%d\n"
+                    "[environment quick]\nclass = review_apps\nhosts = 127.0.0.1:%d\n"
+                    "statement_timeout = 200ms\n"
+                    "[environment laptop]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+                    "[databases]\napp =\n[users]\nother = statement_timeout=0\n",
+                    cluster_shared()->port, cluster_shared()->port, cluster_shared()->port);
+    PGconn *quick = client_open(proxy, "dbname=app@quick");
+
+    cr_assert_str_eq(
+        client_value(client_open(proxy, "dbname=app@review"), "SHOW statement_timeout"), "30s");
+    cr_assert_str_eq(client_sqlstate(quick, "SELECT pg_sleep(20)"), "57014");
+    client_do(quick, "SELECT 1");
+    /* the class says nothing, and a user's line is narrower than the class */
+    cr_assert_str_eq(
+        client_value(client_open(proxy, "dbname=app@laptop"), "SHOW statement_timeout"), "0");
+    cr_assert_str_eq(
+        client_value(client_open(proxy, "user=other dbname=app@review"), "SHOW statement_timeout"),
+        "0");
+    /* what a session sets for itself goes with it */
+    client_do(quick, "SET statement_timeout = '10s'");
+    client_do(quick, "RESET statement_timeout");
+    cr_assert_str_eq(client_value(quick, "SHOW statement_timeout"), "200ms");
+}
+
+SYSTEM_TEST(environments, a_forced_user_has_its_own_line_whoever_comes_first)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("[databases]\napp = %s user=other\n[users]\n"
+                                      "app = statement_timeout=1s\nother = statement_timeout=7s\n",
+                                      cluster_route(cluster_shared()));
+
+    cr_assert_str_eq(client_value(client_open(proxy, "user=app"), "SHOW statement_timeout"), "7s");
+}
+
+SYSTEM_TEST(environments, chatter_is_written_as_the_environments_log_level_says)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\n"
+                    "[environment loud]\nclass = local_development\nhosts = nowhere.invalid, "
+                    "127.0.0.1:%d\nload_balance_hosts = disable\n"
+                    "[environment quiet]\nclass = local_development\nhosts = nowhere.invalid, "
+                    "127.0.0.1:%d\nload_balance_hosts = disable\nlog_level = error\n"
+                    "[databases]\napp =\n",
+                    cluster_shared()->port, cluster_shared()->port);
+
+    client_do(client_open(proxy, "dbname=app@loud"), "SELECT 1");
+    client_do(client_open(proxy, "dbname=app@quiet"), "SELECT 1");
+    cr_assert(
+        until(proxy_logged(proxy, "app@loud/app@nowhere.invalid:5432 closing because"), 10000));
+    cr_assert_not(proxy_logged(proxy, "app@quiet/app@nowhere.invalid:5432 closing because"));
+    /* what happens to connections is no chatter */
+    cr_assert(proxy_logged(proxy, "app@quiet/app@127.0.0.1"));
+}

@@ -192,6 +192,32 @@ SYSTEM_TEST(reload, limits_hold_at_once_for_clients_that_are_there)
     cr_assert_null(proxy_reload(proxy));
     for (i = 0; i < 4; i++)
         client_do(clients[i], "COMMIT");
-    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "current_connections") <= 1,
-                    5000));
+    cr_assert(
+        until(proxy_figure(proxy, "DATABASES", "name", "app", "current_connections") <= 1, 5000));
+}
+
+SYSTEM_TEST(reload, a_login_that_a_reload_overtakes_gets_what_holds_now)
+{
+    SKIP_ON_PGBOUNCER();
+    static const char text[] = "pool_mode = transaction\nauth_type = plain\n[databases]\n"
+                               "app = %s dbname=%s\n";
+    const char *route = cluster_route(cluster_shared());
+    struct proxy *proxy;
+    struct bytes startup = startup_packet("user", "user_plain", "database", "app", NULL);
+    struct wire *wire;
+    struct wire_message message;
+
+    proxy_set_users("\"user_plain\" \"secret\"\n\"admin\" \"\"\n");
+    proxy = proxy_start(text, route, "app");
+    wire = wire_open(proxy);
+    cr_assert(wire_write(wire, startup.data, startup.count));
+    cr_assert(wire_read(wire, &message, 10000) && message.type == 'R');
+    proxy_rewrite(proxy, text, route, "db2");
+    proxy_signal(proxy, SIGHUP);
+    cr_assert(until(proxy_logged(proxy, "the configuration has been read again"), 10000));
+    wire_password(wire, "secret");
+    wire_types(wire, 'Z', 10000);
+    cr_assert(until((wire_query(wire, "SELECT current_database()"),
+                     strcmp(wire_value(wire, 10000), "db2") == 0),
+                    30000));
 }

@@ -28,7 +28,8 @@ struct log_settings {
     bool syslog;                 /* also to syslog */
     const char *syslog_ident;    /* NULL: pgstage */
     const char *syslog_facility; /* NULL: daemon; names as in syslog.conf */
-    enum log_rank minimum;       /* lines below are dropped */
+    enum log_rank minimum;       /* lines below are dropped, but see log_wants_from */
+    int verbose;                 /* -v: 1: RANK_DEBUG and 2: RANK_TRACE too, whatever minima say */
 };
 
 /* Applies settings and (re)opens the file. The old file stays in use when the new one cannot be
@@ -38,6 +39,9 @@ bool log_open(const struct log_settings *settings) __attribute__((warn_unused_re
 bool log_reopen(void) __attribute__((warn_unused_result));
 /* Is a line of this rank written? */
 bool log_wants(enum log_rank rank);
+/* The same for something with a minimum of its own, as environments have. */
+bool log_wants_from(enum log_rank rank, enum log_rank minimum);
+/* Write whatever the settings are: whoever calls has asked. */
 void log_write(enum log_rank rank, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_vwrite(enum log_rank rank, const char *format, va_list arguments)
     __attribute__((format(printf, 2, 0)));

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pgstage/base/log.h"
+
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 
 enum auth_type {
@@ -116,6 +118,19 @@ struct settings {
 static inline int64_t settings_pool_size(const struct settings *settings)
 {
     return settings->pool_size < 0 ? settings->default_pool_size : settings->pool_size;
+}
+
+/* From which rank on lines are written, by log_level. */
+static inline enum log_rank settings_log_rank(const struct settings *settings)
+{
+    static const enum log_rank ranks[] = {
+        [LOG_LEVEL_DEBUG] = RANK_DEBUG,
+        [LOG_LEVEL_INFO] = RANK_INFO,
+        [LOG_LEVEL_WARNING] = RANK_WARNING,
+        [LOG_LEVEL_ERROR] = RANK_ERROR,
+    };
+
+    return ranks[settings->log_level];
 }
 
 #endif

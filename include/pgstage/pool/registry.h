@@ -49,10 +49,14 @@ struct pool *registry_find(struct registry *registry, const struct pool_key *key
 struct pool *pool_ref(struct pool *pool);
 /* Pools without references, items and waiters are freed by registry_sweep, not here. */
 void pool_unref(struct pool *pool);
-/* Frees pools that nobody has used for `idle_us` (0: keep them) and that `may_go` (NULL: all;
- * called without a lock) allows; returns how many. Control thread. */
+/* May this unused pool be freed? Asked twice: first without a lock and with `act`, when it may do
+ * something about what is in the way; then, when nobody else can find the pool any more, under the
+ * registry's lock, when it may only look. */
+typedef bool registry_may_go(struct pool *pool, bool act);
+/* Frees pools that nobody has used for `idle_us` (0: keep them) and that `may_go` (NULL: all)
+ * allows; returns how many. Control thread. */
 size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
-                      bool (*may_go)(struct pool *pool));
+                      registry_may_go *may_go);
 /* Calls `each` for every pool with a reference held, no lock held. */
 void registry_each(struct registry *registry, void (*each)(struct pool *pool, void *argument),
                    void *argument);

@@ -123,6 +123,9 @@ void welcome_unref(struct welcome *welcome);
 /* The reload's new meaning: stored, and taken over by share_refresh on each worker. */
 void backend_set_meaning(struct backend *backend, struct meaning *meaning);
 void share_refresh(struct share *share);
+/* Was its meaning made under another configuration than the worker's? Then its pool was made by a
+ * login that a reload overtook, and the control thread makes its meaning anew. */
+void share_look_at_setup(struct share *share);
 /* Sets `expired` by the clock and what the share's meaning says of its environment. */
 void share_look_at_expiry(struct share *share);
 /* A server has logged in and reported these (reference taken over). */

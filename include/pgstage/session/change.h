@@ -15,6 +15,9 @@ struct changes *changes_plan(struct plane *plane, struct setup *setup, char *pro
     __attribute__((warn_unused_result));
 /* Makes it so, and frees `changes`. Workers take the new meanings over with their new setup. */
 void changes_apply(struct changes *changes, uint64_t now_us);
+/* The same for one pool that was made under an older configuration than the plane's; false: it was
+ * not. The workers are to be told. */
+bool change_renew(struct plane *plane, struct pool *pool, uint64_t now_us);
 /* Leaves everything as it is. */
 void changes_free(struct changes *changes);
 

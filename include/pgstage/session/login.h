@@ -22,6 +22,8 @@ void login_finish(struct client *client);
 
 /* Where it wants to go: NULL when that is no environment, or not known. */
 const struct environment_config *login_environment(const struct client *client);
+/* … and its settings; only when there is one. */
+const struct settings *login_settings(const struct client *client);
 /* Is it known which database line serves it? */
 bool login_is_routed(const struct client *client);
 /* The audit log has its acceptance (`may_enter`), or could not be written and must be. */

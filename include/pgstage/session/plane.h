@@ -232,9 +232,9 @@ void plane_each_pin(struct plane *plane,
                     void *argument);
 
 /* ---- pools (any thread) ---- */
-/* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else they are
- * asked to let it go, and a later sweep finds it so. */
-bool plane_forget_pool(struct pool *pool);
+/* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else, with
+ * `act`, they are asked to let it go, and a later sweep finds it so. */
+bool plane_forget_pool(struct pool *pool, bool act);
 /* What a pool means at present; the caller owns the reference. */
 struct effective *plane_pool_effective(struct pool *pool);
 

@@ -210,6 +210,20 @@ Test(log, opens_a_new_file_after_rotation)
     assert_log_lacks("old");
 }
 
+Test(log, something_may_have_a_minimum_of_its_own)
+{
+    open_log(RANK_WARNING);
+    cr_assert(log_wants_from(RANK_DEBUG, RANK_DEBUG));
+    cr_assert_not(log_wants_from(RANK_TRACE, RANK_DEBUG));
+    cr_assert_not(log_wants_from(RANK_WARNING, RANK_ERROR));
+    cr_assert(log_wants_from(RANK_LOG, RANK_ERROR));
+    struct log_settings verbose = {.file = path, .minimum = RANK_WARNING, .verbose = 1};
+    cr_assert(log_open(&verbose));
+    cr_assert(log_wants_from(RANK_DEBUG, RANK_ERROR));
+    cr_assert(log_wants(RANK_DEBUG));
+    cr_assert_not(log_wants(RANK_TRACE));
+}
+
 Test(log, keeps_the_old_file_when_the_new_one_cannot_be_opened)
 {
     open_log(RANK_INFO);

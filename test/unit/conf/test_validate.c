@@ -339,3 +339,17 @@ Test(validate, dr_options_need_a_dr_site)
     warns_too(ENVIRONMENT "rpo_limit = 5s\n", 4, "no dr_hosts");
     warns_too(ENVIRONMENT "rto_target = 5min\n", 4, "no dr_hosts");
 }
+
+Test(validate, production_without_an_audit_log_is_a_warning)
+{
+    snapshot_unref(desk_accepts("[pgstage]\nauth_type = scram-sha-256\n[environment p]\n"
+                                "class = production\nhosts = h\nserver_tls_ca_file = system\n"));
+    cr_expect(desk_said(3, "write audit_log = FILE in [pgstage]"));
+    snapshot_unref(desk_accepts("[pgstage]\nauth_type = scram-sha-256\naudit_log = a\n"
+                                "[environment p]\nclass = production\nhosts = h\n"
+                                "server_tls_ca_file = system\n"));
+    cr_expect_not(desk_said(0, "audit_log"));
+    snapshot_unref(desk_accepts("[environment d]\nclass = staging\nhosts = h\n"
+                                "server_tls_ca_file = system\n"));
+    cr_expect_not(desk_said(0, "audit_log"));
+}

@@ -163,9 +163,9 @@ Test(registry, each_visits_every_pool)
     stage_end();
 }
 
-static bool keeps(struct pool *pool)
+static bool keeps(struct pool *pool, bool act)
 {
-    (void)pool;
+    (void)pool, (void)act;
     return false;
 }
 
@@ -328,5 +328,22 @@ Test(registry, disabling_is_not_pausing)
     cr_assert(registry_is_disabled(registry, "app", "production"));
     cr_assert_not(registry_is_paused(registry, "app", "production"));
     cr_assert_not(counts_of(stage_pool("app", "alice", NULL, NO_LIMITS)).paused);
+    stage_end();
+}
+
+/* Somebody comes and goes between the first question and the end. */
+static bool visited(struct pool *pool, bool act)
+{
+    (void)pool;
+    return act;
+}
+
+Test(registry, a_sweep_keeps_what_somebody_left_traces_in_meanwhile)
+{
+    stage_start(1);
+    unreferenced("app");
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, visited), 0);
+    cr_assert_eq(registry_pool_count(registry), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 1);
     stage_end();
 }
