@@ -19,6 +19,7 @@
 
 #include "pgstage/base/buffer.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/report.h"
 
 /* One candidate, or none, in one case. */
 struct look {
@@ -28,25 +29,6 @@ struct look {
 };
 
 /* ---- words ---- */
-
-const char *lsn_print(uint64_t lsn, char *text)
-{
-    snprintf(text, 20, "%" PRIX32 "/%" PRIX32, (uint32_t)(lsn >> 32), (uint32_t)lsn);
-    return text;
-}
-
-bool lsn_parse(const char *text, uint64_t *lsn)
-{
-    char *end;
-    if (!strchr("0123456789abcdefABCDEF", *text) || !*text)
-        return false;
-    unsigned long long high = strtoull(text, &end, 16);
-    if (*end != '/' || high > UINT32_MAX || !end[1] || !strchr("0123456789abcdefABCDEF", end[1]))
-        return false;
-    unsigned long long low = strtoull(end + 1, &end, 16);
-    *lsn = (uint64_t)high << 32 | (uint64_t)low;
-    return low <= UINT32_MAX && !*end;
-}
 
 static double seconds(uint64_t us)
 {
@@ -188,11 +170,12 @@ static bool guard_primary(struct look *look)
 static bool guard_site(struct look *look)
 {
     const struct guard_case *of = look->of;
-    if (!of->is_dr)
+    if (!of->leaves_site)
         return say(look, true, "no DR failover");
     for (size_t i = 0; i < of->count; i++) {
         const struct guard_host *host = &of->hosts[i];
-        if (!host->is_dr && host->answers && !host->is_fenced && host->role != GUARD_ROLE_UNKNOWN)
+        if (host->is_dr != of->is_dr && host->answers && !host->is_fenced &&
+            host->role != GUARD_ROLE_UNKNOWN)
             return say(look, false, "%s of `hosts` answers", host->host);
     }
     return say(look, true, "no host of `hosts` can be used");
@@ -333,12 +316,12 @@ static bool guard_highest(struct look *look)
     }
     if (best == host)
         return say(look, true, "%s is the most advanced: timeline %" PRIu32 ", %s", host->host,
-                   host->timeline, lsn_print(position(host), own));
+                   host->timeline, lsn_text(position(host), own));
     if (is_planned(look)) /* it will have received everything before it is promoted */
         return say(look, true, "%s is further, %s will catch up", best->host, host->host);
     return say(look, false, "%s is further: timeline %" PRIu32 ", %s; %s: timeline %" PRIu32 ", %s",
-               best->host, best->timeline, lsn_print(position(best), other), host->host,
-               host->timeline, lsn_print(position(host), own));
+               best->host, best->timeline, lsn_text(position(best), other), host->host,
+               host->timeline, lsn_text(position(host), own));
 }
 
 /* What the candidate lacks of what is known of the primary; -1: nothing is known. */
@@ -372,7 +355,7 @@ static bool guard_lag(struct look *look)
     return say(look, (uint64_t)bytes <= look->of->max_lag_bytes,
                "%s lacks %" PRId64 " bytes of %s, last seen on the primary; max_failover_lag is "
                "%" PRIu64,
-               host->host, bytes, lsn_print(look->of->primary_lsn, last), look->of->max_lag_bytes);
+               host->host, bytes, lsn_text(look->of->primary_lsn, last), look->of->max_lag_bytes);
 }
 
 static bool guard_synchronous(struct look *look)
@@ -390,7 +373,7 @@ static bool guard_rpo(struct look *look)
 {
     uint64_t limit = look->of->rpo_limit_us;
     int64_t lost = loss_us(look);
-    if (!look->of->is_dr)
+    if (!look->of->leaves_site)
         return say(look, true, "no DR failover");
     if (limit == 0)
         return say(look, true, "no rpo_limit");

@@ -52,7 +52,8 @@ struct guard_host {
 
 struct guard_case {
     enum episode_type type;
-    bool is_dr;      /* a candidate of dr_hosts is looked for */
+    bool is_dr;       /* the candidates are dr_hosts, not hosts */
+    bool leaves_site; /* a DR failover: the primary was one of the others */
     bool promotes;   /* failover_mode = promote */
     bool has_user;   /* failover_user is set */
     bool production; /* class */
@@ -102,10 +103,5 @@ char *guard_refusals(const struct guard_report *report);
 
 const char *guard_word(enum guard_id id);
 const char *guard_verdict_word(enum guard_verdict verdict);
-
-/* "0/3000148"; `text` is at least 20 bytes. */
-const char *lsn_print(uint64_t lsn, char *text);
-/* False: it is none. */
-bool lsn_parse(const char *text, uint64_t *lsn);
 
 #endif

@@ -397,7 +397,7 @@ static void set_dr(void)
     hosts[3].is_dr = hosts[4].is_dr = true;
     hosts[3].lag_us = hosts[4].lag_us = 4 * SECOND;
     guarded.count = 5;
-    guarded.is_dr = true;
+    guarded.is_dr = guarded.leaves_site = true;
     guarded.max_lag_bytes = 4096;
 }
 
@@ -442,24 +442,8 @@ Test(guard, dr_loses_no_more_than_rpo_limit, .init = set_dr)
 
 Test(guard, without_dr_its_hosts_are_no_candidates, .init = set_dr)
 {
-    guarded.is_dr = false;
+    guarded.is_dr = guarded.leaves_site = false;
     guard_judge(&guarded, &report);
     cr_assert_not(report.allowed);
     cr_assert_not(hosts[report.candidate].is_dr);
-}
-
-/* ---- LSNs ---- */
-
-Test(guard, lsns_are_read_and_written_as_postgresql_does)
-{
-    char text[20];
-    uint64_t lsn;
-    cr_assert_str_eq(lsn_print(UINT64_C(0x1A03000148), text), "1A/3000148");
-    cr_assert(lsn_parse("1A/3000148", &lsn));
-    cr_assert_eq(lsn, UINT64_C(0x1A03000148));
-    static const char *const wrong[] = {"",     "/",    "1/",   "/1",          "1",
-                                        "1/2 ", "x/1",  "1/-2", "-1/2",        " 1/2",
-                                        "1/2/", "1/ 2", "1//2", "123456789/1", "1/123456789"};
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
-        cr_expect_not(lsn_parse(wrong[i], &lsn), "%s", wrong[i]);
 }

@@ -1,0 +1,407 @@
+/*
+ * ask.c: what operators ask for: FAILOVER, FAILBACK, ABORT FAILOVER; and the beginning and end of
+ * everything.
+ *
+ *   the host that is named, or the best one ─► the guards ─► refused, shown (DRY RUN) or begun
+ *
+ * Without TO the candidates are the hosts of the primary's own site; only when none of them can be
+ * used at all, and it is no planned switchover, those of dr_hosts.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/health/monitor.h"
+#include "pgstage/session/plane.h"
+#include "procedure_inside.h"
+
+/* ---- answers that come at once come a little later ---- */
+
+struct answer_later {
+    struct list_node node;
+    struct loop_task task;
+    struct procedures *procedures;
+    procedure_answered *answered;
+    void *context;
+    bool ok;
+    const char *sqlstate, *hint; /* constant */
+    char *text, *detail;
+    struct procedure_rows rows;
+};
+
+static void answer_free(struct answer_later *answer)
+{
+    list_remove(&answer->procedures->later, &answer->node);
+    loop_undefer(answer->procedures->loop, &answer->task);
+    rows_fini(&answer->rows);
+    free(answer->text);
+    free(answer->detail);
+    free(answer);
+}
+
+static void deliver(struct loop_task *task)
+{
+    struct answer_later *later = list_entry(task, struct answer_later, task);
+    struct procedure_answer answer = {
+        .ok = later->ok,
+        .text = later->text,
+        .detail = later->detail,
+        .hint = later->hint,
+        .rows = &later->rows,
+    };
+    (void)text_fit(answer.sqlstate, sizeof answer.sqlstate, later->sqlstate);
+    if (later->answered)
+        later->answered(later->context, &answer);
+    answer_free(later);
+}
+
+static struct answer_later *answer_new(struct procedures *procedures, procedure_answered *answered,
+                                       void *context)
+{
+    struct answer_later *later = memory_new(sizeof *later);
+    later->procedures = procedures;
+    later->answered = answered;
+    later->context = context;
+    later->ok = true;
+    later->sqlstate = "00000";
+    later->task.run = deliver;
+    list_push_back(&procedures->later, &later->node);
+    loop_defer(procedures->loop, &later->task);
+    return later;
+}
+
+/* Takes over both texts. */
+static void refuse(struct procedures *procedures, procedure_answered *answered, void *context,
+                   const char *sqlstate, char *text, char *detail, const char *hint)
+{
+    struct answer_later *later = answer_new(procedures, answered, context);
+    later->ok = false;
+    later->sqlstate = sqlstate;
+    later->text = text;
+    later->detail = detail;
+    later->hint = hint;
+}
+
+/* ---- which host ---- */
+
+struct asking {
+    struct procedures *procedures;
+    const struct procedure_request *request;
+    const struct situation *situation;
+    struct scene scene;
+    struct guard_report report;
+    char *sqlstate_text; /* why there is no candidate at all; NULL: the guards say */
+};
+
+static void judge(struct asking *asking, bool is_dr, size_t wanted)
+{
+    struct guard_case *guarded = &asking->scene.guarded;
+    guarded->type = asking->request->type;
+    guarded->is_dr = is_dr;
+    guarded->leaves_site = is_dr && !asking->situation->dr_in_force;
+    guarded->wanted = wanted;
+    guard_judge(guarded, &asking->report);
+}
+
+struct former {
+    const char *environment, *accepted;
+    const char *from; /* the episodes' */
+};
+
+static void find_former(void *argument, const struct episode *episode)
+{
+    struct former *former = argument;
+    if (episode->result == EPISODE_DONE && text_equal(episode->environment, former->environment) &&
+        text_equal(episode->to, former->accepted))
+        former->from = episode->from;
+}
+
+/* FAILBACK: from the DR site to the best host of `hosts`; else to the primary before. */
+static void choose_back(struct asking *asking)
+{
+    struct former former = {asking->request->environment, asking->situation->accepted, NULL};
+    if (asking->situation->dr_in_force) {
+        judge(asking, false, GUARD_NO_HOST);
+        return;
+    }
+    failover_each_episode(asking->procedures->failover, find_former, &former);
+    size_t wanted = scene_find(&asking->scene, former.from);
+    if (!former.from)
+        asking->sqlstate_text =
+            text_print("there was no failover to %s to go back from; FAILOVER … TO … PLANNED "
+                       "names a host",
+                       asking->situation->accepted ? asking->situation->accepted : "a host");
+    else if (wanted == GUARD_NO_HOST)
+        asking->sqlstate_text =
+            text_print("the former primary %s is no host of the environment any more", former.from);
+    else
+        judge(asking, asking->scene.hosts[wanted].is_dr, wanted);
+}
+
+static bool has_dr_hosts(const struct scene *scene)
+{
+    for (size_t i = 0; i < scene->count; i++) {
+        if (scene->hosts[i].is_dr)
+            return true;
+    }
+    return false;
+}
+
+static void choose(struct asking *asking, const char *key)
+{
+    bool at_dr = asking->situation->dr_in_force;
+    if (key) {
+        size_t wanted = scene_find(&asking->scene, key);
+        if (wanted == GUARD_NO_HOST)
+            asking->sqlstate_text = text_print("%s is not monitored", key);
+        else
+            judge(asking, asking->scene.hosts[wanted].is_dr, wanted);
+    } else if (asking->request->failback) {
+        choose_back(asking);
+    } else {
+        judge(asking, at_dr, GUARD_NO_HOST);
+        bool nobody = asking->report.candidate == GUARD_NO_HOST ||
+                      asking->report.rows[GUARD_CANDIDATE].verdict == GUARD_REFUSES;
+        if (nobody && !at_dr && has_dr_hosts(&asking->scene) &&
+            asking->request->type != EPISODE_PLANNED)
+            judge(asking, true, GUARD_NO_HOST);
+    }
+}
+
+/* ---- what becomes of it ---- */
+
+static char *trigger_of(const struct procedure_request *request)
+{
+    return text_print("%s by %s", request->failback ? "FAILBACK" : "FAILOVER", request->by);
+}
+
+static struct procedure_spec spec_of(const struct asking *asking, const char *trigger)
+{
+    const struct guard_case *guarded = &asking->scene.guarded;
+    size_t candidate = asking->report.candidate;
+    return (struct procedure_spec){
+        .environment = asking->request->environment,
+        .type = asking->request->type,
+        .is_dr = guarded->is_dr,
+        .leaves_site = guarded->leaves_site,
+        .is_chosen = asking->request->type == EPISODE_PLANNED || asking->request->to,
+        .candidate = candidate == GUARD_NO_HOST ? NULL : asking->scene.hosts[candidate].host,
+        .by = trigger,
+        .detection_ms = UINT64_MAX,
+        .loss_bytes = asking->request->type == EPISODE_PLANNED ? 0 : asking->report.loss_bytes,
+    };
+}
+
+static void show(struct asking *asking, procedure_answered *answered, void *context)
+{
+    struct procedures *procedures = asking->procedures;
+    struct snapshot *snapshot = plane_snapshot(procedures->plane);
+    const struct environment_config *environment =
+        snapshot_find_environment(snapshot, asking->request->environment);
+    const struct settings *settings = snapshot_environment_settings(snapshot, environment);
+    const struct procedure imagined = {
+        .procedures = procedures,
+        .environment = environment,
+        .settings = settings,
+        .type = asking->request->type,
+        .old = asking->situation->accepted,
+    };
+    struct answer_later *later = answer_new(procedures, answered, context);
+    plan_print(&later->rows,
+               plan_of(asking->request->type, settings->failover_mode == FAILOVER_PROMOTE),
+               &imagined, &asking->report, &asking->scene);
+}
+
+static void begin(struct asking *asking, procedure_progress *progress, procedure_answered *answered,
+                  void *context)
+{
+    char problem[256];
+    char *trigger = trigger_of(asking->request);
+    struct procedure_spec spec = spec_of(asking, trigger);
+    struct procedure *procedure =
+        procedure_start(asking->procedures, &spec, problem, sizeof problem);
+    if (procedure) {
+        struct asker *asker = memory_new(sizeof *asker);
+        *asker = (struct asker){.progress = progress, .answered = answered, .context = context};
+        list_push_back(&procedure->askers, &asker->node);
+    } else {
+        refuse(asking->procedures, answered, context, "55006", text_copy(problem), NULL,
+               "SHOW FAILOVERS shows what is under way; ABORT FAILOVER ends it.");
+    }
+    free(trigger);
+}
+
+static char *refusals_by_line(const struct guard_report *report)
+{
+    struct buffer text = {0};
+    for (size_t i = 0; i < GUARD_COUNT; i++) {
+        if (report->rows[i].verdict == GUARD_REFUSES)
+            buffer_print(&text, "%s%s: %s", text.length ? "\n" : "", guard_word((enum guard_id)i),
+                         report->rows[i].text);
+    }
+    buffer_put_u8(&text, '\0');
+    return (char *)text.data;
+}
+
+static void refuse_by_guards(struct asking *asking, procedure_answered *answered, void *context)
+{
+    const struct procedure_request *request = asking->request;
+    enum guard_id first = guard_first_refusal(&asking->report);
+    char *text = text_print("%s is refused: %s", request->failback ? "FAILBACK" : "FAILOVER",
+                            asking->report.rows[first].text);
+    refuse(asking->procedures, answered, context, "55000", text, refusals_by_line(&asking->report),
+           request->type == EPISODE_MANUAL
+               ? "DRY RUN shows every guard; EMERGENCY does not ask those about waits and lag."
+               : "DRY RUN shows every guard.");
+}
+
+void procedures_ask(struct procedures *procedures, const struct procedure_request *request,
+                    procedure_progress *progress, procedure_answered *answered, void *context)
+{
+    struct snapshot *snapshot = plane_snapshot(procedures->plane);
+    const struct environment_config *environment =
+        snapshot_find_environment(snapshot, request->environment);
+    const struct situation *situation =
+        environment ? failover_situation(procedures->failover, request->environment) : NULL;
+    struct asking asking = {.procedures = procedures, .request = request, .situation = situation};
+    const char *key = NULL, *of_environment;
+    struct failover_answer answer;
+    if (!situation) {
+        refuse(procedures, answered, context, environment ? "55000" : "3D000",
+               text_print(environment ? "environment %s is not watched: it has no hosts of its "
+                                        "own, or no monitor_user"
+                                      : "no such environment: %s",
+                          request->environment),
+               NULL, "SHOW ENVIRONMENTS lists them.");
+        return;
+    }
+    if (request->to && !failover_find_host(procedures->failover, request->environment, request->to,
+                                           &key, &of_environment, &answer)) {
+        refuse(procedures, answered, context, "22023", text_copy(answer.text), NULL,
+               "SHOW HOSTS lists them.");
+        return;
+    }
+    struct watch *watch = watch_get(procedures, request->environment);
+    uint64_t now_us = loop_now_us(procedures->loop);
+    memory_refresh(&watch->memory, procedures->monitor, request->environment, now_us);
+    scene_init(&asking.scene, procedures->monitor, &watch->memory, environment,
+               snapshot_environment_settings(snapshot, environment), situation, now_us);
+    choose(&asking, key);
+    if (asking.sqlstate_text)
+        refuse(procedures, answered, context, "55000", asking.sqlstate_text, NULL, NULL);
+    else if (request->dry_run)
+        show(&asking, answered, context);
+    else if (!asking.report.allowed)
+        refuse_by_guards(&asking, answered, context);
+    else
+        begin(&asking, progress, answered, context);
+    scene_fini(&asking.scene);
+}
+
+void procedures_abort(struct procedures *procedures, const char *environment, const char *by,
+                      procedure_answered *answered, void *context)
+{
+    struct procedure *procedure = procedures_find(procedures, environment);
+    if (!procedure) {
+        refuse(procedures, answered, context, "55000",
+               text_print("no failover of %s is under way", environment), NULL,
+               "SHOW FAILOVERS shows what was.");
+        return;
+    }
+    if (procedure->is_past_return) {
+        refuse(procedures, answered, context, "55000",
+               text_print("the failover of %s is past the point of no return: pg_promote has been "
+                          "asked for",
+                          environment),
+               NULL, "SHOW FAILOVERS shows how it goes on.");
+        return;
+    }
+    (void)procedure_abort(procedure, by); /* else it is on its way back already */
+    struct asker *asker = memory_new(sizeof *asker);
+    *asker = (struct asker){.answered = answered, .context = context, .aborts = true};
+    list_push_back(&procedure->askers, &asker->node);
+}
+
+void procedures_forget(struct procedures *procedures, void *context)
+{
+    list_for_each (node, &procedures->running) {
+        struct procedure *procedure = list_entry(node, struct procedure, node);
+        list_for_each_safe (inner, &procedure->askers) {
+            struct asker *asker = list_entry(inner, struct asker, node);
+            if (asker->context != context)
+                continue;
+            list_remove(&procedure->askers, &asker->node);
+            free(asker);
+        }
+    }
+    list_for_each (node, &procedures->later) {
+        struct answer_later *later = list_entry(node, struct answer_later, node);
+        if (later->context == context)
+            later->answered = NULL;
+    }
+    drills_forget(procedures, context);
+}
+
+/* ---- all of them ---- */
+
+struct procedure *procedures_find(const struct procedures *procedures, const char *environment)
+{
+    list_for_each (node, &procedures->running) {
+        struct procedure *procedure = list_entry(node, struct procedure, node);
+        if (text_equal(procedure->environment->name, environment))
+            return procedure;
+    }
+    return NULL;
+}
+
+struct procedures *procedures_new(struct failover *failover, struct plane *plane,
+                                  struct monitor *monitor)
+{
+    struct procedures *procedures = memory_new(sizeof *procedures);
+    struct failover_procedures hooks = {
+        .context = procedures,
+        .looked = automatic_looked,
+        .unfinished = automatic_unfinished,
+    };
+    procedures->loop = plane_control(plane);
+    procedures->failover = failover;
+    procedures->plane = plane;
+    procedures->monitor = monitor;
+    procedures->resolver = plane_resolver(plane);
+    list_init(&procedures->watches);
+    list_init(&procedures->running);
+    list_init(&procedures->drills);
+    list_init(&procedures->later);
+    list_init(&procedures->hooks);
+    failover_set_procedures(failover, &hooks);
+    return procedures;
+}
+
+void procedures_stop(struct procedures *procedures)
+{
+    struct list_node *node;
+    procedures->is_stopped = true;
+    while ((node = list_first(&procedures->running)))
+        procedure_drop(list_entry(node, struct procedure, node));
+    drills_end(procedures);
+    aftermaths_end(procedures);
+    while ((node = list_first(&procedures->later)))
+        deliver(&list_entry(node, struct answer_later, node)->task);
+    list_for_each (watch_node, &procedures->watches)
+        timer_detach(procedures->loop, &list_entry(watch_node, struct watch, node)->timer);
+}
+
+void procedures_free(struct procedures *procedures)
+{
+    struct list_node *node;
+    if (!procedures)
+        return;
+    while ((node = list_pop_front(&procedures->watches))) {
+        struct watch *watch = list_entry(node, struct watch, node);
+        memory_fini(&watch->memory);
+        free(watch->environment);
+        free(watch);
+    }
+    free(procedures);
+}
