@@ -36,6 +36,11 @@ test_system_test_flow_SOURCES = test/system/flow.c test/system/system.h
 test_system_test_flow_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_flow_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_health
+test_system_test_health_SOURCES = test/system/health.c test/system/system.h
+test_system_test_health_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_health_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_isolation
 test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
 test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
