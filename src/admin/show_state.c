@@ -76,6 +76,7 @@ static struct worker_totals sum_totals(const struct gathering *gathering)
         sum.client_bytes += part->client_bytes;
         sum.server_bytes += part->server_bytes;
         sum.buffer_bytes += part->buffer_bytes;
+        sum.moved_servers += part->moved_servers;
     }
     return sum;
 }
@@ -124,6 +125,7 @@ static void put_lists(struct gathering *gathering)
         {"login_refusals", logins.refusals},
         {"login_failure_addresses", logins.addresses},
         {"login_refused_addresses", logins.refused_addresses},
+        {"moved_servers", totals.moved_servers},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         result_begin(&gathering->job->result);

@@ -307,6 +307,7 @@ static void move_away(struct server *server, const struct pool_grant *grant)
 {
     struct move_letter *letter = memory_new(sizeof(*letter));
 
+    server->worker->moved_servers++;
     server_set_state(server, SERVER_MOVING);
     timer_detach(server->worker->loop, &server->timer);
     stream_detach(&server->stream);

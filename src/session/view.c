@@ -196,6 +196,7 @@ void worker_totals(struct loop *loop, struct worker_totals *totals)
         totals->used_servers++;
         totals->buffer_bytes += server->tail_bytes + stream_queued_bytes(&server->stream);
     }
+    totals->moved_servers = worker->moved_servers;
     totals->free_clients = worker->slot_count - worker->clients.length;
     totals->client_bytes = worker->clients.length * sizeof(struct client);
     totals->server_bytes = worker->servers.length * sizeof(struct server);

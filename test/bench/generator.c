@@ -517,13 +517,11 @@ static void report(void)
 static bool read_arguments(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"port", 1, NULL, 'p'},         {"user", 1, NULL, 'u'},
-        {"database", 1, NULL, 'd'},     {"password", 1, NULL, 'w'},
-        {"tls", 0, NULL, 't'},          {"mode", 1, NULL, 'm'},
-        {"clients", 1, NULL, 'c'},      {"seconds", 1, NULL, 's'},
-        {"warm", 1, NULL, 'W'},         {"bytes", 1, NULL, 'b'},
-        {"transactions", 1, NULL, 'n'}, {"burst", 1, NULL, 'B'},
-        {"at-once", 1, NULL, 'a'},      {NULL, 0, NULL, 0}};
+        {"port", 1, NULL, 'p'},     {"user", 1, NULL, 'u'},         {"database", 1, NULL, 'd'},
+        {"password", 1, NULL, 'w'}, {"tls", 0, NULL, 't'},          {"mode", 1, NULL, 'm'},
+        {"clients", 1, NULL, 'c'},  {"seconds", 1, NULL, 's'},      {"warm", 1, NULL, 'W'},
+        {"bytes", 1, NULL, 'b'},    {"transactions", 1, NULL, 'n'}, {"burst", 1, NULL, 'B'},
+        {"at-once", 1, NULL, 'a'},  {"databases", 1, NULL, 'D'},    {NULL, 0, NULL, 0}};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -564,6 +562,9 @@ static bool read_arguments(int argc, char **argv)
         case 'B':
             plan.burst_bytes = strtoull(optarg, NULL, 10);
             break;
+        case 'D':
+            plan.databases = atoi(optarg);
+            break;
         case 'a':
             plan.at_once = atoi(optarg);
             break;
@@ -585,7 +586,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: generator --port P --mode simple|extended|prepared|bulk|copy|login|"
                         "idle --clients N (--seconds S | --transactions T) [--warm S] [--bytes B] "
                         "[--burst B] [--tls] [--user U] [--password W] [--database D] "
-                        "[--at-once N]\n");
+                        "[--databases N] [--at-once N]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);

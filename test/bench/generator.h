@@ -51,6 +51,7 @@ struct plan {
     uint64_t transactions; /* in all; 0: go by the time */
     uint64_t bytes;        /* of each bulk answer or COPY */
     uint64_t burst_bytes;  /* idle: of one answer for each client before it rests */
+    int databases;         /* 0: `database` for all; else that name with 0 … databases - 1 */
     int at_once;           /* logins under way at the same time */
 };
 

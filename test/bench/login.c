@@ -14,7 +14,14 @@ static struct scram_keys kept;
 
 void login_startup(struct connection *connection, const struct plan *plan)
 {
-    const char *pairs[] = {"user", plan->user, "database", plan->database};
+    static unsigned turn;
+    char name[128];
+    const char *pairs[] = {"user", plan->user, "database", name};
+
+    if (plan->databases)
+        snprintf(name, sizeof(name), "%s%u", plan->database, turn++ % (unsigned)plan->databases);
+    else
+        snprintf(name, sizeof(name), "%s", plan->database);
 
     message_startup(&connection->own, 0x00030000, pairs, 2);
 }

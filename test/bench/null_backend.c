@@ -7,7 +7,8 @@
  * It answers each statement with one row, `SET a = 'b'` also with ParameterStatus (poolers send a
  * SET again and again to a server that does not report it), `bulk N` with N bytes of rows of 1 kB,
  * `COPY` as COPY FROM STDIN, and keeps track of BEGIN, COMMIT and ROLLBACK. Named statements need
- * no memory: every one is the same. Prints "ready" when it listens; ends with SIGTERM.
+ * no memory: every one is the same. Prints "ready" when it listens, and at SIGTERM, which ends it,
+ * how many sessions there were at most at the same time.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -51,6 +52,14 @@ struct session {
 
 static int poller;
 static uint32_t next_pid = 1;
+static unsigned sessions, most_sessions;
+static volatile sig_atomic_t told_to_end;
+
+static void on_term(int number)
+{
+    (void)number;
+    told_to_end = 1;
+}
 
 static void send_row(struct buffer *out)
 {
@@ -345,6 +354,7 @@ static bool flush(struct session *session)
 
 static void end(struct session *session)
 {
+    sessions--;
     close(session->fd);
     buffer_fini(&session->out);
     free(session);
@@ -377,6 +387,8 @@ static void accept_all(int listener)
 
         if (!session)
             abort();
+        if (++sessions > most_sessions)
+            most_sessions = sessions;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         session->fd = fd;
         session->status = 'I';
@@ -410,9 +422,10 @@ int main(int argc, char **argv)
         perror("null_backend");
         return 1;
     }
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_term}, NULL);
     puts("ready");
     fflush(stdout);
-    for (;;) {
+    while (!told_to_end) {
         int count = epoll_wait(poller, events, 256, -1);
 
         for (int i = 0; i < count; i++) {
@@ -422,4 +435,6 @@ int main(int argc, char **argv)
                 accept_all(listener);
         }
     }
+    printf("%u\n", most_sessions);
+    return 0;
 }

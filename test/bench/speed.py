@@ -96,7 +96,8 @@ class Stage:
         self.processes = []
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pgstage-bench-"))
         self.folder.chmod(0o755)
-        self.backend_port = self.start_program("null_backend")
+        self.backend_port = free_port()
+        self.start_backend(self.backend_port)
         self.certificate()
 
     def close(self):
@@ -121,12 +122,14 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def start_program(self, name, *arguments):
-        port = free_port()
+    def start_program(self, name, port, *arguments):
         process = self.spawn([self.build / "test/bench" / name, port, *arguments],
-                             stdout=subprocess.PIPE)
+                             stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
-        return port if name == "null_backend" else (port, process)
+        return process
+
+    def start_backend(self, port):
+        self.backend = self.start_program("null_backend", port)
 
     def certificate(self):
         key, certificate = self.folder / "server.key", self.folder / "server.crt"
@@ -143,7 +146,8 @@ class Stage:
             path.chmod(0o600)
 
     def relay(self):
-        port, process = self.start_program("relay", self.backend_port)
+        port = free_port()
+        process = self.start_program("relay", port, self.backend_port)
         return Contender("relay", {"trust": port}, process.pid, can_tls=False)
 
     def pooler(self, name, program, auth, extra="", cpu=None):

@@ -79,6 +79,7 @@ struct worker {
     uint32_t *slot_next;
     uint32_t *slot_generation;
     struct figures *figures[FIGURE_KINDS]; /* uthash */
+    uint64_t moved_servers;                /* handed to another worker, so far */
     bool stopping;                         /* clients end with their transaction */
     bool ended;                            /* all was closed: letters that still come are dropped */
     /* counters: this worker writes, anybody reads */
