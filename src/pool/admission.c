@@ -9,7 +9,6 @@
 
 #include "inside.h"
 #include "pgstage/base/check.h"
-#include "pgstage/base/clock.h"
 
 struct limit *registry_limit(struct registry *registry, char kind, const char *name,
                              const char *environment, bool make)
@@ -40,10 +39,10 @@ void registry_drop_limit(struct registry *registry, struct limit *limit)
 /* ---- setting ---- */
 
 static void set_limit(struct registry *registry, char kind, const char *name,
-                      const char *environment, int64_t max_servers, int64_t max_clients)
+                      const char *environment, int64_t max_servers, int64_t max_clients,
+                      uint64_t now_us)
 {
     struct summons summons = {0};
-    uint64_t now_us = clock_now_us();
     pthread_mutex_lock(&registry->mutex);
     struct limit *limit = registry_limit(registry, kind, name, environment, true);
     limit->users++;
@@ -60,21 +59,22 @@ static void set_limit(struct registry *registry, char kind, const char *name,
 }
 
 void registry_limit_database(struct registry *registry, const char *database,
-                             const char *environment, int64_t max_servers, int64_t max_clients)
+                             const char *environment, int64_t max_servers, int64_t max_clients,
+                             uint64_t now_us)
 {
-    set_limit(registry, LIMIT_DATABASE, database, environment, max_servers, max_clients);
+    set_limit(registry, LIMIT_DATABASE, database, environment, max_servers, max_clients, now_us);
 }
 
 void registry_limit_user(struct registry *registry, const char *user, int64_t max_servers,
-                         int64_t max_clients)
+                         int64_t max_clients, uint64_t now_us)
 {
-    set_limit(registry, LIMIT_USER, user, NULL, max_servers, max_clients);
+    set_limit(registry, LIMIT_USER, user, NULL, max_servers, max_clients, now_us);
 }
 
 void registry_limit_environment(struct registry *registry, const char *environment,
-                                int64_t max_servers, int64_t max_clients)
+                                int64_t max_servers, int64_t max_clients, uint64_t now_us)
 {
-    set_limit(registry, LIMIT_ENVIRONMENT, environment, NULL, max_servers, max_clients);
+    set_limit(registry, LIMIT_ENVIRONMENT, environment, NULL, max_servers, max_clients, now_us);
 }
 
 void registry_limit_clients(struct registry *registry, int64_t max_clients)

@@ -19,14 +19,14 @@ void access_limit_environments(struct registry *registry, const struct snapshot 
         const char *name = snapshot_environment(old, i)->name;
 
         if (!snapshot_find_environment(new, name))
-            registry_limit_environment(registry, name, 0, 0);
+            registry_limit_environment(registry, name, 0, 0, clock_now_us());
     }
     for (size_t i = 0; i < snapshot_environment_count(new); i++) {
         const struct environment_config *environment = snapshot_environment(new, i);
         const struct settings *settings = snapshot_environment_settings(new, environment);
 
         registry_limit_environment(registry, environment->name, settings->max_server_connections,
-                                   settings->max_client_connections);
+                                   settings->max_client_connections, clock_now_us());
     }
 }
 
@@ -35,7 +35,8 @@ void access_limit_user(struct registry *registry, const struct snapshot *snapsho
     struct settings own;
 
     snapshot_user_settings(snapshot, user, &own);
-    registry_limit_user(registry, user, own.max_user_connections, own.max_user_client_connections);
+    registry_limit_user(registry, user, own.max_user_connections, own.max_user_client_connections,
+                        clock_now_us());
 }
 
 void access_limit_pool(struct registry *registry, const struct pool_key *key,
@@ -43,7 +44,7 @@ void access_limit_pool(struct registry *registry, const struct pool_key *key,
 {
     registry_limit_database(registry, key->database, key->environment,
                             effective->settings.max_db_connections,
-                            effective->settings.max_db_client_connections);
+                            effective->settings.max_db_client_connections, clock_now_us());
     access_limit_user(registry, effective->snapshot, key->user);
 }
 

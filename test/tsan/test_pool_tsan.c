@@ -389,7 +389,8 @@ static void disturb(uint64_t now_us)
         break;
     case 2:
     case 3: /* allowing fewer for a while, in a limit that is not checked here */
-        registry_limit_database(registry, "a", "production", dice(&control_random, 6), 0);
+        registry_limit_database(registry, "a", "production", dice(&control_random, 6), 0,
+                                clock_now_us());
         break;
     default:
         registry_pause(registry, NULL, NULL, false, now_us);
@@ -463,8 +464,8 @@ int main(void)
                                      .attach = on_attach};
     alarm(TIME_LIMIT_SECONDS);
     registry = registry_new(WORKERS, &events);
-    registry_limit_environment(registry, "production", ENVIRONMENT_LIMIT, 0);
-    registry_limit_user(registry, "even", USER_LIMIT, 0);
+    registry_limit_environment(registry, "production", ENVIRONMENT_LIMIT, 0, clock_now_us());
+    registry_limit_user(registry, "even", USER_LIMIT, 0, clock_now_us());
     for (unsigned i = 0; i < KEYS; i++)
         keys[i] = i;
     struct loop *control = loop_new(WORKERS, NULL);

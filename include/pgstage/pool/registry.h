@@ -64,11 +64,12 @@ size_t registry_pool_count(struct registry *registry);
 
 /* Limits on servers; 0: none. Set at load and reload. Environment NULL: databases without one. */
 void registry_limit_database(struct registry *registry, const char *database,
-                             const char *environment, int64_t max_servers, int64_t max_clients);
+                             const char *environment, int64_t max_servers, int64_t max_clients,
+                             uint64_t now_us);
 void registry_limit_user(struct registry *registry, const char *user, int64_t max_servers,
-                         int64_t max_clients);
+                         int64_t max_clients, uint64_t now_us);
 void registry_limit_environment(struct registry *registry, const char *environment,
-                                int64_t max_servers, int64_t max_clients);
+                                int64_t max_servers, int64_t max_clients, uint64_t now_us);
 /* max_client_conn. */
 void registry_limit_clients(struct registry *registry, int64_t max_clients);
 

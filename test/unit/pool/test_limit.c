@@ -11,7 +11,7 @@ static struct pool *a, *b, *c;
 static void start_with(int64_t servers)
 {
     stage_start(2);
-    registry_limit_database(registry, "app", NULL, servers, 0);
+    registry_limit_database(registry, "app", NULL, servers, 0, now_us);
     a = stage_pool("app", "alice", NULL, NO_LIMITS);
     b = stage_pool("app", "bob", NULL, NO_LIMITS);
     c = stage_pool("app", "carol", NULL, NO_LIMITS);
@@ -61,7 +61,7 @@ Test(limit, holds_over_all_pools_of_a_database)
 Test(limit, holds_over_all_databases_of_a_user)
 {
     stage_start(1);
-    registry_limit_user(registry, "alice", 1, 0);
+    registry_limit_user(registry, "alice", 1, 0, now_us);
     struct pool *one = stage_pool("one", "alice", NULL, NO_LIMITS);
     struct pool *two = stage_pool("two", "alice", NULL, NO_LIMITS);
     struct pool_waiter client;
@@ -75,7 +75,7 @@ Test(limit, holds_over_all_databases_of_a_user)
 Test(limit, holds_over_all_pools_of_an_environment_and_no_other)
 {
     stage_start(1);
-    registry_limit_environment(registry, "production", 1, 0);
+    registry_limit_environment(registry, "production", 1, 0, now_us);
     struct pool *one = stage_pool("one", "alice", "production", NO_LIMITS);
     struct pool *two = stage_pool("two", "bob", "production", NO_LIMITS);
     struct pool *other = stage_pool("two", "bob", "staging", NO_LIMITS);
@@ -91,7 +91,7 @@ Test(limit, holds_over_all_pools_of_an_environment_and_no_other)
 Test(limit, of_a_database_is_counted_for_each_environment_alone)
 {
     stage_start(1);
-    registry_limit_database(registry, "app", "production", 1, 0);
+    registry_limit_database(registry, "app", "production", 1, 0, now_us);
     struct pool *limited = stage_pool("app", "alice", "production", NO_LIMITS);
     struct pool *other = stage_pool("app", "alice", NULL, NO_LIMITS);
     struct pool_waiter client;
@@ -372,8 +372,8 @@ Test(limit, an_eviction_under_way_serves_the_next_wish_too)
 Test(limit, needs_a_place_under_every_limit)
 {
     stage_start(1);
-    registry_limit_database(registry, "one", NULL, 1, 0);
-    registry_limit_user(registry, "alice", 1, 0);
+    registry_limit_database(registry, "one", NULL, 1, 0, now_us);
+    registry_limit_user(registry, "alice", 1, 0, now_us);
     struct pool *both = stage_pool("one", "alice", NULL, NO_LIMITS);
     struct pool *database = stage_pool("one", "bob", NULL, NO_LIMITS);
     struct pool *user = stage_pool("two", "alice", NULL, NO_LIMITS);
@@ -398,11 +398,11 @@ Test(limit, raised_serves_those_who_wait)
     wait_in(b, &clients[0]);
     wait_in(c, &clients[1]);
     wait_in(b, &clients[2]);
-    registry_limit_database(registry, "app", NULL, 3, 0);
+    registry_limit_database(registry, "app", NULL, 3, 0, now_us);
     opened_for(b, &clients[0]);
     opened_for(c, &clients[1]);
     cr_assert_eq(notes_of(NOTE_OPEN), 0);
-    registry_limit_database(registry, "app", NULL, 0, 0);
+    registry_limit_database(registry, "app", NULL, 0, 0, now_us);
     opened_for(b, &clients[2]);
     cr_assert_eq(servers_now(), 4);
     stage_clear();
@@ -417,7 +417,7 @@ Test(limit, lowered_evicts_the_idle_surplus_and_discards_the_rest_when_it_return
     for (unsigned i = 0; i < 5; i++)
         items[i] = server_active(a, 0);
     cr_assert_eq(server_return(items[0], &grant), POOL_KEPT);
-    registry_limit_database(registry, "app", NULL, 3, 0);
+    registry_limit_database(registry, "app", NULL, 3, 0, now_us);
     cr_assert_eq(notes_of(NOTE_DOOM), 1);
     wait_in(a, &client);
     cr_assert_eq(server_return(items[1], &grant), POOL_DISCARD, "although somebody waits");
@@ -432,7 +432,7 @@ Test(limit, lowered_evicts_the_idle_surplus_and_discards_the_rest_when_it_return
 Test(limit, evicts_again_when_the_place_went_elsewhere)
 {
     start_with(2);
-    registry_limit_user(registry, "bob", 1, 0);
+    registry_limit_user(registry, "bob", 1, 0, now_us);
     struct pool *elsewhere = stage_pool("two", "bob", NULL, NO_LIMITS);
     server_idle(elsewhere, 0);
     server_active(a, 0);

@@ -390,11 +390,11 @@ static void step_server(struct server *server)
 static void set_limits(int64_t database, int64_t user, int64_t environment)
 {
     most.database = database;
-    registry_limit_database(registry, "app", NULL, database, 0);
+    registry_limit_database(registry, "app", NULL, database, 0, now_us);
     most.user = user;
-    registry_limit_user(registry, "alice", user, 0);
+    registry_limit_user(registry, "alice", user, 0, now_us);
     most.environment = environment;
-    registry_limit_environment(registry, "production", environment, 0);
+    registry_limit_environment(registry, "production", environment, 0, now_us);
 }
 
 static void configure(struct account *account)

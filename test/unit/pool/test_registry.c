@@ -198,12 +198,12 @@ Test(registry, admits_no_more_clients_than_allowed)
 Test(registry, names_the_limit_that_refuses_a_client)
 {
     stage_start(1);
-    registry_limit_environment(registry, "production", 0, 1);
+    registry_limit_environment(registry, "production", 0, 1, now_us);
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), ADMITTED);
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), REFUSED_ENVIRONMENT);
-    registry_limit_user(registry, "alice", 0, 1);
+    registry_limit_user(registry, "alice", 0, 1, now_us);
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), REFUSED_USER);
-    registry_limit_database(registry, "app", "production", 0, 1);
+    registry_limit_database(registry, "app", "production", 0, 1, now_us);
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), REFUSED_DATABASE);
     registry_discharge_from(registry, &production, "alice");
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), ADMITTED);
@@ -214,7 +214,7 @@ Test(registry, a_refused_client_is_counted_nowhere)
 {
     stage_start(1);
     struct limit_counts counts;
-    registry_limit_environment(registry, "production", 0, 1);
+    registry_limit_environment(registry, "production", 0, 1, now_us);
     cr_assert_eq(registry_admit_to(registry, &production, "alice"), ADMITTED);
     cr_assert_eq(registry_admit_to(registry, &production, "bob"), REFUSED_ENVIRONMENT);
     registry_database_counts(registry, "app", "production", &counts);
