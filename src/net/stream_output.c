@@ -270,6 +270,7 @@ enum stream_result stream_flush(struct stream *stream)
             stream->blocked = true;
             return STREAM_QUEUED;
         }
+        stream->sent_bytes += (size_t)sent;
         consume(stream->output, (size_t)sent);
     }
     stream_output_free(stream);
@@ -300,12 +301,15 @@ enum stream_result stream_writev(struct stream *stream, const struct iovec *piec
     if (stream->write_broken || stream->state == STREAM_STATE_CLOSED)
         return STREAM_BROKEN;
     struct cursor cursor = cursor_at(pieces, count);
+    size_t offered = cursor.left;
+    stream->offered_bytes += offered;
     if (stream->output || stream->corked || stream->state != STREAM_STATE_OPEN) {
         append(stream, &cursor);
         return stream->blocked ? STREAM_QUEUED : STREAM_DONE;
     }
     ssize_t sent =
         stream->ssl ? tls_send_pieces(stream, &cursor) : plain_send_pieces(stream, &cursor);
+    stream->sent_bytes += offered - cursor.left;
     if (sent > 0)
         return STREAM_DONE;
     if (sent < 0)

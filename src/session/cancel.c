@@ -277,7 +277,7 @@ static void refuse_held(struct client *client)
 {
     client_set_state(client, CLIENT_IDLE);
     client->active_us = loop_now_us(client->worker->loop);
-    client->canceled = true;
+    loss_refuse(&client->loss, "57014", "canceling statement due to user request", NULL);
     client->granted = true;
     loop_defer(client->worker->loop, &client->task);
     client_arm(client);

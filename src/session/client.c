@@ -479,6 +479,8 @@ static void client_free(void *object)
     parameters_unref(client->parameters);
     free(client->held);
     free(client->statement);
+    loss_fini(&client->loss);
+    recall_fini(&client->recall);
     buffer_fini(&client->farewell);
     free(client->user);
     free(client->database);

@@ -19,6 +19,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/lost.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/session/watch.h"
@@ -50,81 +51,66 @@ struct pass {
     size_t from; /* what has been passed on; [from, at) goes out with the next write */
 };
 
-/* Writes what was gathered. */
-static bool pass_flush(struct client *client, struct pass *pass)
+/* Writes what was gathered. A server that takes no more is lost, but what it has said until then is
+ * read first: the loop calls relay_server, and the client's further bytes wait for that. */
+static void pass_flush(struct client *client, struct pass *pass)
 {
     size_t count = pass->at - pass->from;
     const uint8_t *bytes = pass->data + pass->from;
 
     pass->from = pass->at;
-    if (count == 0)
+    if (count && stream_write(&client->server->stream, bytes, count) == STREAM_BROKEN)
+        stream_read_later(&client->server->stream);
+}
+
+/* What a message names, for the case that its answer never comes. */
+static uint8_t recall(struct client *client, uint8_t type, const uint8_t *body, size_t there)
+{
+    const struct server *server = client->server;
+
+    return recall_message(&client->recall, client->parameters, server ? server->reported : NULL,
+                          type, body, there);
+}
+
+/* The client has no server: does it get its answer here? */
+static bool is_local(struct client *client, const struct frame *frame, const uint8_t *body,
+                     size_t there, struct buffer *out)
+{
+    struct loss_message message = {.type = frame->type};
+
+    if (loss_is_busy(&client->loss)) {
+        message.intent = recall(client, frame->type, body, there);
+        message.target = there ? (char)body[0] : 0;
+        if (loss_message(&client->loss, &message, out))
+            return true;
+    }
+    switch (frame->type) {
+    case 'S':
+        message_ready(out, 'I'); /* nothing is open: the answer is known */
         return true;
-    if (stream_write(&client->server->stream, bytes, count) == STREAM_BROKEN) {
-        server_close(client->server, REASON_SERVER_BROKEN, NULL);
+    case 'H':
+    case 'd':
+    case 'c':
+    case 'f':
+        return true; /* Flush, and what comes after a failed COPY, ask for nothing */
+    default:
         return false;
     }
-    return true;
 }
 
-/* Everything up to the Sync of a refused batch is dropped, and the Sync answered. */
-static bool drop_in_refused_batch(struct client *client, uint8_t type)
-{
-    struct buffer out = {0};
-
-    if (type == 'S') {
-        client->dropping_batch = false;
-        message_ready(&out, 'I');
-        return client_send_buffer(client, &out);
-    }
-    return true;
-}
-
-/* The first query or batch of those that wait is refused: its wait was cancelled. */
-static bool refuse_waiting(struct client *client, uint8_t type)
-{
-    struct buffer out = {0};
-
-    client->canceled = false;
-    message_error(&out, "ERROR", "57014", "canceling statement due to user request", NULL, NULL);
-    if (type == 'Q' || type == 'F')
-        message_ready(&out, 'I');
-    else
-        client->dropping_batch = true;
-    return client_send_buffer(client, &out);
-}
-
-/* A message that needs no server while the client has none. */
-static bool is_local(const struct client *client, uint8_t type)
-{
-    if (client->server)
-        return false;
-    return client->dropping_batch || client->canceled || type == 'S' || type == 'H' ||
-           type == 'd' || type == 'c' || type == 'f';
-}
-
-static enum step answer_locally(struct client *client, struct pass *pass, const struct frame *frame)
+static enum step answer_locally(struct client *client, struct pass *pass, const struct frame *frame,
+                                struct buffer *out)
 {
     size_t total = FRAME_HEADER_BYTES + (size_t)frame->body_bytes;
     size_t there = pass->length - pass->at;
-    struct buffer out = {0};
-    bool alive = true;
 
-    if (client->dropping_batch) {
-        alive = drop_in_refused_batch(client, frame->type);
-    } else if (client->canceled && frame->type != 'S') {
-        alive = refuse_waiting(client, frame->type);
-    } else if (frame->type == 'S') {
-        /* nothing is open: the answer is known */
-        client->canceled = false;
-        message_ready(&out, 'I');
-        alive = client_send_buffer(client, &out);
-    }
-    /* CopyData and its like after a failed COPY, and Flush, ask for nothing */
-    if (!alive)
+    if (!client_send_buffer(client, out))
         return STEP_OVER;
     client->body_left = total > there ? (uint32_t)(total - there) : 0;
     client->body_dropped = client->body_left > 0;
-    pass->at += total > there ? there : total;
+    total -= client->body_left;
+    loss_passed(&client->loss, total);
+    pass->at += total;
     pass->from = pass->at;
     return STEP_NEXT;
 }
@@ -132,8 +118,8 @@ static enum step answer_locally(struct client *client, struct pass *pass, const 
 /* Terminate: what was sent before it still goes out. */
 static enum step terminate(struct client *client, struct pass *pass)
 {
-    if (client->server && !pass_flush(client, pass))
-        return STEP_OVER;
+    if (client->server)
+        pass_flush(client, pass);
     client_close(client, REASON_CLIENT_TERMINATE);
     return STEP_OVER;
 }
@@ -173,16 +159,50 @@ static void begin_request(struct client *client)
     server->request_us = now_us;
     if (client->share->watch)
         watch_began(client);
-    if (server->transaction.status == 'I')
+    if (server->transaction.status == 'I') {
         client->transaction_us = now_us;
+        recall_begin(&client->recall);
+    }
+}
+
+/* The server is asked. */
+static void ask(struct client *client, struct pass *pass, const struct frame *frame,
+                const uint8_t *body, size_t there)
+{
+    struct server *server = client->server;
+    size_t total = FRAME_HEADER_BYTES + (size_t)frame->body_bytes;
+    size_t left = pass->length - pass->at;
+    uint8_t intent = recall(client, frame->type, body, there);
+
+    transaction_ask_for(&server->transaction, frame->type, ANSWER_FORWARD, intent,
+                        server->stream.offered_bytes + (pass->at - pass->from) + total);
+    if (total > left) {
+        client->body_left = (uint32_t)(total - left);
+        client->body_type = frame->type;
+        client->body_intent = intent;
+        client->body_dropped = false;
+        pass->at = pass->length;
+    } else {
+        pass->at += total;
+    }
+}
+
+/* Can the client's server be sent something now? */
+static bool may_ask(struct client *client)
+{
+    struct server *server = client->server;
+
+    return server->state == SERVER_ACTIVE && /* else it is being checked or prepared */
+           !server->stream.write_broken && !transaction_is_full(&server->transaction) &&
+           gate_begin(server);
 }
 
 static enum step pass_message(struct client *client, struct pass *pass)
 {
     const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
     size_t there = pass->length - pass->at, total;
-    const uint8_t *data = pass->data + pass->at;
-    struct transaction *transaction;
+    const uint8_t *data = pass->data + pass->at, *body = data + FRAME_HEADER_BYTES;
+    struct buffer out = {0};
     struct frame frame;
 
     switch (frame_peek(data, there, UINT32_MAX, &frame)) {
@@ -211,64 +231,58 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return STEP_HOLD;
     if (frame.type == 'X')
         return terminate(client, pass);
-    if (is_local(client, frame.type))
-        return answer_locally(client, pass, &frame);
+    there = (total > there ? there : total) - FRAME_HEADER_BYTES;
+    if (!client->server && is_local(client, &frame, body, there, &out))
+        return answer_locally(client, pass, &frame, &out);
     if (!client->server && !client_borrow(client))
         return client_is_over(client) ? STEP_OVER : STEP_HOLD;
-    if (client->server->state != SERVER_ACTIVE)
-        return STEP_HOLD; /* it is being checked or prepared */
-    transaction = &client->server->transaction;
-    if (transaction_is_full(transaction) || !gate_begin(client->server))
+    if (!may_ask(client))
         return STEP_HOLD;
     begin_request(client);
-    count_message(client, &frame, data + FRAME_HEADER_BYTES, there - FRAME_HEADER_BYTES);
+    count_message(client, &frame, body, there);
     if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
-        watch_statement(client, frame.type, data + FRAME_HEADER_BYTES,
-                        (total > there ? there : total) - FRAME_HEADER_BYTES, frame.body_bytes);
-    transaction_ask(transaction, frame.type, ANSWER_FORWARD);
-    if (total > there) {
-        client->body_left = (uint32_t)(total - there);
-        client->body_dropped = false;
-        pass->at = pass->length;
-    } else {
-        pass->at += total;
-    }
+        watch_statement(client, frame.type, body, there, frame.body_bytes);
+    ask(client, pass, &frame, body, there);
     return STEP_NEXT;
 }
 
 /* The rest of a message that streams. */
-static void pass_body(struct client *client, struct pass *pass)
+static enum step pass_body(struct client *client, struct pass *pass)
 {
     size_t there = pass->length - pass->at;
     size_t count = client->body_left < there ? client->body_left : there;
+    struct buffer out = {0};
 
+    if (!client->body_dropped && client->server->stream.write_broken)
+        return STEP_HOLD;
     client->body_left -= (uint32_t)count;
     pass->at += count;
-    if (client->body_dropped || !client->server)
-        pass->from = pass->at;
-    if (client->body_left == 0)
-        client->body_dropped = false;
+    if (!client->body_dropped)
+        return STEP_NEXT;
+    pass->from = pass->at;
+    loss_passed(&client->loss, count);
+    if (client->body_left)
+        return STEP_NEXT;
+    client->body_dropped = false;
+    if (client->loss.cut)
+        loss_cut_over(&client->loss, &out);
+    return client_send_buffer(client, &out) ? STEP_NEXT : STEP_OVER;
 }
 
 /* A fence is due behind what was just sent (see transaction.c): the name is one that no client can
  * have prepared, since it holds a byte that no identifier of a driver does. */
-static bool send_fence(struct server *server)
+static void send_fence(struct server *server)
 {
     struct buffer out = {0};
-    enum stream_result result;
 
     message_close(&out, 'S',
                   "pgstage\x01"
                   "fence");
     message_empty(&out, 'S');
     transaction_fence(&server->transaction);
-    result = stream_write(&server->stream, out.data, out.length);
+    if (stream_write(&server->stream, out.data, out.length) == STREAM_BROKEN)
+        stream_read_later(&server->stream);
     buffer_fini(&out);
-    if (result == STREAM_BROKEN) {
-        server_close(server, REASON_SERVER_BROKEN, NULL);
-        return false;
-    }
-    return true;
 }
 
 static void relay_bytes(struct client *client, const uint8_t *data, size_t length)
@@ -277,20 +291,17 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
     enum step step = STEP_NEXT;
 
     while (step == STEP_NEXT && pass.at < pass.length) {
-        if (client->body_left)
-            pass_body(client, &pass);
-        else
-            step = pass_message(client, &pass);
+        step = client->body_left ? pass_body(client, &pass) : pass_message(client, &pass);
         if (step == STEP_OVER)
             return;
         if (step == STEP_NEXT && client->server &&
             transaction_wants_fence(&client->server->transaction) && !client->body_left) {
-            if (!pass_flush(client, &pass) || !send_fence(client->server))
-                return;
+            pass_flush(client, &pass);
+            send_fence(client->server);
         }
     }
-    if (client->server && client->server->state == SERVER_ACTIVE && !pass_flush(client, &pass))
-        return;
+    if (client->server && client->server->state == SERVER_ACTIVE)
+        pass_flush(client, &pass);
     client_hold(client, pass.data + pass.at, pass.length - pass.at);
     if (client->server && client->server->state == SERVER_ACTIVE)
         server_settled(client->server); /* the last bytes may have been what it waited for */
@@ -451,44 +462,57 @@ static void note_error(struct server *server, const uint8_t *body, size_t there)
         server->fatal = true;
         server_log(server, RANK_WARNING, "server says %s: %s (%s)", fields.severity, fields.message,
                    fields.sqlstate);
-    }
-    if (transaction_is_swallowing(&server->transaction)) {
-        server->query_failed = true;
-        free(server->query_error);
-        server->query_error = text_copy(fields.message);
-        (void)text_fit(server->query_sqlstate, sizeof(server->query_sqlstate), fields.sqlstate);
+    } else if (transaction_is_swallowing(&server->transaction)) {
         server_log(server, RANK_WARNING, "own statement failed: %s (%s)", fields.message,
                    fields.sqlstate);
+    } else {
+        return;
     }
+    server->query_failed = transaction_is_swallowing(&server->transaction);
+    free(server->query_error);
+    server->query_error = text_copy(fields.message);
+    (void)text_fit(server->query_sqlstate, sizeof(server->query_sqlstate), fields.sqlstate);
 }
 
-/* What a message means; -1: the server is closed. */
-static int weigh_message(struct server *server, const struct frame *frame, const uint8_t *body,
-                         size_t there)
+enum weight {
+    WEIGHT_FORWARD,
+    WEIGHT_SWALLOW,
+    WEIGHT_CLOSE, /* the server is to be closed, for `reason` */
+    WEIGHT_GONE,  /* it is closed */
+};
+
+/* What a message means. */
+static enum weight weigh_message(struct server *server, const struct frame *frame,
+                                 const uint8_t *body, size_t there, enum reason *reason)
 {
     char status = 0;
 
+    *reason = REASON_SERVER_PROTOCOL;
     if (server->state == SERVER_IDLE && frame->type != 'S' && frame->type != 'N') {
         if (frame->type == 'E')
             note_error(server, body, there);
-        server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY, NULL);
-        return -1;
+        *reason = server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY;
+        return WEIGHT_CLOSE;
     }
     switch (frame->type) {
     case 'Z':
         if (frame->body_bytes != 1)
-            goto bad;
+            return WEIGHT_CLOSE;
         status = (char)body[0];
         if (status != 'I' && server->state == SERVER_ACTIVE &&
             share_settings(server->share)->pool_mode == POOL_MODE_STATEMENT) {
             /* before the client hears that its transaction has begun */
             client_fail(server->client, REASON_STATEMENT_MODE, NULL);
             server_close(server, REASON_SERVER_UNCLEAN, NULL);
-            return -1;
+            return WEIGHT_GONE;
         }
         break;
     case 'E':
         note_error(server, body, there);
+        *reason = REASON_SERVER_FATAL;
+        if (server->fatal && lost_is_told(server))
+            return WEIGHT_CLOSE; /* the client hears it as the error of its query */
+        *reason = REASON_SERVER_PROTOCOL;
         break;
     case 'D':
         if (server->login)
@@ -506,15 +530,13 @@ static int weigh_message(struct server *server, const struct frame *frame, const
     }
     switch (transaction_answer(&server->transaction, frame->type, status)) {
     case VERDICT_FORWARD:
-        return 1;
+        return WEIGHT_FORWARD;
     case VERDICT_SWALLOW:
-        return 0;
+        return WEIGHT_SWALLOW;
     case VERDICT_BAD:
         break;
     }
-bad:
-    server_close(server, REASON_SERVER_PROTOCOL, NULL);
-    return -1;
+    return WEIGHT_CLOSE;
 }
 
 /* Passes on what is whole; returns how many bytes were dealt with, or -1 when the server is closed.
@@ -527,7 +549,8 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
     while (at < length) {
         size_t there = length - at, total, count;
         struct frame frame;
-        int forward;
+        enum weight weight;
+        enum reason reason;
 
         if (server->body_left) {
             count = server->body_left < there ? server->body_left : there;
@@ -541,6 +564,7 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
         case FRAME_PARTIAL:
             goto partial;
         case FRAME_BAD:
+            gather_flush(server, &gather);
             server_close(server, REASON_SERVER_PROTOCOL, "bad message length");
             return -1;
         case FRAME_OK:
@@ -550,14 +574,18 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
         if (total > there && total <= LOOP_BUFFER_BYTES)
             goto partial;
         count = total > there ? there : total;
-        forward = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
-                                count - FRAME_HEADER_BYTES);
-        if (forward < 0)
+        weight = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
+                               count - FRAME_HEADER_BYTES, &reason);
+        if (weight == WEIGHT_CLOSE) {
+            gather_flush(server, &gather); /* what came before it is the client's */
+            server_close(server, reason, NULL);
+        }
+        if (weight >= WEIGHT_CLOSE)
             return -1;
         server->body_left = (uint32_t)(total - count);
         /* the rest of what nobody hears now must not reach who has the server by then */
-        server->body_swallowed = !forward || !server->client;
-        if (forward)
+        server->body_swallowed = weight == WEIGHT_SWALLOW || !server->client;
+        if (weight == WEIGHT_FORWARD)
             gather_add(&gather, data + at, count);
         at += count;
         if (gather.count == PIECES_MAX)
@@ -565,8 +593,9 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
         if (transaction_wants_fence(&server->transaction) &&
             !(server->client && server->client->body_left)) {
             gather_flush(server, &gather);
-            if (server->state == SERVER_GONE || !send_fence(server))
+            if (server->state == SERVER_GONE)
                 return -1;
+            send_fence(server);
         }
     }
 partial:
@@ -595,6 +624,8 @@ void relay_server(struct server *server)
     if (length)
         memcpy(buffer, server->tail, length);
     count = stream_read(&server->stream, buffer + length, size - length);
+    if (count == 0 && server->stream.write_broken)
+        count = -1; /* that was all it had said */
     if (count == 0)
         return;
     if (count < 0) {
@@ -606,7 +637,7 @@ void relay_server(struct server *server)
         return;
     }
     length += (size_t)count;
-    if (stream_has_pending(&server->stream))
+    if (stream_has_pending(&server->stream) || server->stream.write_broken)
         stream_read_later(&server->stream);
     done = relay_frames(server, buffer, length);
     if (done < 0)

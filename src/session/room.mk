@@ -14,12 +14,15 @@ libpgstage_a_SOURCES += \
 	src/session/gate.c include/pgstage/session/gate.h \
 	src/session/host.c include/pgstage/session/host.h \
 	src/session/identity.c src/session/login.c src/session/login_inside.h src/session/startup.c \
+	src/session/loss.c include/pgstage/session/loss.h \
+	src/session/lost.c include/pgstage/session/lost.h \
 	include/pgstage/session/login.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \
 	src/session/plane.c include/pgstage/session/plane.h \
 	src/session/proxy.c include/pgstage/session/proxy.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
+	src/session/recall.c include/pgstage/session/recall.h \
 	src/session/record.c include/pgstage/session/record.h \
 	src/session/relay.c include/pgstage/session/relay.h \
 	src/session/server.c include/pgstage/session/server.h \

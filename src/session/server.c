@@ -20,6 +20,7 @@
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
+#include "pgstage/session/lost.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
@@ -414,8 +415,12 @@ static void recycle(struct server *server)
     bool reset_done = server->state == SERVER_RESET;
 
     server_update_flow(server); /* it may be paused for a client that has gone */
-    if (server->close_needed || server->fatal) {
-        server_close(server, server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_CHANGED, NULL);
+    if (server->close_needed || server->fatal || server->stream.write_broken) {
+        server_close(server,
+                     server->fatal                 ? REASON_SERVER_FATAL
+                     : server->stream.write_broken ? REASON_SERVER_BROKEN
+                                                   : REASON_SERVER_CHANGED,
+                     NULL);
         return;
     }
     if (server->stained) {
@@ -642,30 +647,12 @@ void server_cancel_over(struct server *server)
 
 /* ---- the end ---- */
 
-/* Its client still waits for an answer: what it hears. */
-static void lose(struct client *client, enum reason reason, bool untouched, bool no_word)
-{
-    if (untouched) {
-        /* nothing of it was sent: another server will do */
-        client_set_state(client, CLIENT_IDLE);
-        client->active_us = loop_now_us(client->worker->loop);
-        client->granted = true;
-        loop_defer(client->worker->loop, &client->task);
-        client_arm(client);
-        return;
-    }
-    if (no_word)
-        client_close(client, reason);
-    else
-        client_fail(client, reason, NULL);
-}
-
 void server_close(struct server *server, enum reason reason, const char *detail)
 {
     const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
     uint64_t now_us = now_of(server);
     struct client *client;
-    bool untouched, no_word;
+    bool untouched, cut;
 
     if (server->state == SERVER_GONE)
         return;
@@ -682,8 +669,7 @@ void server_close(struct server *server, enum reason reason, const char *detail)
         reason == REASON_SERVER_FATAL || reason == REASON_SERVER_CHECK_FAILED)
         server_saw_trouble(server);
     untouched = server->state == SERVER_CHECK || server->state == SERVER_PREPARE;
-    /* the server's own FATAL has gone to it, or it would take our words for the rest of a row */
-    no_word = (server->fatal && server->state == SERVER_ACTIVE) || server_cuts_answer(server);
+    cut = server_cuts_answer(server);
     client = unlink_client(server);
     if (server->state == SERVER_IDLE || server->state == SERVER_ACTIVE) {
         /* a server that is not needed is told so, as libpq does */
@@ -703,7 +689,7 @@ void server_close(struct server *server, enum reason reason, const char *detail)
     if (!timer_is_set(&server->share->pump))
         timer_set(server->worker->loop, &server->share->pump, now_us + 100 * CLOCK_MS);
     if (client)
-        lose(client, reason, untouched, no_word);
+        lost_server(server, client, reason, untouched, cut);
 }
 
 /* ---- events ---- */
@@ -738,7 +724,7 @@ static void server_event(struct stream *stream, enum stream_event event)
             server_close(server, REASON_SERVER_CRASHED, NULL);
         break;
     case STREAM_FAILED:
-        server_close(server, REASON_SERVER_BROKEN, NULL);
+        relay_server(server); /* what it has said until then is read first */
         break;
     case STREAM_CONNECTED:
     case STREAM_SECURED:

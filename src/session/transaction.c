@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "pgstage/base/memory.h"
+#include "pgstage/wire/intent.h"
 
 void transaction_init(struct transaction *transaction)
 {
@@ -148,6 +149,20 @@ void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_
     }
 }
 
+void transaction_ask_for(struct transaction *transaction, uint8_t type, enum answer_action action,
+                         uint8_t intent, uint64_t end)
+{
+    uint32_t count = transaction->count;
+
+    transaction_ask(transaction, type, action);
+    if (transaction->count > count) {
+        struct answer *entry = entry_at(transaction, count);
+
+        entry->intent = intent;
+        entry->end = end;
+    }
+}
+
 bool transaction_is_full(const struct transaction *transaction)
 {
     return transaction->count >= TRANSACTION_OWED_MAX;
@@ -165,6 +180,10 @@ static enum verdict finish(struct transaction *transaction)
 {
     enum verdict verdict = verdict_of(head(transaction));
 
+    if (head(transaction)->type == 'E') {
+        transaction->ran = true;
+        transaction->intent |= head(transaction)->intent;
+    }
     pop(transaction);
     return verdict;
 }
@@ -364,6 +383,8 @@ static enum verdict answer_ready(struct transaction *transaction, char status)
     transaction->copy = COPY_NONE;
     transaction->status = status;
     verdict = finish(transaction);
+    transaction->ran = false;
+    transaction->intent = 0;
     pop_markers(transaction);
     shrink_when_empty(transaction);
     return verdict;
@@ -477,4 +498,107 @@ size_t transaction_owed_ready(const struct transaction *transaction)
     if (transaction->uncertain == 0)
         return owed;
     return owed > transaction->uncertain ? owed - transaction->uncertain : 1;
+}
+
+/* ---- what is never answered ---- */
+
+static bool ends_unit(const struct answer *entry)
+{
+    return entry->type == 'Q' || entry->type == 'F' || entry->type == 'S';
+}
+
+/* Has the end of the COPY FROM at the head reached the socket? Without it nothing is stored. */
+static bool copy_was_ended(const struct transaction *transaction, uint64_t sent_bytes)
+{
+    for (uint32_t i = 1; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+
+        if (is_marker(entry))
+            return entry->end <= sent_bytes;
+    }
+    return false;
+}
+
+/* Before the first unit. Where it is uncertain how many Syncs behind a failed COPY are answered,
+ * the client is given as many as it waits for at least. */
+static void begin_walk(const struct transaction *transaction, struct unanswered_walk *walk,
+                       struct unanswered *unit)
+{
+    size_t owed = 0;
+
+    walk->begun = true;
+    walk->in_copy = transaction->copy == COPY_IN;
+    unit->told = transaction->skipping ||
+                 (transaction->failed && head(transaction)->action == ANSWER_FORWARD);
+    unit->runs = transaction->ran;
+    unit->intent = transaction->intent;
+    if (unit->runs)
+        unit->sole = 0;
+    unit->commits = transaction->intent & INTENT_COMMITS;
+    if (!transaction->uncertain)
+        return;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+
+        owed += entry->action == ANSWER_FORWARD && ends_unit(entry);
+    }
+    walk->skip = (uint32_t)(owed - transaction_owed_ready(transaction));
+}
+
+void transaction_retract(struct transaction *transaction, uint8_t type, uint64_t sent_bytes)
+{
+    const struct answer *last =
+        transaction->count ? entry_at(transaction, transaction->count - 1) : NULL;
+
+    if (last && last->type == type && last->end > sent_bytes)
+        transaction->count--;
+}
+
+/* Adds an entry of the client's to its unit. */
+static void add_entry(struct unanswered *unit, const struct answer *entry, bool reached)
+{
+    unit->waits = true;
+    unit->intent |= entry->intent;
+    if (entry->type != 'S' && (ends_unit(entry) || entry->type == 'E')) {
+        unit->sole &= entry->intent;
+        unit->runs |= reached;
+        unit->commits |= reached && entry->intent & INTENT_COMMITS;
+    }
+    unit->ends = reached && ends_unit(entry);
+}
+
+bool transaction_unanswered(const struct transaction *transaction, uint64_t sent_bytes,
+                            struct unanswered_walk *walk, struct unanswered *unit)
+{
+    bool first = !walk->begun;
+
+    *unit = (struct unanswered){.open = true, .sole = UINT8_MAX};
+    if (first)
+        begin_walk(transaction, walk, unit);
+    while (walk->at < transaction->count) {
+        const struct answer *entry = entry_at(transaction, walk->at++);
+        bool reached = entry->end <= sent_bytes;
+
+        if (is_marker(entry)) {
+            walk->in_copy = false;
+            continue;
+        }
+        if (entry->action != ANSWER_FORWARD || (entry->type == 'S' && walk->in_copy))
+            continue;
+        if (entry->type == 'S' && walk->skip && !(first && transaction->skipping)) {
+            walk->skip--;
+            continue;
+        }
+        if (walk->at == 1 && transaction->copy == COPY_IN && !(entry->intent & INTENT_COMMITS))
+            reached = copy_was_ended(transaction, sent_bytes);
+        add_entry(unit, entry, reached);
+        if (ends_unit(entry)) {
+            unit->open = false;
+            return true;
+        }
+    }
+    if (walk->done)
+        return false;
+    walk->done = true;
+    return transaction->batch_open || unit->waits;
 }

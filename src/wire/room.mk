@@ -2,6 +2,7 @@
 libpgstage_a_SOURCES += \
 	src/wire/error_fields.c \
 	src/wire/frame.c include/pgstage/wire/frame.h \
+	src/wire/intent.c include/pgstage/wire/intent.h \
 	src/wire/kinds.c include/pgstage/wire/kinds.h \
 	src/wire/mask.c include/pgstage/wire/mask.h \
 	src/wire/message.c include/pgstage/wire/message.h \

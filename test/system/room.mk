@@ -66,6 +66,11 @@ test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/sy
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_login_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_lost
+test_system_test_lost_SOURCES = test/system/lost.c test/system/system.h
+test_system_test_lost_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_lost_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_operation
 test_system_test_operation_SOURCES = test/system/operation.c test/system/reload.c \
 	test/system/restart.c test/system/systemd.c test/system/system.h

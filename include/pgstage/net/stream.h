@@ -38,25 +38,28 @@ enum stream_event {
 
 struct stream {
     /* owner */
-    int fd;              /* -1: closed */
-    int error;           /* errno of the last failure, 0: see the TLS problem */
-    uint8_t state;       /* stream.c's; 0: closed, so a zeroed struct is a closed stream */
-    uint8_t later;       /* stream.c's: what the deferred task will announce */
-    uint8_t postponed;   /* turns that this handshake has waited for */
-    bool read_paused;    /* by the owner */
-    bool read_held;      /* and taken out of epoll, because bytes came */
-    bool close_told;     /* STREAM_CLOSED or STREAM_FAILED was announced */
-    bool corked;         /* by the owner */
-    bool blocked;        /* `output` waits for the socket */
-    bool read_ended;     /* TLS: the next read tells the end or the failure */
-    bool read_starved;   /* TLS: nothing whole is left until the socket is readable again */
-    bool read_for_write; /* TLS: reading goes on when the socket is writable */
-    bool write_for_read; /* TLS: writing goes on when the socket is readable */
-    bool write_broken;   /* nothing can be sent any more */
-    short watched;       /* what `event` waits for, 0: it is not added */
-    SSL *ssl;            /* NULL: plain */
-    char *tls_problem;   /* NULL: none; of the last TLS failure */
-    struct loop *loop;   /* NULL: detached */
+    int fd;                 /* -1: closed */
+    int error;              /* errno of the last failure, 0: see the TLS problem */
+    uint8_t state;          /* stream.c's; 0: closed, so a zeroed struct is a closed stream */
+    uint8_t later;          /* stream.c's: what the deferred task will announce */
+    uint8_t postponed;      /* turns that this handshake has waited for */
+    bool read_paused;       /* by the owner */
+    bool read_held;         /* and taken out of epoll, because bytes came */
+    bool close_told;        /* STREAM_CLOSED or STREAM_FAILED was announced */
+    bool corked;            /* by the owner */
+    bool blocked;           /* `output` waits for the socket */
+    bool read_ended;        /* TLS: the next read tells the end or the failure */
+    bool read_starved;      /* TLS: nothing whole is left until the socket is readable again */
+    bool read_for_write;    /* TLS: reading goes on when the socket is writable */
+    bool write_for_read;    /* TLS: writing goes on when the socket is readable */
+    bool write_broken;      /* nothing can be sent any more */
+    short watched;          /* what `event` waits for, 0: it is not added */
+    uint64_t offered_bytes; /* given to stream_write so far … */
+    uint64_t
+        sent_bytes; /* … and how many of them the socket (or TLS) has taken; stay when closed */
+    SSL *ssl;       /* NULL: plain */
+    char *tls_problem; /* NULL: none; of the last TLS failure */
+    struct loop *loop; /* NULL: detached */
     void (*on_event)(struct stream *stream, enum stream_event event);
     struct stream_output *output; /* NULL: nothing waits */
     struct loop_task task;

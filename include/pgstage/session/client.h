@@ -8,8 +8,10 @@
 #include "pgstage/net/stream.h"
 #include "pgstage/pool/pool.h"
 #include "pgstage/session/backend.h"
+#include "pgstage/session/loss.h"
 #include "pgstage/session/pin.h"
 #include "pgstage/session/reason.h"
+#include "pgstage/session/recall.h"
 #include "pgstage/session/worker.h"
 
 struct figures;
@@ -67,13 +69,15 @@ struct client {
     uint32_t held_bytes;
     struct buffer farewell; /* CLOSING: said when the audit log has it */
     uint32_t body_left;     /* of a message that is passed on in pieces */
-    bool body_dropped;      /* … or dropped */
-    bool admitted;          /* counted in registry_admit */
-    bool admitted_to;       /* counted in registry_admit_to */
+    uint8_t body_type;      /* … of this type … */
+    uint8_t body_intent;    /* … and intent */
+    bool body_dropped;      /* … or that is dropped */
+    struct loss loss;       /* what it is told in the place of a server */
+    struct recall recall;
+    bool admitted;    /* counted in registry_admit */
+    bool admitted_to; /* counted in registry_admit_to */
     bool console;
     bool console_busy;       /* its last messages are with the control thread */
-    bool canceled;           /* while waiting: the query at the head of `held` is to be refused */
-    bool dropping_batch;     /* a refused extended batch: all up to its Sync is dropped */
     bool parting;            /* gone, with a Terminate at the end of `held` */
     bool granted;            /* `held` is to be passed on before more is read */
     bool wait_notified;      /* it has had its query_wait_notify */

@@ -28,6 +28,8 @@ enum answer_action {
 struct answer {
     uint8_t type; /* the message's byte */
     uint8_t action;
+    uint8_t intent; /* enum intent: what its text may do to the transaction */
+    uint64_t end; /* where the message ends among all bytes that the server was sent; 0: not told */
 };
 
 enum copy_state {
@@ -43,6 +45,8 @@ struct transaction {
     bool skipping;     /* an extended message failed: the server ignores all up to a Sync */
     bool batch_open;   /* extended messages were sent and no Sync behind them */
     bool failed;       /* the entry at the head was answered with an ErrorResponse */
+    bool ran;          /* something of the batch at the head was executed and answered … */
+    uint8_t intent;    /* … with these intents together */
     uint32_t capacity; /* of `entries`, a power of two, or 0 while `few` suffices */
     uint32_t first, count;
     /* A COPY FROM failed, and so many of the Syncs at the head may stay without an answer: the
@@ -58,6 +62,9 @@ void transaction_fini(struct transaction *transaction);
 /* A message of this type is about to be sent to the server, by the client or by pgstage. Messages
  * that yield no answer by themselves (CopyData, Flush) need not be told. Terminate must not be. */
 void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_action action);
+/* The same with what is needed to tell the client if the answer never comes. */
+void transaction_ask_for(struct transaction *transaction, uint8_t type, enum answer_action action,
+                         uint8_t intent, uint64_t end);
 /* Must the client be paused because too many answers are owed? */
 bool transaction_is_full(const struct transaction *transaction);
 
@@ -94,5 +101,30 @@ void transaction_fence(struct transaction *transaction);
 /* How many ReadyForQuery the client waits for: one for each Query, FunctionCall and Sync, but none
  * for a Sync that went into a COPY FROM; after one has failed, at least one. */
 size_t transaction_owed_ready(const struct transaction *transaction);
+
+/* The server is lost. What the client waits for comes in units: each Query, FunctionCall and Sync
+ * (with the batch before it) that it is owed a ReadyForQuery for, and at the end perhaps a batch
+ * without its Sync. */
+struct unanswered {
+    bool open;      /* a batch without its Sync: no ReadyForQuery is owed yet */
+    bool waits;     /* open: at least one message of it awaits its answer; else always true */
+    bool told;      /* its ErrorResponse has come already */
+    bool runs;      /* something of it was executed, or may have been: it had reached the socket */
+    bool commits;   /* … and one of its texts may commit a transaction */
+    bool ends;      /* its Query or Sync, too: what was executed may have been committed by that */
+    uint8_t intent; /* of all its texts together, those that were answered included */
+    uint8_t sole;   /* what all that it executes has in common */
+};
+struct unanswered_walk {
+    uint32_t at, skip;
+    bool begun, done, in_copy;
+};
+/* The next unit; zero the walk first. `sent_bytes`: how many of the server's bytes its socket has
+ * taken. False: there is none left. */
+bool transaction_unanswered(const struct transaction *transaction, uint64_t sent_bytes,
+                            struct unanswered_walk *walk, struct unanswered *unit);
+/* A message of this type was sent in part, and will never be sent as a whole: takes its entry back,
+ * if it has one. */
+void transaction_retract(struct transaction *transaction, uint8_t type, uint64_t sent_bytes);
 
 #endif

@@ -5,6 +5,7 @@ TESTS += test/unit/wire/test_wire
 test_unit_wire_test_wire_SOURCES = \
 	test/unit/wire/test_error_fields.c \
 	test/unit/wire/test_frame.c \
+	test/unit/wire/test_intent.c \
 	test/unit/wire/test_kinds.c \
 	test/unit/wire/test_mask.c \
 	test/unit/wire/test_message.c \
