@@ -79,10 +79,27 @@ static void on_addresses(void *context, const char *environment, const struct ho
     plane_set_addresses(run->plane, environment, host, addresses, count);
 }
 
+static void know_host(struct run *run, const struct host_report *report, bool is_gone)
+{
+    struct known_host known = {
+        .environment = report->environment,
+        .label = report->label,
+        .name = report->name,
+        .address = report->address,
+        .port = report->port,
+        .is_local = report->is_local,
+        .system_identifier = report->system_identifier,
+        .is_gone = is_gone,
+    };
+    plane_know_host(run->plane, &known);
+}
+
 static void on_changed(void *context, const struct host_report *report, unsigned what)
 {
     struct run *run = context;
     struct standing standing = standing_of(report, WRITER_BY_ROLE, false);
+    if (what & (MONITOR_IDENTITY | MONITOR_NEW | MONITOR_GONE))
+        know_host(run, report, what & MONITOR_GONE);
     if (!(what & MONITOR_GONE))
         plane_set_standing(run->plane, report->environment, report->label, &standing);
 }

@@ -251,6 +251,9 @@ static void check_environment(const struct snapshot *snapshot,
     if (!settings->monitor_user && (settings->monitor_password || settings->monitor_password_file))
         origin_error(report, origin_of(layer, "monitor_password", &environment->origin),
                      "monitor_password needs monitor_user");
+    if (settings->copy_of)
+        check_environment_name(snapshot, report, origin_of(layer, "copy_of", &environment->origin),
+                               settings->copy_of);
     check_files(snapshot, layer, report);
     check_protocols(layer, report, "server_tls_protocols");
     check_server_tls(settings, layer, &environment->origin, environment->config.production_class,

@@ -17,6 +17,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/access.h"
 #include "pgstage/session/audit.h"
+#include "pgstage/session/border.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/change.h"
 #include "pgstage/session/client.h"
@@ -250,6 +251,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->gates = gates_new();
     list_init(&plane->closings);
     plane->keys = key_cache_new(KEYS_MAX);
+    plane->border = border_new();
     plane->failures = failures_new(FAILED_ADDRESSES_MAX);
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
@@ -339,6 +341,7 @@ void plane_free(struct plane *plane)
     gates_free(plane->gates);
     key_cache_free(plane->keys);
     failures_free(plane->failures);
+    border_free(plane->border);
     free(plane->workers);
     free(plane->loops);
     free(plane);
@@ -367,6 +370,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         resolver_set_ttl(plane->resolver, globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
         changes_apply(changes, loop_now_us(plane->control));
         order_all(plane, PLANE_SETUP, NULL, NULL);
+        border_load(plane);
         expiry_look(plane, true);
         plane_warm_keys(plane);
     }

@@ -3,6 +3,7 @@ libpgstage_a_SOURCES += \
 	src/session/access.c include/pgstage/session/access.h \
 	src/session/audit.c include/pgstage/session/audit.h \
 	src/session/backend.c include/pgstage/session/backend.h \
+	src/session/border.c include/pgstage/session/border.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
 	src/session/change.c include/pgstage/session/change.h \
 	src/session/choice.c include/pgstage/session/choice.h \

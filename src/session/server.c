@@ -16,6 +16,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/border.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
@@ -339,7 +340,7 @@ void server_arrive(struct worker *worker, struct server *server, uint64_t waiter
     place(server, worker);
     wanted = pool_accept(pool, &server->item, worker->index, client ? &client->waiter : NULL);
     server_set_state(server, SERVER_IDLE);
-    if (server_is_outdated(server) || !choice_fits(server) ||
+    if (server_is_outdated(server) || !choice_fits(server) || !border_still_allows(server) ||
         !stream_attach(&server->stream, worker->loop)) {
         server_close(server, server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_WRONG_ROLE,
                      NULL);

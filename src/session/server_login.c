@@ -20,6 +20,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/standing.h"
@@ -115,7 +116,7 @@ void server_open(struct share *share)
 static void connect_next(struct server *server)
 {
     struct server_login *login = server->login;
-    char problem[160];
+    char problem[160], *why;
 
     if (login->answer.count == 0) {
         snprintf(problem, sizeof(problem), "cannot resolve %s: %s", host_name(server->host),
@@ -126,6 +127,13 @@ static void connect_next(struct server *server)
     login->phase = PHASE_CONNECT;
     while (login->address_index < login->answer.count) {
         server->address = login->answer.addresses[login->address_index++];
+        if (!border_allows(server, &why)) {
+            /* whose host it is is nothing for clients */
+            server_log(server, RANK_WARNING, "%s", why);
+            free(why);
+            step_failed(server, REASON_SERVER_BORDER, NULL);
+            return;
+        }
         if (stream_connect(&server->stream, server->worker->loop, &server->address,
                            server_stream_callback()))
             return;
@@ -563,6 +571,7 @@ static bool is_lasting(enum reason reason, const char *sqlstate)
         return strcmp(sqlstate, "57P03") != 0 && strcmp(sqlstate, "57P01") != 0;
     case REASON_SERVER_TLS_FAILED:
     case REASON_SERVER_PEER_WRONG:
+    case REASON_SERVER_BORDER:
     case REASON_SERVER_TLS_REFUSED:
     case REASON_SERVER_PROTOCOL:
         return true;

@@ -100,7 +100,7 @@ test_system_test_timeouts_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_tls
 test_system_test_tls_SOURCES = test/system/client_tls.c test/system/server_tls.c \
-	test/system/environments.c test/system/tls_everywhere.c test/system/capture.c \
+	test/system/border.c test/system/environments.c test/system/tls_everywhere.c test/system/capture.c \
 	test/system/system.h
 test_system_test_tls_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_tls_LDADD = $(SYSTEM_LIBS)

@@ -81,6 +81,21 @@ unsigned plane_worker_count(const struct plane *plane);
 struct loop *const *plane_loops(const struct plane *plane);
 struct loop *plane_control(const struct plane *plane);
 
+/* ---- hosts of production under other names ---- */
+struct known_host {
+    const char *environment;
+    const char *label;          /* tells it from others of the environment */
+    const char *name, *address; /* of the configuration; numeric, "": not known */
+    uint16_t port;
+    bool is_local;              /* a Unix socket */
+    uint64_t system_identifier; /* 0: not known */
+    bool is_gone;               /* the environment has it no more */
+};
+/* What has been learned of a host: from then on the address and the cluster of one of a production
+ * class are refused to all for which its rules do not hold, and connections that are there are
+ * closed. */
+void plane_know_host(struct plane *plane, const struct known_host *host);
+
 /* ---- console ---- */
 /* Sends bytes to a console client (may be gone: then nothing happens). `resume`: go on reading from
  * it. `close`: close it after these bytes. */
@@ -302,8 +317,8 @@ struct host_view {
 /* Control thread; texts live during the call. */
 void plane_each_host(struct plane *plane, void (*row)(void *argument, const struct host_view *),
                      void *argument);
-/* The host with this label; false: there is none. The texts live until the control loop goes on; one
- * of them is in the view. */
+/* The host with this label; false: there is none. The texts live until the control loop goes on;
+ * one of them is in the view. */
 bool plane_view_host(struct plane *plane, const char *environment, const char *host,
                      struct host_view *view);
 

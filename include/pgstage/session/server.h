@@ -42,6 +42,7 @@ struct server {
     struct backend *backend;
     struct host *host;        /* used until the server is freed */
     unsigned host_generation; /* of the host when it was begun */
+    unsigned border_epoch;    /* of the plane when border.h was asked last */
     uint64_t connected_wall_us;
     uint64_t retire_us; /* when server_lifetime is over, monotonic; 0: never; 1: after one use */
     /* owner */

@@ -99,6 +99,7 @@ struct plane {
     struct offload *derivations; /* PBKDF2 */
     struct offload *identities;  /* names of system users */
     struct key_cache *keys;
+    struct border *border;     /* hosts that are production's */
     struct failures *failures; /* of logins, by address */
     struct audit *audit;
     unsigned worker_count;
@@ -123,6 +124,7 @@ struct plane {
     /* shared: atomic */
     _Atomic int stop; /* 0, or enum plane_stop + 1: new logins are refused */
     _Atomic int64_t console_clients;
+    _Atomic unsigned border_epoch; /* counts what border.h has learned */
 };
 
 /* A configuration for these doors: NULL and `problem` when a TLS file cannot be used. Control
