@@ -1,7 +1,7 @@
 # test/bench: what scripts/bench measures with. Built by `make bench-programs` only.
 bench_programs = test/bench/null_backend test/bench/generator test/bench/relay
 EXTRA_PROGRAMS += $(bench_programs)
-EXTRA_DIST += test/bench/speed.py test/bench/scale.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
+EXTRA_DIST += test/bench/speed.py test/bench/scale.py test/bench/failover.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
 dist_doc_DATA += doc/benchmarks.md
 
 test_bench_null_backend_SOURCES = test/bench/null_backend.c
@@ -12,6 +12,17 @@ test_bench_generator_SOURCES = test/bench/generator.c test/bench/generator.h tes
 test_bench_generator_LDADD = libpgstage.a $(PRODUCT_LIBS)
 
 test_bench_relay_SOURCES = test/bench/relay.c
+
+# Measures with the help of the system tests, so it needs Criterion as they do.
+if HAVE_CRITERION
+EXTRA_PROGRAMS += test/bench/failover
+test_bench_failover_SOURCES = test/bench/failover.c test/system/failover.c test/system/failover.h \
+	test/system/system.h
+test_bench_failover_CFLAGS = $(SYSTEM_CFLAGS) -I$(top_srcdir)/test/system
+test_bench_failover_LDADD = $(SYSTEM_LIBS)
+bench-failover: pgstage$(EXEEXT) test/bench/failover
+.PHONY: bench-failover
+endif
 
 bench-programs: pgstage$(EXEEXT) $(bench_programs)
 .PHONY: bench-programs

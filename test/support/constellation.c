@@ -231,7 +231,8 @@ const char *constellation_environment(const struct constellation *sky, const cha
     return text_of("[environment drill]\nclass = staging\nclient_tls_sslmode = disable\n"
                    "server_tls_ca_file = %s\nmin_pool_size = 0\nhosts = %s\n%s%s%s"
                    "monitor_user = pgstage_monitor\nmonitor_password_file = %s\n%s\n"
-                   "[databases]\napp = dbname=app\n",
+                   "[databases]\napp = dbname=app\n"
+                   "app_read = dbname=app target_session_attrs=prefer-standby\n",
                    sky->ca_file, constellation_hosts(sky), sky->dr >= 0 ? "dr_hosts = " : "",
                    constellation_dr_hosts(sky), sky->dr >= 0 ? "\n" : "", monitor, more);
 }

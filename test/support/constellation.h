@@ -55,7 +55,8 @@ const char *constellation_dr_hosts(const struct constellation *sky);
 /* "pg2.drill.test@127.0.0.1:25432": one of them. */
 const char *star_host(const struct star *star);
 /* The lines of an `[environment drill]` with these hosts over verify-full TLS and monitor_user with
- * its password; `more` follows. And `[databases]` with `app` in it. */
+ * its password; `more` follows. And `[databases]` with `app`, and `app_read` that prefers standbys.
+ */
 const char *constellation_environment(const struct constellation *sky, const char *more);
 /* For `more`: failover_mode = promote, and failover_user with its password. */
 const char *constellation_promoter(const struct constellation *sky);

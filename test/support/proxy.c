@@ -123,6 +123,7 @@ static void process_launch(struct proxy *proxy, const struct proxy_options *opti
     struct process_options given = {.log = proxy->log,
                                     .environment = environment,
                                     .folder = proxy->folder,
+                                    .hosts = options->hosts,
                                     .descriptor_count = options->descriptor_count,
                                     .listen_pid = options->listen_pid,
                                     .keep_user = options->keep_user};

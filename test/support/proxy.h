@@ -26,6 +26,7 @@ struct proxy_options {
     int descriptor_count;
     bool listen_pid;          /* say LISTEN_PID and LISTEN_FDS about them */
     bool keep_user;           /* start as root when we are root */
+    const char *hosts;        /* stands in the place of its /etc/hosts */
     bool wait_none;           /* do not wait until it answers */
     const struct proxy *twin; /* the same port and socket folder as this one */
 };

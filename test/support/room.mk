@@ -6,6 +6,7 @@ test_support_libsupport_a_SOURCES = \
 	test/support/cluster.c test/support/cluster.h \
 	test/support/constellation.c test/support/constellation.h \
 	test/support/fake.c test/support/fake.h \
+	test/support/hand.c test/support/hand.h \
 	test/support/ledger.c test/support/ledger.h \
 	test/support/load.c test/support/load.h \
 	test/support/network.c test/support/network.h \

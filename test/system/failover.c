@@ -63,3 +63,87 @@ struct ledger_verdict scene_judge(struct scene *scene, struct star *primary, str
     }
     return verdict;
 }
+
+void scene_goes_on(struct scene *scene, long count)
+{
+    if (!ledger_goes_on(scene->ledger, count, PATIENCE_MS))
+        support_fail("the clients do not go on: %s", ledger_last_error(scene->ledger));
+}
+
+bool names_star(const char *text, const struct star *star)
+{
+    return strncmp(text, star->name, strlen(star->name)) == 0;
+}
+
+char *host_field(struct proxy *proxy, const struct star *star, const char *column)
+{
+    PGresult *rows = proxy_show(proxy, "HOSTS");
+    int host = PQfnumber(rows, "host"), field = PQfnumber(rows, column);
+    char *value = NULL;
+
+    if (host < 0 || field < 0)
+        support_fail("SHOW HOSTS has no column host or %s", column);
+    for (int row = 0; row < PQntuples(rows) && !value; row++)
+        if (names_star(PQgetvalue(rows, row, host), star))
+            value = text_of("%s", PQgetvalue(rows, row, field));
+    PQclear(rows);
+    return value ? value : text_of("(no such host)");
+}
+
+bool host_is(struct proxy *proxy, const struct star *star, const char *column, const char *value)
+{
+    char *is = host_field(proxy, star, column);
+    bool same = strcmp(is, value) == 0;
+
+    free(is);
+    return same;
+}
+
+bool has_alarm(struct proxy *proxy, const char *alarm, const struct star *star)
+{
+    PGresult *rows = proxy_show(proxy, "ALARMS");
+    int name = PQfnumber(rows, "alarm"), host = PQfnumber(rows, "host");
+    bool found = false;
+
+    if (host < 0 || name < 0)
+        support_fail("SHOW ALARMS has no column alarm or host");
+    for (int row = 0; row < PQntuples(rows); row++)
+        if (!strcmp(PQgetvalue(rows, row, name), alarm) &&
+            (!star || names_star(PQgetvalue(rows, row, host), star)))
+            found = true;
+    PQclear(rows);
+    return found;
+}
+
+char *last_failover(struct proxy *proxy, const char *column)
+{
+    PGresult *rows = proxy_show(proxy, "FAILOVERS");
+    int id = PQfnumber(rows, "id"), field = PQfnumber(rows, column);
+    long newest = -1;
+    char *value = text_of("%s", "");
+
+    if (id < 0 || field < 0)
+        support_fail("SHOW FAILOVERS has no column id or %s", column);
+    for (int row = 0; row < PQntuples(rows); row++)
+        if (atol(PQgetvalue(rows, row, id)) > newest) {
+            newest = atol(PQgetvalue(rows, row, id));
+            value = text_of("%s", PQgetvalue(rows, row, field));
+        }
+    PQclear(rows);
+    return value;
+}
+
+struct star *served_by(struct constellation *sky, PGconn *client)
+{
+    long port = client_number(client, "SELECT inet_server_port()");
+
+    for (int i = 0; i < sky->count; i++)
+        if (sky->stars[i].cluster->port == port)
+            return &sky->stars[i];
+    support_fail("nobody of this constellation has port %ld", port);
+}
+
+long rows_on(const struct star *star, const char *table)
+{
+    return cluster_number(star->cluster, text_of("SELECT count(*) FROM %s", table));
+}

@@ -18,6 +18,9 @@ struct scene {
     struct ledger *ledger;
 };
 
+/* Every test says what it does in what order; this bounds each of its waits. */
+#define PATIENCE_MS 60000
+
 struct scene_options {
     struct constellation_options sky;
     struct ledger_options ledger; /* clients 0: 100 and 50 idle ones; -1: none */
@@ -38,5 +41,22 @@ struct proxy *scene_proxy(struct constellation *sky, const struct scene_options 
  */
 struct ledger_verdict scene_judge(struct scene *scene, struct star *primary, struct star *old,
                                   int64_t latest_ms);
+
+/* The ledger's clients have got at least `count` acknowledgements for what they begin from now on.
+ */
+void scene_goes_on(struct scene *scene, long count);
+/* Does a text of the console's name this host? */
+bool names_star(const char *text, const struct star *star);
+/* A field of the star's row in SHOW HOSTS; allocated. */
+char *host_field(struct proxy *proxy, const struct star *star, const char *column);
+bool host_is(struct proxy *proxy, const struct star *star, const char *column, const char *value);
+/* Is there an alarm of this name (about this star, unless NULL) in SHOW ALARMS? */
+bool has_alarm(struct proxy *proxy, const char *alarm, const struct star *star);
+/* A field of the newest row of SHOW FAILOVERS, "" without any; allocated. */
+char *last_failover(struct proxy *proxy, const char *column);
+/* Which star serves a connection that asks as this one does (by the server's port). */
+struct star *served_by(struct constellation *sky, PGconn *client);
+/* How many rows that table has on a star, past pgstage. */
+long rows_on(const struct star *star, const char *table);
 
 #endif
