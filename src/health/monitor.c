@@ -22,6 +22,8 @@
 
 /* The least time between look-ups of a name, whatever dns_max_ttl says. */
 #define LOOK_UP_LEAST_US CLOCK_SECOND
+/* How long all hosts are probed fast when the primary has gone. */
+#define SEARCH_US (600 * CLOCK_SECOND)
 /* The database that a probe logs in to when no line names one. */
 #define ANY_DATABASE "postgres"
 
@@ -55,22 +57,25 @@ static struct monitored *find_host(struct monitor *monitor, const char *environm
     return NULL;
 }
 
-bool environment_is_anxious(const struct monitor_environment *environment)
+bool environment_is_anxious(struct monitor_environment *environment)
 {
-    if (environment->hurried)
-        return true;
+    uint64_t now_us = loop_now_us(environment->monitor->loop);
+    bool has_primary = false, unsure = false;
+
     list_for_each (node, &environment->hosts) {
         const struct host_report *report = &list_entry(node, struct monitored, node)->report;
 
         /* a host that has been down for a while does not make all the others be probed fast */
-        if (report->bad > 0 && report->health != HEALTH_CRITICAL)
-            return true;
-        if ((report->health == HEALTH_CRITICAL && !report->is_dr &&
-             (report->role == ROLE_PRIMARY || report->breaker == BREAKER_HALF_OPEN)) ||
-            (report->role == ROLE_ORPHANED && !report->is_dr))
-            return true;
+        unsure = unsure || (report->bad > 0 && report->health != HEALTH_CRITICAL) ||
+                 report->breaker == BREAKER_HALF_OPEN;
+        has_primary = has_primary || (report->role == ROLE_PRIMARY && report->bad == 0);
     }
-    return false;
+    if (has_primary)
+        environment->primary_us = now_us;
+    /* the next primary is looked for in haste, but not for ever */
+    return environment->hurried || unsure ||
+           (environment->login != PROBE_LOGIN_NONE && environment->primary_us &&
+            now_us - environment->primary_us < SEARCH_US && !has_primary);
 }
 
 /* ---- hosts of a name ---- */
@@ -445,6 +450,8 @@ static void take_settings(struct monitor_environment *environment, struct snapsh
         if (!environment->databases[1])
             host->database = 0;
         host->report.login = environment->login;
+        if (!settings->probe_interval_us)
+            monitored_forget(host);
         /* the interval may be another one; soon enough to see at once what the change brought */
         monitored_schedule(host, loop_now_us(environment->monitor->loop));
     }
@@ -567,12 +574,12 @@ void monitor_each_replica(struct monitor *monitor, const char *environment, cons
     }
 }
 
-static void probe_soon(struct monitored *host)
+static void probe_by(struct monitored *host, uint64_t at_us)
 {
     if (host->opening || host->handshake || host->asked)
         host->wanted_again = true;
-    else
-        monitored_schedule(host, loop_now_us(host->environment->monitor->loop));
+    else if (!host->report.next_us || host->report.next_us > at_us)
+        monitored_schedule(host, at_us);
 }
 
 void monitor_probe_now(struct monitor *monitor, const char *environment, const char *label)
@@ -585,7 +592,7 @@ void monitor_probe_now(struct monitor *monitor, const char *environment, const c
         struct monitored *host = list_entry(node, struct monitored, node);
 
         if (!label || text_equal(host->label, label))
-            probe_soon(host);
+            probe_by(host, loop_now_us(monitor->loop));
     }
 }
 
@@ -605,7 +612,7 @@ void monitor_note(struct monitor *monitor, const char *environment, const char *
 {
     struct monitored *host = find_host(monitor, environment, label);
     struct host_report *report;
-    uint64_t now_us = loop_now_us(monitor->loop);
+    uint64_t now_us = loop_now_us(monitor->loop), at_us;
 
     if (!host)
         return;
@@ -626,8 +633,7 @@ void monitor_note(struct monitor *monitor, const char *environment, const char *
     if (evidence != EVIDENCE_TROUBLE &&
         (report->role == ROLE_PRIMARY) == (evidence == EVIDENCE_PRIMARY))
         return;
-    if (host->begin_us &&
-        now_us < host->begin_us + host->environment->settings->probe_fast_interval_us)
-        return;
-    probe_soon(host);
+    /* many see the same; what a probe that has just begun will say is soon enough */
+    at_us = host->begin_us + host->environment->settings->probe_fast_interval_us;
+    probe_by(host, host->begin_us && at_us > now_us ? at_us : now_us);
 }

@@ -106,7 +106,7 @@ void monitored_changed(struct monitored *host, unsigned what)
 
 static uint64_t interval_of(const struct monitored *host)
 {
-    const struct monitor_environment *environment = host->environment;
+    struct monitor_environment *environment = host->environment;
     const struct settings *settings = environment->settings;
     uint64_t interval_us = settings->probe_interval_us;
 
@@ -467,6 +467,19 @@ void monitored_reset(struct monitored *host)
     host->opening = NULL;
     host->handshake = NULL;
     forget_kept(host);
+}
+
+void monitored_forget(struct monitored *host)
+{
+    bool known = host->report.health != HEALTH_UNKNOWN || host->report.role != ROLE_UNKNOWN;
+
+    monitored_reset(host);
+    memset(&host->report, 0, sizeof host->report);
+    memset(&host->memory, 0, sizeof host->memory);
+    host->error_text[0] = '\0';
+    fill_report(host);
+    if (known)
+        monitored_changed(host, MONITOR_HEALTH | MONITOR_ROLE | MONITOR_BREAKER);
 }
 
 void monitored_free(struct monitored *host)

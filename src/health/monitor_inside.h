@@ -156,6 +156,7 @@ struct monitor_environment {
     /* owner */
     struct list names, hosts; /* hosts in the order of the names */
     bool hurried;             /* monitor_hurry */
+    uint64_t primary_us;      /* when a primary was last seen to be well; 0: never */
     bool present;             /* in the snapshot that is being loaded */
 };
 
@@ -176,10 +177,12 @@ void monitored_free(struct monitored *host);
 void monitored_schedule(struct monitored *host, uint64_t at_us);
 /* Ends what is under way and the kept connection; the next probe begins anew. */
 void monitored_reset(struct monitored *host);
+/* Nothing is probed any more, so nothing is known. */
+void monitored_forget(struct monitored *host);
 /* Tells the hooks. */
 void monitored_changed(struct monitored *host, unsigned what);
 /* Is something of the environment not well, so that all of it is probed fast? */
-bool environment_is_anxious(const struct monitor_environment *environment);
+bool environment_is_anxious(struct monitor_environment *environment);
 /* The name could not be resolved: as a failed probe of its host. */
 void monitored_no_address(struct monitored *host, const char *problem);
 

@@ -138,8 +138,8 @@ static size_t choose(struct share *share, const struct candidate *list, size_t c
         if (list[i].rank != best)
             continue;
         if (balance == BALANCE_LEAST) {
-            if (host_connections(list[i].host) < fewest) {
-                fewest = host_connections(list[i].host);
+            if (host_users(list[i].host) < fewest) {
+                fewest = host_users(list[i].host);
                 chosen = i;
             }
         } else if (nth-- == 0) {

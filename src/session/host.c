@@ -269,6 +269,11 @@ void host_unuse(struct host *host)
     atomic_fetch_sub(&host->users, 1);
 }
 
+uint64_t host_users(const struct host *host)
+{
+    return atomic_load_explicit(&host->users, memory_order_relaxed);
+}
+
 /* ---- who it is ---- */
 
 const char *host_label(const struct host *host)

@@ -36,6 +36,9 @@ static void retire(struct server *server, enum reason reason)
         server_close(server, reason, NULL);
     else if (!server->login)
         server->close_needed = true;
+    else if (host_standing(server->host).breaker_open)
+        /* whoever waits for it would wait out the connect timeout */
+        server_open_failed(server, REASON_SERVER_CONNECT_FAILED, "08001", "the host is down");
 }
 
 struct standing_letter {

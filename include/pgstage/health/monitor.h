@@ -7,7 +7,7 @@
  * probe logs in anew, because a stopped postmaster's old sessions go on answering. After bad news
  * the whole environment is probed at probe_fast_interval. Names are resolved again as dns_max_ttl
  * says. Who decides what follows from a report is elsewhere (failover/). One loop's thread; no hook
- * comes from inside a call.
+ * comes from inside a call but monitor_load, which tells of hosts that come and go.
  */
 #ifndef PGSTAGE_HEALTH_MONITOR_H
 #define PGSTAGE_HEALTH_MONITOR_H

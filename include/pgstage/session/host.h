@@ -49,6 +49,8 @@ bool host_is_local(const struct host *host); /* a Unix socket folder */
 size_t host_use_parts(struct host *host, struct host **parts, size_t room);
 void host_use(struct host *host);
 void host_unuse(struct host *host);
+/* Connections that are open or being opened, and whoever else uses it at this moment. */
+uint64_t host_users(const struct host *host);
 
 /* What the control plane has said; all-zero before. Hot enough to be one atomic. */
 struct standing host_standing(const struct host *host);
