@@ -25,6 +25,7 @@
 #include "pgstage/session/record.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/tracker.h"
 #include "pgstage/wire/message.h"
 
 /* How long a client that was told its end may take to read it. */
@@ -477,6 +478,8 @@ static void client_free(void *object)
 
     login_free(client->login);
     parameters_unref(client->parameters);
+    parameters_unref(client->startup);
+    tracker_free(client->tracker);
     free(client->held);
     free(client->statement);
     loss_fini(&client->loss);

@@ -545,6 +545,7 @@ void client_welcome(struct client *client, const struct parameters *server_param
     out = client->login->greeting;
     client->login->greeting = (struct buffer){0};
     forget_defaults(client, server_parameters);
+    client->startup = parameters_ref(client->parameters);
     put_parameters(client, server_parameters, welcome_messages, &out);
     message_backend_key(&out, cancel_key_pid(client), bytes, sizeof(bytes));
     if (globals_of(client)->login_notify_message)

@@ -29,6 +29,7 @@
 struct pair {
     const char *name;
     const char *value;
+    bool words; /* the value stands behind SET … TO as it is */
 };
 
 struct parameters {
@@ -46,6 +47,11 @@ struct parameters {
 static const char *const plain_names[] = {
     "client_encoding",  "DateStyle",     "TimeZone", "standard_conforming_strings",
     "application_name", "IntervalStyle",
+};
+
+/* What a server reports of itself: no client can set it. */
+static const char *const fixed_names[] = {
+    "server_version", "server_encoding", "is_superuser", "integer_datetimes", "in_hot_standby",
 };
 
 /* They change who the session is: never carried from server to server. */
@@ -85,6 +91,12 @@ static const char *find_plain(const char *name)
 static bool is_identity(const char *name)
 {
     return find_name(name, identity_names, sizeof identity_names / sizeof *identity_names) != NULL;
+}
+
+bool parameter_follows(const char *name)
+{
+    return !is_identity(name) &&
+           !find_name(name, fixed_names, sizeof fixed_names / sizeof *fixed_names);
 }
 
 bool parameter_name_is_plain(const char *name)
@@ -135,23 +147,13 @@ bool parameter_in_list(const char *name, const char *list)
     return false;
 }
 
-bool parameter_is_tracked(const char *name, const char *extra)
-{
-    const char *plain = find_plain(name);
-
-    if (is_identity(name))
-        return false;
-    /* IntervalStyle only follows where the configuration asks for it */
-    return (plain && !text_equal(plain, "IntervalStyle")) || parameter_in_list(name, extra);
-}
-
 /* ---- sets ---- */
 
 static uint32_t hash_pair(uint32_t hash, const struct pair *pair)
 {
     for (const char *at = pair->name; *at; at++)
         hash = (hash ^ (uint8_t)fold(*at)) * FNV_PRIME;
-    hash = (hash ^ '=') * FNV_PRIME;
+    hash = (hash ^ (pair->words ? ':' : '=')) * FNV_PRIME;
     for (const char *at = pair->value; *at; at++)
         hash = (hash ^ (uint8_t)*at) * FNV_PRIME;
     return hash * FNV_PRIME; /* ends the pair as a NUL would */
@@ -187,6 +189,7 @@ static struct parameters *make(const struct pair *pairs, size_t count)
     for (size_t i = 0; i < count; i++) {
         set->pairs[i].name = put_text(&text, pairs[i].name);
         set->pairs[i].value = put_text(&text, pairs[i].value);
+        set->pairs[i].words = pairs[i].words;
         set->hash = hash_pair(set->hash, &set->pairs[i]);
     }
     return set;
@@ -226,7 +229,8 @@ void parameters_unref(struct parameters *set)
         free(set);
 }
 
-struct parameters *parameters_with(struct parameters *set, const char *name, const char *value)
+static struct parameters *with(struct parameters *set, const char *name, const char *value,
+                               bool words)
 {
     struct parameters *changed;
     struct pair *pairs;
@@ -234,7 +238,8 @@ struct parameters *parameters_with(struct parameters *set, const char *name, con
     size_t place = place_of(set, name, &found), count = parameters_count(set), after;
 
     if (is_identity(name) || (!found && !value) ||
-        (found && value && strcmp(set->pairs[place].value, value) == 0))
+        (found && value && set->pairs[place].words == words &&
+         strcmp(set->pairs[place].value, value) == 0))
         return set;
     pairs = memory_resize(NULL, count + 1, sizeof(*pairs));
     if (place > 0)
@@ -244,11 +249,32 @@ struct parameters *parameters_with(struct parameters *set, const char *name, con
         memcpy(pairs + place + (value ? 1 : 0), set->pairs + after,
                (count - after) * sizeof(*pairs));
     if (value)
-        pairs[place] = (struct pair){.name = name, .value = value};
+        pairs[place] = (struct pair){.name = name, .value = value, .words = words};
     changed = make(pairs, count - (found ? 1 : 0) + (value ? 1 : 0));
     free(pairs);
     parameters_unref(set);
     return changed;
+}
+
+struct parameters *parameters_with(struct parameters *set, const char *name, const char *value)
+{
+    return with(set, name, value, false);
+}
+
+struct parameters *parameters_with_words(struct parameters *set, const char *name,
+                                         const char *words)
+{
+    return with(set, name, words, true);
+}
+
+struct parameters *parameters_with_of(struct parameters *set, const char *name,
+                                      const struct parameters *other)
+{
+    bool found;
+    size_t place = place_of(other, name, &found);
+
+    return with(set, name, found ? other->pairs[place].value : NULL,
+                found && other->pairs[place].words);
 }
 
 const char *parameters_get(const struct parameters *set, const char *name)
@@ -279,7 +305,8 @@ bool parameters_equal(const struct parameters *a, const struct parameters *b)
         return false;
     for (size_t i = 0; i < a->count; i++) {
         if (!text_equal_nocase(a->pairs[i].name, b->pairs[i].name) ||
-            strcmp(a->pairs[i].value, b->pairs[i].value) != 0)
+            strcmp(a->pairs[i].value, b->pairs[i].value) != 0 ||
+            a->pairs[i].words != b->pairs[i].words)
             return false;
     }
     return true;
@@ -361,33 +388,55 @@ static void put_reset(struct buffer *sql, const char *name)
 }
 
 /* SET would make one quoted element of a list; set_config takes the value as the server told it. */
-static void put_set(struct buffer *sql, const char *name, const char *value)
+static void put_set(struct buffer *sql, const struct pair *pair)
 {
-    const char *plain = find_plain(name);
+    const char *plain = find_plain(pair->name);
 
-    if (plain && is_ascii(value)) {
+    if (pair->words) {
+        buffer_print(sql, "SET ");
+        put_identifier(sql, pair->name);
+        buffer_print(sql, " TO %s", pair->value);
+        return;
+    }
+    if (plain && is_ascii(pair->value)) {
         buffer_print(sql, "SET %s=", plain);
-        put_literal(sql, value);
+        put_literal(sql, pair->value);
         return;
     }
     buffer_print(sql, "SELECT pg_catalog.set_config(");
-    put_expression(sql, name);
+    put_expression(sql, pair->name);
     buffer_put_u8(sql, ',');
-    put_expression(sql, value);
+    put_expression(sql, pair->value);
     buffer_print(sql, ",false)");
 }
 
-/* Puts the statement for `name` when its value in `have` (NULL: none) is not the one in `want`. */
-static void put_change(struct buffer *sql, size_t start, const char *name, const char *have,
-                       const char *want)
+/* Puts the statement for what is `had` and shall be `wanted` (NULL: not set). */
+static void put_change(struct buffer *sql, size_t start, const struct pair *had,
+                       const struct pair *wanted)
 {
-    if (text_equal(have, want))
+    if (had && wanted && had->words == wanted->words && strcmp(had->value, wanted->value) == 0)
+        return;
+    if (!had && !wanted)
         return;
     put_separator(sql, start);
-    if (want)
-        put_set(sql, name, want);
-    else
-        put_reset(sql, name);
+    if (!wanted) {
+        put_reset(sql, had->name);
+        return;
+    }
+    if (had && text_equal_nocase(had->name, "DateStyle")) {
+        /* it has two parts, and a value may give one: the other shall not be another client's */
+        put_reset(sql, had->name);
+        buffer_put_u8(sql, ';');
+    }
+    put_set(sql, wanted);
+}
+
+static const struct pair *find_pair(const struct parameters *set, const char *name)
+{
+    bool found;
+    size_t place = place_of(set, name, &found);
+
+    return found ? &set->pairs[place] : NULL;
 }
 
 bool parameters_sql(const struct parameters *have, const struct parameters *want,
@@ -399,8 +448,7 @@ bool parameters_sql(const struct parameters *have, const struct parameters *want
     if (parameters_equal(have, want))
         return false;
     /* the encoding comes first: the other values are read in it */
-    put_change(sql, start, encoding, parameters_get(have, encoding),
-               parameters_get(want, encoding));
+    put_change(sql, start, find_pair(have, encoding), find_pair(want, encoding));
     while (had < parameters_count(have) || wanted < parameters_count(want)) {
         const struct pair *old = had < parameters_count(have) ? &have->pairs[had] : NULL;
         const struct pair *new = wanted < parameters_count(want) ? &want->pairs[wanted] : NULL;
@@ -410,8 +458,7 @@ bool parameters_sql(const struct parameters *have, const struct parameters *want
         had += order <= 0;
         wanted += order >= 0;
         if (!text_equal_nocase(name, encoding))
-            put_change(sql, start, name, order <= 0 ? old->value : NULL,
-                       order >= 0 ? new->value : NULL);
+            put_change(sql, start, order <= 0 ? old : NULL, order >= 0 ? new : NULL);
     }
     return true;
 }

@@ -11,13 +11,11 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
 
-enum leaves { CLEAN, DIRTY };
-
 static const struct {
     const char *name, *help;
-    enum leaves leaves;
+    enum pin_leaves leaves;
 } pins[] = {
-#define PIN(name, leaves, help) {#name, help, leaves},
+#define PIN(name, leaves, help) {#name, help, PIN_LEAVES_##leaves},
 #include "pgstage/tables/pins.def"
 #undef PIN
 };
@@ -42,17 +40,18 @@ void client_unpin(struct client *client, enum pin reason)
     counter_add(&client->worker->pins_held[reason], (uint64_t)-1);
 }
 
-bool client_unpin_all(struct client *client)
+enum pin_leaves client_unpin_all(struct client *client)
 {
-    bool dirty = false;
+    enum pin_leaves left = PIN_LEAVES_CLEAN;
 
     for (int i = 0; client->pins; i++) {
         if (!(client->pins & UINT32_C(1) << i))
             continue;
-        dirty |= pins[i].leaves == DIRTY;
+        if (pins[i].leaves > left)
+            left = pins[i].leaves;
         client_unpin(client, (enum pin)i);
     }
-    return dirty;
+    return left;
 }
 
 const char *pins_text(uint32_t mask, char *text, size_t size)
@@ -74,6 +73,11 @@ const char *pins_text(uint32_t mask, char *text, size_t size)
 const char *pin_name(enum pin reason)
 {
     return pins[reason].name;
+}
+
+enum pin_leaves pin_leaves(enum pin reason)
+{
+    return pins[reason].leaves;
 }
 
 const char *pin_help(enum pin reason)

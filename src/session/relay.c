@@ -20,8 +20,10 @@
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/lost.h"
+#include "pgstage/session/server.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
+#include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/kinds.h"
@@ -165,17 +167,19 @@ static void begin_request(struct client *client)
     }
 }
 
-/* The server is asked. */
-static void ask(struct client *client, struct pass *pass, const struct frame *frame,
-                const uint8_t *body, size_t there)
+/* The server is asked; `note` is 0 or ANSWER_NOTED. False: it will give no answer. */
+static bool ask(struct client *client, struct pass *pass, const struct frame *frame,
+                const uint8_t *body, size_t there, unsigned note)
 {
     struct server *server = client->server;
     size_t total = FRAME_HEADER_BYTES + (size_t)frame->body_bytes;
     size_t left = pass->length - pass->at;
     uint8_t intent = recall(client, frame->type, body, there);
 
-    transaction_ask_for(&server->transaction, frame->type, ANSWER_FORWARD, intent,
-                        server->stream.offered_bytes + (pass->at - pass->from) + total);
+    bool entered =
+        transaction_ask_for(&server->transaction, frame->type, ANSWER_FORWARD | note, intent,
+                            server->stream.offered_bytes + (pass->at - pass->from) + total);
+
     if (total > left) {
         client->body_left = (uint32_t)(total - left);
         client->body_type = frame->type;
@@ -185,6 +189,7 @@ static void ask(struct client *client, struct pass *pass, const struct frame *fr
     } else {
         pass->at += total;
     }
+    return entered;
 }
 
 /* Can the client's server be sent something now? */
@@ -197,8 +202,27 @@ static bool may_ask(struct client *client)
            gate_begin(server);
 }
 
+/* A statement that session_state = error does not allow: what goes to the server in its place fails
+ * there. */
+static void pass_refusal(struct client *client, struct pass *pass, uint8_t type, size_t total)
+{
+    struct stream *stream = &client->server->stream;
+    struct buffer out = {0};
+
+    pass_flush(client, pass);
+    tracker_refusal(client, type, pass->data + pass->at + FRAME_HEADER_BYTES, &out);
+    tracker_asked(client, transaction_ask_for(&client->server->transaction, type, ANSWER_NOTED, 0,
+                                              stream->offered_bytes + out.length));
+    if (stream_write(stream, out.data, out.length) == STREAM_BROKEN)
+        stream_read_later(stream);
+    buffer_fini(&out);
+    pass->at += total;
+    pass->from = pass->at;
+}
+
 static enum step pass_message(struct client *client, struct pass *pass)
 {
+    enum tracker_step tracked = TRACKER_PASS;
     const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
     size_t there = pass->length - pass->at, total;
     const uint8_t *data = pass->data + pass->at, *body = data + FRAME_HEADER_BYTES;
@@ -238,11 +262,21 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return client_is_over(client) ? STEP_OVER : STEP_HOLD;
     if (!may_ask(client))
         return STEP_HOLD;
+    if (tracker_concerns(client, frame.type)) {
+        tracked = tracker_look(client, frame.type, body, there, frame.body_bytes);
+        if (tracked == TRACKER_HOLD)
+            return STEP_HOLD;
+    }
     begin_request(client);
     count_message(client, &frame, body, there);
     if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
         watch_statement(client, frame.type, body, there, frame.body_bytes);
-    ask(client, pass, &frame, body, there);
+    if (tracked == TRACKER_REFUSE)
+        pass_refusal(client, pass, frame.type, total);
+    else if (tracked == TRACKER_NOTE)
+        tracker_asked(client, ask(client, pass, &frame, body, there, ANSWER_NOTED));
+    else
+        (void)ask(client, pass, &frame, body, there, 0);
     return STEP_NEXT;
 }
 
@@ -255,6 +289,8 @@ static enum step pass_body(struct client *client, struct pass *pass)
 
     if (!client->body_dropped && client->server->stream.write_broken)
         return STEP_HOLD;
+    if (client->tracker && !client->body_dropped && client->server)
+        tracker_piece(client, pass->data + pass->at, count);
     client->body_left -= (uint32_t)count;
     pass->at += count;
     if (!client->body_dropped)
@@ -420,10 +456,18 @@ static void gather_flush(struct server *server, struct gather *gather)
         client_close(client, REASON_CLIENT_BROKEN);
 }
 
+/* What the client hears in place of the server's message. */
+static void gather_instead(struct server *server, struct gather *gather, struct buffer *instead)
+{
+    gather_flush(server, gather);
+    if (server->client)
+        (void)client_send_buffer(server->client, instead);
+    buffer_fini(instead);
+}
+
 /* A ParameterStatus: the server's session has changed; so has its client's. */
 static void note_parameter(struct server *server, const uint8_t *body, size_t length)
 {
-    const char *extra = share_settings(server->share)->track_extra_parameters;
     struct client *client = server->client;
     struct reader reader;
     const char *name, *value, *standard;
@@ -438,15 +482,18 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
         server->reported = parameters_with(server->reported, name, value);
         return;
     }
-    if (!parameter_is_tracked(name, extra) && !parameters_get(server->parameters, name))
+    if (!parameter_follows(name))
         return;
+    if (server->undecided)
+        server->said = parameters_with(server->said, name, value);
     standard = parameters_get(server->reported, name);
     if (standard && strcmp(standard, value) == 0)
         value = NULL; /* as it was at the server's login: nothing that must follow the client */
     server->parameters = parameters_with(server->parameters, name, value);
     if (client && server->state == SERVER_ACTIVE) {
-        parameters_unref(client->parameters);
-        client->parameters = parameters_ref(server->parameters);
+        client->parameters = parameters_with(client->parameters, name, value);
+        if (client->server)
+            tracker_linked(client);
     }
 }
 
@@ -481,9 +528,10 @@ enum weight {
     WEIGHT_GONE,  /* it is closed */
 };
 
-/* What a message means. */
+/* What a message means. `instead`: what is to be sent in its place. */
 static enum weight weigh_message(struct server *server, const struct frame *frame,
-                                 const uint8_t *body, size_t there, enum reason *reason)
+                                 const uint8_t *body, size_t there, enum reason *reason,
+                                 struct buffer *instead)
 {
     char status = 0;
 
@@ -517,6 +565,12 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     case 'D':
         if (server->login)
             server_login_row(server, body, there);
+        else if (server->asking || server->cleaning)
+            tracker_row(server, body, there);
+        break;
+    case 'A':
+        if (!tracker_may_hear(server))
+            return 0; /* somebody has listened on it unseen */
         break;
     case 'S':
         if (frame->body_bytes > there)
@@ -528,6 +582,8 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     default:
         break;
     }
+    if (server->client && server->client->tracker && server->state == SERVER_ACTIVE)
+        tracker_answered(server, frame->type, body, there, instead);
     switch (transaction_answer(&server->transaction, frame->type, status)) {
     case VERDICT_FORWARD:
         return WEIGHT_FORWARD;
@@ -544,6 +600,7 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
 static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t length)
 {
     struct gather gather = {.count = 0};
+    struct buffer instead = {0};
     size_t at = 0;
 
     while (at < length) {
@@ -575,18 +632,24 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
             goto partial;
         count = total > there ? there : total;
         weight = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
-                               count - FRAME_HEADER_BYTES, &reason);
+                               count - FRAME_HEADER_BYTES, &reason, &instead);
         if (weight == WEIGHT_CLOSE) {
             gather_flush(server, &gather); /* what came before it is the client's */
             server_close(server, reason, NULL);
         }
-        if (weight >= WEIGHT_CLOSE)
+        if (weight >= WEIGHT_CLOSE) {
+            buffer_fini(&instead);
             return -1;
+        }
         server->body_left = (uint32_t)(total - count);
         /* the rest of what nobody hears now must not reach who has the server by then */
         server->body_swallowed = weight == WEIGHT_SWALLOW || !server->client;
-        if (weight == WEIGHT_FORWARD)
+        if (instead.length) {
+            server->body_swallowed = true;
+            gather_instead(server, &gather, &instead);
+        } else if (weight == WEIGHT_FORWARD) {
             gather_add(&gather, data + at, count);
+        }
         at += count;
         if (gather.count == PIECES_MAX)
             gather_flush(server, &gather);

@@ -29,6 +29,9 @@ libpgstage_a_SOURCES += \
 	src/session/server.c include/pgstage/session/server.h \
 	src/session/server_login.c include/pgstage/session/server_login.h \
 	src/session/setup.c \
+	src/session/journal.c include/pgstage/session/journal.h \
+	src/session/tracker.c src/session/tracker_apply.c src/session/tracker_read.c \
+	src/session/tracker_inside.h include/pgstage/session/tracker.h \
 	src/session/standing.c include/pgstage/session/standing.h \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/view.c \
@@ -36,4 +39,4 @@ libpgstage_a_SOURCES += \
 	src/session/watch.c include/pgstage/session/watch.h include/pgstage/tables/figures.def \
 	include/pgstage/tables/security.def \
 	src/session/worker.c include/pgstage/session/worker.h
-dist_doc_DATA += doc/protocol.md doc/monitoring.md
+dist_doc_DATA += doc/session-state.md doc/protocol.md doc/monitoring.md

@@ -25,10 +25,12 @@
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
+#include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 
 static void recycle(struct server *server);
+static void active_settled(struct server *server);
 
 /* ---- states ---- */
 
@@ -129,8 +131,15 @@ static void activate(struct server *server)
     client_update_flow(client);
 }
 
-/* Gives the session the parameters that its client has. */
-static void prepare(struct server *server)
+void server_ask(struct server *server, const char *sql)
+{
+    server->asking = true;
+    server->told[0] = '\0';
+    server_set_state(server, SERVER_PREPARE);
+    (void)server_query(server, sql);
+}
+
+void server_prepare(struct server *server)
 {
     struct client *client = server->client;
     struct buffer sql = {0};
@@ -150,6 +159,31 @@ static void prepare(struct server *server)
     buffer_fini(&sql);
 }
 
+/* Values are kept as the server spells them ("iso" is "ISO, MDY" to it), and not at all when they
+ * are what it has by itself: else each change of client would cost a SET. It has reported a value
+ * when that changed; so the last report is what the value is. */
+static void spell_as_server(struct server *server)
+{
+    struct parameters *set = parameters_ref(server->parameters);
+
+    for (size_t i = 0; i < parameters_count(set); i++) {
+        const char *name, *value, *standard, *said;
+
+        parameters_at(set, i, &name, &value);
+        standard = parameters_get(server->reported, name);
+        if (!standard)
+            continue;
+        said = parameters_get(server->said, name);
+        if (!said)
+            said = parameters_get(server->before, name);
+        if (!said)
+            said = standard;
+        server->parameters =
+            parameters_with(server->parameters, name, strcmp(said, standard) == 0 ? NULL : said);
+    }
+    parameters_unref(set);
+}
+
 /* The statement that prepared it is answered: it was carried out as a whole, or not at all. */
 static void decide_parameters(struct server *server)
 {
@@ -160,16 +194,27 @@ static void decide_parameters(struct server *server)
     if (server->query_failed) {
         dropped = server->parameters;
         server->parameters = server->before;
+    } else {
+        spell_as_server(server);
     }
     server->before = NULL;
     server->undecided = false;
     parameters_unref(dropped);
+    parameters_unref(server->said);
+    server->said = NULL;
 }
 
 static void prepared(struct server *server)
 {
     struct client *client = server->client;
 
+    if (server->asking) {
+        server->asking = false;
+        tracker_told(server);
+        activate(server);
+        active_settled(server);
+        return;
+    }
     decide_parameters(server);
     if (server->query_failed) {
         client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
@@ -206,6 +251,7 @@ void server_link(struct server *server, struct client *client)
     server->client = client;
     client->server = server;
     server->links++;
+    tracker_linked(client);
     server->request_us = 0;
     client->request_us = client->transaction_us = client->active_us = now_us;
     client_set_state(client, CLIENT_ACTIVE);
@@ -216,7 +262,7 @@ void server_link(struct server *server, struct client *client)
         (void)server_query(server, check_query(settings));
         return;
     }
-    prepare(server);
+    server_prepare(server);
 }
 
 static struct client *unlink_client(struct server *server)
@@ -262,6 +308,7 @@ static void server_free(void *object)
     transaction_fini(&server->transaction);
     parameters_unref(server->parameters);
     parameters_unref(server->before);
+    parameters_unref(server->said);
     parameters_unref(server->reported);
     meaning_unref(server->meaning);
     host_unuse(server->host);
@@ -410,10 +457,20 @@ static void give_back(struct server *server)
     server_dispose(server, outcome, &grant);
 }
 
+/* With session_state = reset_always, whatever its client has done. */
+static bool is_cleaning_due(const struct server *server)
+{
+    const struct settings *settings = share_settings(server->share);
+
+    return server->soiled || (settings->session_state == SESSION_STATE_RESET_ALWAYS &&
+                              settings->pool_mode != POOL_MODE_SESSION);
+}
+
 /* Nobody uses it and all is answered: where does it go? */
 static void recycle(struct server *server)
 {
-    bool reset_done = server->state == SERVER_RESET;
+    bool cleaned = server->state == SERVER_RESET && server->cleaning;
+    bool reset_done = server->state == SERVER_RESET && !server->cleaning;
 
     server_update_flow(server); /* it may be paused for a client that has gone */
     if (server->close_needed || server->fatal || server->stream.write_broken) {
@@ -434,12 +491,21 @@ static void recycle(struct server *server)
     }
     if (server->cancels > 0 || stream_queued_bytes(&server->stream) > 0) {
         /* the cancel might hit whoever came next: wait until it is over */
-        if (!reset_done)
+        if (!reset_done && !cleaned)
             server_set_state(server, SERVER_DRAINING);
         server->releasing = true;
         return;
     }
     server->releasing = false;
+    server->asking = false;
+    if (!reset_done && !cleaned && is_cleaning_due(server)) {
+        server->cleaning = true;
+        server->told[0] = '\0';
+        server_set_state(server, SERVER_RESET);
+        (void)server_query(server, tracker_clean_sql());
+        return;
+    }
+    server->cleaning = false;
     if (!reset_done && is_reset_due(server)) {
         server_set_state(server, SERVER_RESET);
         (void)server_query(server, share_settings(server->share)->server_reset_query);
@@ -488,8 +554,12 @@ void server_abandon(struct server *server, bool terminated)
 {
     struct client *client = server->client;
     bool cut = client->body_left && !client->body_dropped;
+    enum pin_leaves left;
 
-    server->stained |= client_unpin_all(client);
+    server->soiled |= tracker_leaves_doubt(client);
+    left = client_unpin_all(client);
+    server->soiled |= left == PIN_LEAVES_SOILED;
+    server->stained |= left == PIN_LEAVES_DIRTY;
     unlink_client(server);
     if (cut) {
         /* half a message has gone out; its rest never comes */
@@ -561,6 +631,8 @@ static void active_settled(struct server *server)
         client_stop(client);
         return;
     }
+    if (mode != POOL_MODE_SESSION && tracker_settled(server))
+        return;
     if (mode == POOL_MODE_SESSION || client->pins) {
         if (server->close_needed && share_settings(server->share)->server_fast_close) {
             server_close(server, REASON_SERVER_CHANGED, NULL);
@@ -598,7 +670,7 @@ void server_settled(struct server *server)
         if (server->query_failed)
             server_close(server, REASON_SERVER_CHECK_FAILED, NULL);
         else
-            prepare(server);
+            server_prepare(server);
         break;
     case SERVER_PREPARE:
         prepared(server);
@@ -618,10 +690,17 @@ void server_settled(struct server *server)
             server_close(server, REASON_SERVER_RESET_FAILED, NULL);
             break;
         }
-        if (strcasestr(share_settings(server->share)->server_reset_query, "discard all")) {
+        if (server->cleaning && strcmp(server->told, TRACKER_CLEAN_PREPARED) == 0) {
+            server_close(server, REASON_SERVER_UNCLEAN, "a prepared statement of SQL");
+            break;
+        }
+        if (server->cleaning ||
+            strcasestr(share_settings(server->share)->server_reset_query, "discard all")) {
             parameters_unref(server->parameters);
             server->parameters = NULL;
         }
+        if (server->cleaning)
+            server->soiled = false;
         recycle(server);
         break;
     default:
@@ -669,7 +748,8 @@ void server_close(struct server *server, enum reason reason, const char *detail)
     if (reason == REASON_SERVER_CRASHED || reason == REASON_SERVER_BROKEN ||
         reason == REASON_SERVER_FATAL || reason == REASON_SERVER_CHECK_FAILED)
         server_saw_trouble(server);
-    untouched = server->state == SERVER_CHECK || server->state == SERVER_PREPARE;
+    untouched = (server->state == SERVER_CHECK || server->state == SERVER_PREPARE) &&
+                !(server->client && server->client->pins);
     cut = server_cuts_answer(server);
     client = unlink_client(server);
     if (server->state == SERVER_IDLE || server->state == SERVER_ACTIVE) {

@@ -66,7 +66,7 @@ static void grow(struct transaction *transaction)
     transaction->first = 0;
 }
 
-static void push(struct transaction *transaction, uint8_t type, enum answer_action action)
+static void push(struct transaction *transaction, uint8_t type, unsigned action)
 {
     if (transaction->count == (transaction->capacity ? transaction->capacity : 8))
         grow(transaction);
@@ -78,6 +78,7 @@ static void pop(struct transaction *transaction)
 {
     uint32_t mask = (transaction->capacity ? transaction->capacity : 8) - 1;
 
+    transaction->notes_over += (head(transaction)->action & ANSWER_NOTED) != 0;
     transaction->first = (transaction->first + 1) & mask;
     transaction->count--;
     transaction->failed = false;
@@ -109,8 +110,7 @@ static void shrink_when_empty(struct transaction *transaction)
 /* ---- asking ---- */
 
 /* While the server skips, it will not even look at a message until a Sync has come. */
-static bool push_unless_skipped(struct transaction *transaction, uint8_t type,
-                                enum answer_action action)
+static bool push_unless_skipped(struct transaction *transaction, uint8_t type, unsigned action)
 {
     if (transaction->skipping && transaction->count == 0)
         return false;
@@ -118,49 +118,48 @@ static bool push_unless_skipped(struct transaction *transaction, uint8_t type,
     return true;
 }
 
-void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_action action)
+bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned action)
 {
     switch (type) {
     case 'S':
         push(transaction, type, action);
         transaction->batch_open = false;
-        break;
+        return true;
     case 'c':
     case 'f':
-        if (transaction->count > 0)
-            push(transaction, type, action);
-        break;
+        if (transaction->count == 0)
+            return false;
+        push(transaction, type, action);
+        return true;
     case 'P':
     case 'B':
     case 'D':
     case 'E':
     case 'C':
         transaction->batch_open = true;
-        push_unless_skipped(transaction, type, action);
-        break;
+        return push_unless_skipped(transaction, type, action);
     case 'Q':
     case 'F':
         /* ends a batch as a Sync does, unless it is skipped itself */
-        if (push_unless_skipped(transaction, type, action))
-            transaction->batch_open = false;
-        break;
+        if (!push_unless_skipped(transaction, type, action))
+            return false;
+        transaction->batch_open = false;
+        return true;
     default:
-        break;
+        return false;
     }
 }
 
-void transaction_ask_for(struct transaction *transaction, uint8_t type, enum answer_action action,
+bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
                          uint8_t intent, uint64_t end)
 {
     uint32_t count = transaction->count;
 
-    transaction_ask(transaction, type, action);
-    if (transaction->count > count) {
-        struct answer *entry = entry_at(transaction, count);
-
-        entry->intent = intent;
-        entry->end = end;
-    }
+    if (!transaction_ask(transaction, type, action))
+        return false;
+    entry_at(transaction, count)->intent = intent;
+    entry_at(transaction, count)->end = end;
+    return true;
 }
 
 bool transaction_is_full(const struct transaction *transaction)
@@ -170,9 +169,14 @@ bool transaction_is_full(const struct transaction *transaction)
 
 /* ---- the head ---- */
 
+static unsigned action_of(const struct answer *entry)
+{
+    return entry->action & ~(unsigned)ANSWER_NOTED;
+}
+
 static enum verdict verdict_of(const struct answer *entry)
 {
-    return entry->action == ANSWER_SWALLOW ? VERDICT_SWALLOW : VERDICT_FORWARD;
+    return action_of(entry) == ANSWER_SWALLOW ? VERDICT_SWALLOW : VERDICT_FORWARD;
 }
 
 /* The head is answered by this message as a whole. */
@@ -201,6 +205,7 @@ static bool end_copy_in(struct transaction *transaction)
             for (; i > 0; i--)
                 pop(transaction);
             *head(transaction) = kept;
+            transaction->notes_over -= (kept.action & ANSWER_NOTED) != 0; /* only moved */
             return true;
         }
         if (entry->type != 'S')
@@ -472,12 +477,22 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
     return answer_head(transaction, type);
 }
 
+bool transaction_head_is_noted(const struct transaction *transaction)
+{
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (!is_marker(entry))
+            return entry->action & ANSWER_NOTED;
+    }
+    return false;
+}
+
 bool transaction_is_swallowing(const struct transaction *transaction)
 {
     for (uint32_t i = 0; i < transaction->count; i++) {
         const struct answer *entry = entry_at(transaction, i);
         if (!is_marker(entry))
-            return entry->action == ANSWER_SWALLOW;
+            return action_of(entry) == ANSWER_SWALLOW;
     }
     return false;
 }
@@ -491,7 +506,7 @@ size_t transaction_owed_ready(const struct transaction *transaction)
         const struct answer *entry = entry_at(transaction, i);
         if (is_marker(entry))
             in_copy = false;
-        if (entry->action == ANSWER_FORWARD &&
+        if (action_of(entry) == ANSWER_FORWARD &&
             (entry->type == 'Q' || entry->type == 'F' || (entry->type == 'S' && !in_copy)))
             owed++;
     }

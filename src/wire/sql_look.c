@@ -163,6 +163,11 @@ unsigned sql_look(const char *text, size_t length, unsigned mode)
     return look == SQL_MAY_COMMIT && !hits(text, whole) ? look : look_closely(text, length, mode);
 }
 
+bool sql_look_at_piece(const char *text, size_t length)
+{
+    return hits(text, length);
+}
+
 unsigned sql_look_at_head(const char *text, size_t length)
 {
     const char *word;

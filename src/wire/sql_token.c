@@ -174,7 +174,7 @@ static bool skip_dollar(struct sql_lexer *lexer, size_t tag)
     const char *begin = open + tag;
     const char *end = memmem(begin, lexer->length - lexer->at - tag, open, tag);
 
-    if (!end)
+    if (!end || memchr(begin, '\0', (size_t)(end - begin)))
         return false;
     lexer->at = (size_t)(end - lexer->text) + tag;
     return true;

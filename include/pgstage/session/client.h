@@ -18,6 +18,7 @@ struct figures;
 struct login;
 struct statement_head;
 struct server;
+struct tracker;
 
 /*
  *  STARTUP ─► LOGIN ─► WELCOME ─► IDLE ◄──────► ACTIVE
@@ -65,6 +66,8 @@ struct client {
     struct pool_waiter waiter;
     struct server *server;
     struct parameters *parameters; /* the session parameters that follow it */
+    struct parameters *startup;    /* … as they were at its login: what RESET leads back to */
+    struct tracker *tracker;       /* of its session's state; NULL: it has never changed any */
     uint8_t *held;                 /* bytes that have come and were not passed on */
     uint32_t held_bytes;
     struct buffer farewell; /* CLOSING: said when the audit log has it */
@@ -83,6 +86,7 @@ struct client {
     bool wait_notified;      /* it has had its query_wait_notify */
     uint8_t recorded;        /* enum record_state */
     uint32_t pins;           /* mask of enum pin: it keeps its server between transactions */
+    uint8_t sql_mode;        /* enum sql_mode: how its texts are read */
     uint8_t tally;           /* enum client_tally: where the share counts it */
     struct figures *figures; /* of its user; the worker's */
     struct statement_head *statement; /* of the query it runs, where slow ones are logged */

@@ -23,6 +23,14 @@ void parameters_unref(struct parameters *set);
  * session_authorization) are never in a set: they change nothing. */
 struct parameters *parameters_with(struct parameters *set, const char *name, const char *value)
     __attribute__((warn_unused_result));
+/* The same with words that stand behind SET name TO as they are (see sql_value): a value that no
+ * server has reported yet. They are another value than the same text given plainly. */
+struct parameters *parameters_with_words(struct parameters *set, const char *name,
+                                         const char *words) __attribute__((warn_unused_result));
+/* The same with what `other` has for `name`; it is removed where that has nothing. */
+struct parameters *parameters_with_of(struct parameters *set, const char *name,
+                                      const struct parameters *other)
+    __attribute__((warn_unused_result));
 /* NULL: not in the set. */
 const char *parameters_get(const struct parameters *set, const char *name);
 size_t parameters_count(const struct parameters *set);
@@ -42,10 +50,9 @@ size_t parameters_bytes(const struct parameters *set);
 bool parameters_sql(const struct parameters *have, const struct parameters *want,
                     struct buffer *sql);
 
-/* Does this parameter follow clients: client_encoding, DateStyle, TimeZone,
- * standard_conforming_strings, application_name, or one of `extra` (comma list, may be NULL)? role
- * and session_authorization never do. */
-bool parameter_is_tracked(const char *name, const char *extra);
+/* May a parameter that servers report follow clients? All but those that a server reports of itself
+ * (server_version, in_hot_standby …) and those that say who the session is. */
+bool parameter_follows(const char *name);
 /* May a client set it in its StartupMessage (a plain GUC name: letters, digits, '_', '-' in parts
  * of 1 to 63 bytes joined by '.')? */
 bool parameter_name_is_plain(const char *name);

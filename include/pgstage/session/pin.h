@@ -21,17 +21,21 @@ enum pin {
     PIN_COUNT,
 };
 
+/* What a pinned client leaves behind in its server's session when it goes. */
+enum pin_leaves { PIN_LEAVES_CLEAN, PIN_LEAVES_SOILED, PIN_LEAVES_DIRTY };
+
 /* The client keeps its server from now on. Harmless when it is pinned for this reason already. */
 void client_pin(struct client *client, enum pin reason);
 /* This reason has gone. When it was the last one, the server goes back as soon as it is free; the
  * caller need do nothing more when it is inside the relay, else it calls server_settled. */
 void client_unpin(struct client *client, enum pin reason);
-/* Takes all away; true when the session of its server holds what another client must not see. */
-bool client_unpin_all(struct client *client);
+/* Takes all away; tells the worst of what they leave in the server's session. */
+enum pin_leaves client_unpin_all(struct client *client);
 /* The names of the reasons in this mask (client->pins) with commas between; `text` is returned, ""
  * for none. */
 const char *pins_text(uint32_t pins, char *text, size_t size);
 const char *pin_name(enum pin reason);
+enum pin_leaves pin_leaves(enum pin reason);
 const char *pin_help(enum pin reason);
 
 #endif

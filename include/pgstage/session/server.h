@@ -60,6 +60,7 @@ struct server {
     struct meaning *meaning;       /* what it was opened under */
     struct parameters *parameters; /* what it was given for the client it served last */
     struct parameters *before;     /* … what it had until then, while `undecided` */
+    struct parameters *said;       /* PREPARE: what it has reported meanwhile */
     struct parameters *reported;   /* what it has reported since its login: the pool's welcome */
     uint8_t *tail;                 /* the beginning of a message whose end has not come */
     uint32_t tail_bytes;
@@ -67,12 +68,16 @@ struct server {
     bool body_swallowed; /* … or dropped */
     bool query_failed;   /* a statement of our own was answered with an error: */
     char query_sqlstate[6];
+    char told[16]; /* the last row of a statement of our own that is listened to */
     char *query_error;
     bool undecided;    /* whether it took the parameters that it was given is not known yet */
     bool kept;         /* by a client in no transaction, and counted so at the gate */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
-    bool stained;      /* a pinned client has left state in its session: it goes when it is free */
+    bool stained;      /* state is left in its session that can only go with it */
+    bool soiled;       /* a client's state may be left in its session: it is cleaned when it is free */
+    bool cleaning;     /* RESET: by the tracker's statements */
+    bool asking;       /* PREPARE: it is asked what of its client's state there is */
     bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
     unsigned cancels;  /* cancel connections aimed at it */
     uint64_t links;    /* how often it was linked: tells one client's time from another's */
@@ -116,6 +121,11 @@ void server_cancel_over(struct server *server);
 void server_settled(struct server *server);
 /* Pauses or resumes reading, by the client's side. */
 void server_update_flow(struct server *server);
+/* Gives the session the parameters that its client has, before that one goes on. */
+void server_prepare(struct server *server);
+/* Asks something of our own before the client goes on; tracker_row and tracker_told get the answer.
+ */
+void server_ask(struct server *server, const char *sql);
 /* A statement of our own, answers swallowed. */
 bool server_query(struct server *server, const char *sql);
 void server_log(const struct server *server, enum log_rank rank, const char *format, ...)

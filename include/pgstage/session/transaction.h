@@ -24,10 +24,12 @@ enum answer_action {
     ANSWER_FORWARD, /* they are the client's */
     ANSWER_SWALLOW, /* pgstage asked by itself */
 };
+/* With any of these: the tracker keeps a record of what was asked (see `notes_over`). */
+#define ANSWER_NOTED 0x40
 
 struct answer {
-    uint8_t type; /* the message's byte */
-    uint8_t action;
+    uint8_t type;   /* the message's byte */
+    uint8_t action; /* enum answer_action, and ANSWER_NOTED */
     uint8_t intent; /* enum intent: what its text may do to the transaction */
     uint64_t end; /* where the message ends among all bytes that the server was sent; 0: not told */
 };
@@ -52,6 +54,7 @@ struct transaction {
     /* A COPY FROM failed, and so many of the Syncs at the head may stay without an answer: the
      * server may have read them before it failed. 0: the queue is certain. */
     uint32_t uncertain;
+    uint32_t notes_over; /* how many noted entries have left the queue */
     struct answer few[8];
     struct answer *entries;
 };
@@ -60,11 +63,15 @@ void transaction_init(struct transaction *transaction);
 void transaction_fini(struct transaction *transaction);
 
 /* A message of this type is about to be sent to the server, by the client or by pgstage. Messages
- * that yield no answer by themselves (CopyData, Flush) need not be told. Terminate must not be. */
-void transaction_ask(struct transaction *transaction, uint8_t type, enum answer_action action);
+ * that yield no answer by themselves (CopyData, Flush) need not be told. Terminate must not be.
+ * `action`: enum answer_action, perhaps with ANSWER_NOTED. False: nothing is entered, because the
+ * server ignores it or it yields no answer. */
+bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned action);
 /* The same with what is needed to tell the client if the answer never comes. */
-void transaction_ask_for(struct transaction *transaction, uint8_t type, enum answer_action action,
+bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
                          uint8_t intent, uint64_t end);
+/* Is the entry at the head, which the next answer belongs to, noted? */
+bool transaction_head_is_noted(const struct transaction *transaction);
 /* Must the client be paused because too many answers are owed? */
 bool transaction_is_full(const struct transaction *transaction);
 

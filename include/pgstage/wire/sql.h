@@ -147,5 +147,8 @@ enum sql_look {
 unsigned sql_look(const char *text, size_t length, unsigned mode);
 /* The same for a text of which only the beginning is here. */
 unsigned sql_look_at_head(const char *text, size_t length);
+/* Behind a head that did nothing: may the text do something by this piece of it? A sequence of up
+ * to four bytes may be cut by the end of a piece. */
+bool sql_look_at_piece(const char *text, size_t length);
 
 #endif

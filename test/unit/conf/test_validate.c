@@ -161,10 +161,17 @@ Test(validate, secrets_are_given_once)
     desk_refuses(ENVIRONMENT "monitor_password = x\n", 4, "needs monitor_user");
 }
 
-Test(validate, what_this_version_lacks_is_refused_where_ignoring_it_would_be_unsafe)
+Test(validate, session_state_knows_five_words)
 {
-    desk_refuses("[pgstage]\nsession_state = pin\n", 2, "not available");
-    snapshot_unref(desk_accepts("[pgstage]\nproxy_protocol = 0\nsession_state = track\n"));
+    static const char *const words[] = {"track", "pin", "reset", "reset_always", "error"};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char text[64];
+
+        snprintf(text, sizeof(text), "[pgstage]\nsession_state = %s\n", words[i]);
+        snapshot_unref(desk_accepts(text));
+    }
+    desk_refuses("[pgstage]\nsession_state = follow\n", 2, "track");
 }
 
 Test(validate, what_this_version_lacks_is_accepted_with_a_warning_where_that_is_safe)

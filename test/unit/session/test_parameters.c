@@ -282,24 +282,58 @@ Test(parameters_sql, long_values_are_whole)
 
 /* ---- names ---- */
 
-Test(parameter_name, the_five_of_the_protocol_are_tracked)
+Test(parameters, those_that_can_be_set_follow)
 {
-    cr_expect(parameter_is_tracked("client_encoding", NULL));
-    cr_expect(parameter_is_tracked("datestyle", NULL));
-    cr_expect(parameter_is_tracked("TIMEZONE", NULL));
-    cr_expect(parameter_is_tracked("standard_conforming_strings", NULL));
-    cr_expect(parameter_is_tracked("application_name", ""));
-    cr_expect_not(parameter_is_tracked("IntervalStyle", NULL));
-    cr_expect_not(parameter_is_tracked("search_path", NULL));
-    cr_expect_not(parameter_is_tracked("server_version", NULL));
+    cr_expect(parameter_follows("client_encoding"));
+    cr_expect(parameter_follows("TIMEZONE"));
+    cr_expect(parameter_follows("search_path"));
+    cr_expect(parameter_follows("default_transaction_read_only"));
+    cr_expect_not(parameter_follows("server_version"));
+    cr_expect_not(parameter_follows("In_Hot_Standby"));
+    cr_expect_not(parameter_follows("is_superuser"));
+    cr_expect_not(parameter_follows("role"));
+    cr_expect_not(parameter_follows("SESSION_AUTHORIZATION"));
 }
 
-Test(parameter_name, extra_parameters_are_tracked_except_those_of_identity)
+Test(parameters, words_stand_in_the_statement_as_they_are)
 {
-    cr_expect(parameter_is_tracked("Search_Path", "IntervalStyle, search_path"));
-    cr_expect(parameter_is_tracked("intervalstyle", "IntervalStyle, search_path"));
-    cr_expect_not(parameter_is_tracked("role", "role, search_path"));
-    cr_expect_not(parameter_is_tracked("SESSION_AUTHORIZATION", "session_authorization"));
+    struct parameters *have = NULL, *want = NULL;
+    struct buffer sql = {0};
+
+    want = parameters_with_words(want, "search_path", "a, \"B\"");
+    want = parameters_with_words(want, "my.app", "'it''s'");
+    cr_assert(parameters_sql(have, want, &sql));
+    buffer_put_u8(&sql, '\0');
+    cr_expect_str_eq((char *)sql.data,
+                     "SET \"my\".\"app\" TO 'it''s';SET \"search_path\" TO a, \"B\"");
+    sql.length = 0;
+    /* the same text as a value is another one */
+    have = parameters_with(have, "search_path", "a, \"B\"");
+    have = parameters_with_words(have, "my.app", "'it''s'");
+    cr_assert(parameters_sql(have, want, &sql));
+    buffer_put_u8(&sql, '\0');
+    cr_expect_str_eq((char *)sql.data, "SET \"search_path\" TO a, \"B\"");
+    have = parameters_with_of(have, "search_path", want);
+    cr_expect(parameters_equal(have, want));
+    have = parameters_with_of(have, "my.app", NULL);
+    cr_expect_eq(parameters_count(have), 1);
+    buffer_fini(&sql);
+    parameters_unref(have);
+    parameters_unref(want);
+}
+
+Test(parameters, date_style_is_not_mixed_with_what_was_there)
+{
+    struct parameters *have = parameters_with(NULL, "DateStyle", "SQL, DMY");
+    struct parameters *want = parameters_with(NULL, "datestyle", "iso");
+    struct buffer sql = {0};
+
+    cr_assert(parameters_sql(have, want, &sql));
+    buffer_put_u8(&sql, '\0');
+    cr_expect_str_eq((char *)sql.data, "RESET DateStyle;SET DateStyle=E'iso'");
+    buffer_fini(&sql);
+    parameters_unref(have);
+    parameters_unref(want);
 }
 
 Test(parameter_name, a_list_ignores_case_blanks_and_empty_elements)
