@@ -3,8 +3,8 @@ libpgstage_a_SOURCES += \
 	src/failover/aftermath.c src/failover/procedure_inside.h \
 	src/failover/ask.c \
 	src/failover/automatic.c \
-	include/pgstage/failover/decide.h \
 	src/failover/conninfo.c src/failover/conninfo.h \
+	src/failover/decide.c include/pgstage/failover/decide.h \
 	src/failover/delegation.c src/failover/delegation.h \
 	src/failover/drill.c \
 	src/failover/episode.c include/pgstage/failover/episode.h \
@@ -16,8 +16,8 @@ libpgstage_a_SOURCES += \
 	src/failover/procedure.c include/pgstage/failover/procedure.h \
 	src/failover/rows.c \
 	src/failover/scene.c src/failover/scene.h \
-	src/failover/standing.c include/pgstage/failover/standing.h \
 	src/failover/situation.c include/pgstage/failover/situation.h \
+	src/failover/standing.c include/pgstage/failover/standing.h \
 	src/failover/step_promote.c src/failover/step.h \
 	src/failover/step_repoint.c \
 	src/failover/step_switch.c
