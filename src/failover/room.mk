@@ -20,4 +20,5 @@ libpgstage_a_SOURCES += \
 	src/failover/standing.c include/pgstage/failover/standing.h \
 	src/failover/step_promote.c src/failover/step.h \
 	src/failover/step_repoint.c \
-	src/failover/step_switch.c
+	src/failover/step_switch.c \
+	src/failover/store.c include/pgstage/failover/store.h

@@ -9,6 +9,7 @@ test_unit_failover_test_failover_SOURCES = \
 	test/unit/failover/test_hook.c \
 	test/unit/failover/test_situation.c \
 	test/unit/failover/test_standing.c \
+	test/unit/failover/test_store.c \
 	test/unit/failover/test_words.c
 test_unit_failover_test_failover_CFLAGS = $(UNIT_CFLAGS)
 test_unit_failover_test_failover_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
