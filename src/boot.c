@@ -2,7 +2,8 @@
  * boot: the story of a run.
  *
  *   load ─► background (-d) ─► user ─► log ─► descriptors ─► plane (sockets, TLS) ─► pid file ─►
- *   threads ─► systemd: READY ─► loop_run … signals … ─► threads end ─► pid file removed
+ *   state_dir, probes ─► threads ─► systemd: READY ─► loop_run … signals … ─► threads end ─► pid
+ * file removed
  *
  * The user is changed before sockets are bound, as in PgBouncer, unless a port under 1024 asks for
  * root; either way the configuration is read once more as that user, so that a file that only root
@@ -34,12 +35,11 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/users.h"
-#include "pgstage/failover/standing.h"
-#include "pgstage/health/monitor.h"
 #include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 #include "pgstage/worker/loop.h"
 #include "reload.h"
+#include "steer.h"
 
 /* Descriptors besides clients and servers: epoll, eventfds, listeners, log, files being read. */
 #define OTHER_DESCRIPTORS 64
@@ -58,7 +58,7 @@ struct run {
     struct loop *loop;
     struct admin *admin;
     struct plane *plane;
-    struct monitor *monitor;
+    struct steer steer;
     struct event *events[SIGNAL_COUNT];
     struct pidfile pidfile;
     bool stopping;
@@ -70,59 +70,6 @@ char *boot_version(void)
                       event_get_version(), "epoll", OpenSSL_version(OPENSSL_VERSION));
 }
 
-/* ---- hosts ---- */
-
-static void on_addresses(void *context, const char *environment, const struct host_config *host,
-                         const char *const *addresses, size_t count)
-{
-    struct run *run = context;
-    plane_set_addresses(run->plane, environment, host, addresses, count);
-}
-
-static void know_host(struct run *run, const struct host_report *report, bool is_gone)
-{
-    struct known_host known = {
-        .environment = report->environment,
-        .label = report->label,
-        .name = report->name,
-        .address = report->address,
-        .port = report->port,
-        .is_local = report->is_local,
-        .system_identifier = report->system_identifier,
-        .is_gone = is_gone,
-    };
-    plane_know_host(run->plane, &known);
-}
-
-static void on_changed(void *context, const struct host_report *report, unsigned what)
-{
-    struct run *run = context;
-    struct standing standing = standing_of(report, WRITER_BY_ROLE, false);
-    if (what & (MONITOR_IDENTITY | MONITOR_NEW | MONITOR_GONE))
-        know_host(run, report, what & MONITOR_GONE);
-    if (!(what & MONITOR_GONE))
-        plane_set_standing(run->plane, report->environment, report->label, &standing);
-}
-
-static void on_heard(void *context, const char *environment, const char *host,
-                     enum host_evidence evidence)
-{
-    static const enum monitor_evidence words[] = {
-        [HOST_TROUBLE] = EVIDENCE_TROUBLE,
-        [HOST_PRIMARY] = EVIDENCE_PRIMARY,
-        [HOST_STANDBY] = EVIDENCE_STANDBY,
-    };
-    struct run *run = context;
-    monitor_note(run->monitor, environment, host, words[evidence]);
-}
-
-static void make_monitor(struct run *run)
-{
-    struct monitor_hooks hooks = {.context = run, .changed = on_changed, .addresses = on_addresses};
-    run->monitor = monitor_new(run->loop, plane_resolver(run->plane), &hooks);
-    plane_listen_to_hosts(run->plane, on_heard, run);
-}
-
 /* ---- what the console and signals ask for ---- */
 
 static bool on_reload(void *context, const char *who, char **problem)
@@ -132,7 +79,7 @@ static bool on_reload(void *context, const char *who, char **problem)
                clock_now_us());
     bool ok = reload_file(run->plane, run->admin, run->file, &run->log, who, problem);
     if (ok)
-        monitor_load(run->monitor, plane_snapshot(run->plane));
+        steer_reload(&run->steer, plane_snapshot(run->plane));
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                ok ? "serving" : "serving; the latest reload failed, see the log");
     return ok;
@@ -143,7 +90,7 @@ static bool on_apply(void *context, struct snapshot *snapshot, const char *who, 
     struct run *run = context;
     if (!reload_apply(run->plane, run->admin, snapshot, &run->log, who, problem))
         return false;
-    monitor_load(run->monitor, snapshot);
+    steer_reload(&run->steer, snapshot);
     return true;
 }
 
@@ -412,11 +359,11 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
     if (!plane_open_audit(run->plane, problem, sizeof problem))
         return fail(problem);
     reload_record(run->plane, "start", NULL, *snapshot, NULL);
-    make_monitor(run);
+    if (!steer_start(&run->steer, run->loop, run->plane, *snapshot, problem, sizeof problem))
+        return fail(problem);
     if (!plane_start(run->plane))
         return fail("no thread can be started");
-    monitor_load(run->monitor, *snapshot);
-    admin_start(run->admin, run->plane, run->monitor);
+    admin_start(run->admin, run->plane, run->steer.monitor, run->steer.failover);
 
     char *version = boot_version();
     log_log("process up: %s", version);
@@ -434,13 +381,15 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
 
 static void finish(struct run *run, bool started)
 {
+    steer_stop(&run->steer);
     if (started) {
         admin_stop(run->admin);
         for (int i = 0; admin_is_busy(run->admin) && i < LAST_ANSWERS_TURNS; i++)
             loop_turn(run->loop, true);
     }
-    monitor_free(run->monitor);
+    steer_end(&run->steer);
     plane_free(run->plane);
+    steer_fini(&run->steer);
     pidfile_close(&run->pidfile);
     for (size_t i = 0; i < SIGNAL_COUNT; i++) {
         if (run->events[i])

@@ -134,6 +134,7 @@ struct admin *admin_new(const struct admin_callbacks *callbacks)
     admin->stats = stats_new(clock_now_us());
     list_init(&admin->waits);
     list_init(&admin->checks);
+    list_init(&admin->steerings);
     return admin;
 }
 
@@ -238,11 +239,13 @@ static void on_watch(struct loop *loop, struct timer *timer)
     timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
 }
 
-void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor)
+void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor,
+                 struct failover *failover)
 {
     struct loop *loop = plane_control(plane);
     admin->plane = plane;
     admin->monitor = monitor;
+    admin->failover = failover;
     admin->started = snapshot_ref(plane_snapshot(plane));
     admin->period.fire = on_period;
     admin->upkeep.fire = on_upkeep;
@@ -269,6 +272,7 @@ void admin_stop(struct admin *admin)
     admin->stopping = true;
     waits_end(admin);
     checks_end(admin);
+    steerings_end(admin);
     timer_detach(loop, &admin->period);
     timer_detach(loop, &admin->upkeep);
     timer_detach(loop, &admin->watch);

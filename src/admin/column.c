@@ -178,6 +178,12 @@ static const struct column environments_columns[] = {
     INT4("hosts_total", "hosts of its cluster, each address of a name; dr_hosts are not counted"),
     INT4("pools", NULL),
     TEXT("primary", "hosts that are up and take writes, with commas between"),
+    TEXT("accepted_primary", "the one host that writes go to; empty: none so far"),
+    TEXT("failover_mode", NULL),
+    TEXT("failover_state", "ok, no_primary, switching, failover, stopped, starting, unverified, unwatched"),
+    INT8("timeline", "of the accepted primary"),
+    TEXT("system_identifier", "of the cluster; other ones are refused"),
+    TEXT("maintenance", "no; yes; or until when no automatic action is taken"),
 };
 VIEW(environments)
 
@@ -241,6 +247,45 @@ static const struct column health_columns[] = {
     TEXT("synchronous_standby_names", "a primary's"),
 };
 VIEW(health)
+
+static const struct column failovers_columns[] = {
+    INT8("id", NULL),
+    TEXT("environment", NULL),
+    TEXT("type", "automatic, manual, planned or emergency"),
+    TEXT("from", "the primary before; empty: none"),
+    TEXT("to", "the primary afterwards"),
+    TEXT("trigger", "what it began with"),
+    TEXT("started", NULL),
+    INT8("detection_ms", "from the last sign of life of the old primary to the decision"),
+    INT8("hold_ms", "how long new transactions that write were held"),
+    INT8("total_ms", "from the last sign of life, or the command, until clients went on"),
+    INT8("lag_bytes", "what the new primary lacked, as far as it was known"),
+    INT8("clients_held", "clients that had to wait"),
+    INT8("clients_errored", "clients that lost a transaction or their connection"),
+    TEXT("steps", "what was done, with durations"),
+    TEXT("result", "running, done, failed, aborted, or broken (pgstage ended in the middle)"),
+    TEXT("detail", "why it failed"),
+};
+VIEW(failovers)
+
+static const struct column alarms_columns[] = {
+    TEXT("environment", "empty: pgstage itself"),
+    TEXT("host", NULL),
+    TEXT("alarm", NULL),
+    TEXT("since", NULL),
+    TEXT("detail", NULL),
+    TEXT("help", "what it means and what to do"),
+};
+VIEW(alarms)
+
+static const struct column fences_columns[] = {
+    TEXT("environment", NULL),
+    TEXT("host", NULL),
+    TEXT("reason", "former_primary, equal_timeline, failover or operator"),
+    TEXT("by", "what led to it, or who asked for it"),
+    TEXT("since", NULL),
+};
+VIEW(fences)
 
 static const struct column tls_columns[] = {
     TEXT("subject", NULL),

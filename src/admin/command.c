@@ -134,6 +134,29 @@ static size_t assignment_key(const struct statement *statement)
     return is_assignment && statement_has_value(statement, key + 2) ? key : 0;
 }
 
+/* A name or value that is not empty. */
+static bool take_value(char **value, const struct statement *statement, size_t index)
+{
+    if (!statement_has_value(statement, index) || *statement->tokens[index].text == '\0')
+        return false;
+    *value = text_copy(statement->tokens[index].text);
+    return true;
+}
+
+/* `environment ON [FOR 1h] | OFF` from token `first`. */
+static bool read_maintenance(struct command *command, const struct statement *statement,
+                             size_t first)
+{
+    size_t given = statement->count - first;
+    if (given < 2 || !take_value(&command->target, statement, first))
+        return false;
+    command->is_on = statement_is(statement, first + 1, "on");
+    if (given == 2)
+        return command->is_on || statement_is(statement, first + 1, "off");
+    return given == 4 && command->is_on && statement_is(statement, first + 2, "for") &&
+           take_value(&command->value, statement, first + 3);
+}
+
 static bool read_argument(struct command *command, const struct command_row *row,
                           const struct statement *statement, size_t first)
 {
@@ -153,6 +176,13 @@ static bool read_argument(struct command *command, const struct command_row *row
     case ARGUMENT_CLIENT:
         return given == 1 && statement_has_value(statement, first) &&
                read_id(statement->tokens[first].text, &command->client_id);
+    case ARGUMENT_HOST:
+        return given == 1 && take_value(&command->target, statement, first);
+    case ARGUMENT_ENVIRONMENT_HOST:
+        return given == 2 && take_value(&command->target, statement, first) &&
+               take_value(&command->value, statement, first + 1);
+    case ARGUMENT_MAINTENANCE:
+        return read_maintenance(command, statement, first);
     case ARGUMENT_SHUTDOWN:
         command->wait_for_servers = statement_is(statement, first, "wait_for_servers");
         command->wait_for_clients = statement_is(statement, first, "wait_for_clients");

@@ -19,10 +19,12 @@ struct admin {
     struct stats *stats;
     struct plane *plane;      /* NULL before admin_start and after admin_stop */
     struct monitor *monitor;  /* of the hosts; as `plane` */
+    struct failover *failover;
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
     struct list waits;         /* struct wait, of PAUSE and WAIT_CLOSE */
     struct list checks;        /* struct checking, of CHECK */
+    struct list steerings;     /* struct steering, of FENCE, ACCEPT … */
     unsigned gathers;          /* questions to the workers that are under way */
     struct timer watch;        /* looks at the waits again */
     struct timer period;       /* stats_period */
@@ -60,6 +62,9 @@ void wait_start(struct admin *admin, struct console_job *job, struct target *tar
 void waits_look(struct admin *admin);
 /* Fails all of them. */
 void waits_end(struct admin *admin);
+
+/* Fails what still waits for the failover engine. */
+void steerings_end(struct admin *admin);
 
 /* Fails every CHECK that is under way. */
 void checks_end(struct admin *admin);

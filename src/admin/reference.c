@@ -25,6 +25,12 @@ static const char *argument_text(enum command_argument argument)
         return " <client_id>";
     case ARGUMENT_ASSIGNMENT:
         return " <key> = <value>";
+    case ARGUMENT_HOST:
+        return " <host>";
+    case ARGUMENT_ENVIRONMENT_HOST:
+        return " <environment> <host>";
+    case ARGUMENT_MAINTENANCE:
+        return " <environment> ON [FOR <time>]|OFF";
     case ARGUMENT_SHUTDOWN:
         return " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
     }

@@ -5,6 +5,7 @@ libpgstage_a_SOURCES += \
 	src/admin/command.c include/pgstage/admin/command.h \
 	src/admin/command_change.c \
 	src/admin/command_check.c \
+	src/admin/command_failover.c \
 	src/admin/console.c include/pgstage/admin/console.h \
 	src/admin/gathering.c \
 	src/admin/name.c \

@@ -4,6 +4,7 @@
  *
  * Read from the snapshot in force; present numbers come from the registry. Control thread.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #include "pgstage/conf/class.h"
 #include "pgstage/conf/show.h"
 #include "pgstage/conf/users.h"
+#include "pgstage/failover/failover.h"
 #include "pgstage/health/monitor.h"
 #include "pgstage/pool/registry.h"
 
@@ -273,6 +275,33 @@ static void put_usage(struct admin *admin, struct result *result,
     buffer_fini(&usage.primaries);
 }
 
+/* The accepted primary, and what is going on. */
+static void put_failover(struct admin *admin, struct result *result,
+                         const struct environment_config *environment,
+                         const struct settings *settings)
+{
+    const struct situation *situation = failover_situation(admin->failover, environment->name);
+    enum failover_state state = failover_state(admin->failover, environment->name);
+    uint64_t until_us = situation ? situation->maintenance_until_us : 0;
+    char moment[32];
+    result_text(result, situation ? situation->accepted : NULL);
+    result_text(result, option_word("failover_mode", settings->failover_mode));
+    result_text(result, failover_state_word(state));
+    if (situation && situation->timeline)
+        result_uint(result, situation->timeline);
+    else
+        result_null(result);
+    if (situation && situation->system_identifier)
+        result_print(result, "%" PRIu64, situation->system_identifier);
+    else
+        result_null(result);
+    access_time_print(until_us, moment, sizeof moment);
+    if (until_us <= clock_wall_us())
+        result_text(result, "no");
+    else
+        result_text(result, until_us == MAINTENANCE_UNTIL_OFF ? "yes" : moment);
+}
+
 void command_show_environments(struct admin *admin, struct console_job *job)
 {
     const struct snapshot *snapshot = plane_snapshot(admin->plane);
@@ -300,6 +329,7 @@ void command_show_environments(struct admin *admin, struct console_job *job)
         put_expiry(result, environment);
         result_text(result, environment_state(admin, environment));
         put_usage(admin, result, environment);
+        put_failover(admin, result, environment, settings);
         result_end(result);
     }
     console_done(job);

@@ -161,17 +161,24 @@ static bool find_identity(struct desk *desk)
 
 /* ---- 3: who may be considered ---- */
 
+static bool is_same_server(const struct desk *desk, size_t a, size_t b)
+{
+    const struct sighting *one = &desk->hosts[a], *other = &desk->hosts[b];
+    return one->sight == SIGHT_WRITER && other->sight == SIGHT_WRITER &&
+           one->started_wall_us == other->started_wall_us &&
+           one->system_identifier == other->system_identifier;
+}
+
 /* A second name of a server that is listed already (the accepted one's name goes first). */
 static bool is_second_name(const struct desk *desk, size_t host)
 {
-    const char *address = desk->hosts[host].address;
-    if (!address || host == desk->accepted)
+    uint64_t started = desk->hosts[host].started_wall_us;
+    if (!started || host == desk->accepted)
         return false;
-    if (desk->accepted != DECISION_NO_HOST &&
-        text_equal(desk->hosts[desk->accepted].address, address))
+    if (desk->accepted != DECISION_NO_HOST && is_same_server(desk, desk->accepted, host))
         return true;
     for (size_t i = 0; i < host; i++) {
-        if (text_equal(desk->hosts[i].address, address))
+        if (is_same_server(desk, i, host))
             return true;
     }
     return false;
@@ -301,6 +308,10 @@ static bool contenders_remain(struct desk *desk)
         }
         count++;
         last = i;
+        if (sighting->sight == SIGHT_WRITER)
+            alarm_host(desk, i, ALARM_EQUAL_TIMELINES,
+                       "took writes on timeline %" PRIu32 " at the same time as another",
+                       sighting->timeline);
         other_writers += i != desk->accepted && desk->hosts[i].sight == SIGHT_WRITER;
     }
     bool accepted_contends =
@@ -320,7 +331,7 @@ static bool contenders_remain(struct desk *desk)
             fence(desk, i, FENCE_FORMER);
     }
     unfence(desk, winner);
-    desk->decision->of[winner].shut_out = false;
+    desk->decision->of[winner].shut_out = desk->decision->of[winner].has_alarm = false;
     look_at_writer(desk, winner);
     return false;
 }
@@ -410,7 +421,9 @@ static void consider(struct desk *desk, size_t writer)
     /* A promotion begins a timeline. Without one, a sibling of the accepted primary, promoted from
      * the same ancestor, looks the same: it must have been seen to follow the accepted history. */
     if (desk->accepted != DECISION_NO_HOST && sighting->timeline == situation->timeline &&
-        sighting->streamed_timeline < situation->timeline) {
+        sighting->streamed_timeline < situation->timeline &&
+        !(sighting->started_wall_us &&
+          sighting->started_wall_us == desk->hosts[desk->accepted].started_wall_us)) {
         alarm_host(desk, writer, ALARM_OLDER_TIMELINE,
                    "takes writes on timeline %" PRIu32
                    " like the accepted primary before, but was never seen to stream it",

@@ -46,6 +46,7 @@ enum fact {
     FACT_CLUSTER_NAME,
     FACT_SYNC_NAMES,
     FACT_REPLICAS,
+    FACT_STARTED,
     FACT_COUNT,
 };
 
@@ -78,7 +79,8 @@ const char facts_sql[] =
     ", CASE WHEN NOT " RECOVERY " THEN (SELECT " C "string_agg(" C "concat_ws(" C "chr(31),"
     " coalesce(application_name, ''), coalesce(" C "host(client_addr), ''),"
     " coalesce(state, ''), coalesce(sync_state, '')), " C "chr(30))"
-    " FROM (SELECT * FROM " C "pg_stat_replication LIMIT 64) r) END";
+    " FROM (SELECT * FROM " C "pg_stat_replication LIMIT 64) r) END"
+    ", (extract(epoch FROM " C "pg_postmaster_start_time()) * 1000000)::bigint";
 /* clang-format on */
 
 /* ---- the answer ---- */
@@ -219,6 +221,7 @@ bool facts_read(struct facts *facts, const PGresult *rows)
     facts->sees_stats = of[FACT_SEES_STATS][0] == 't';
     facts->server_version = (int)strtol(of[FACT_VERSION], NULL, 10);
     facts->system_identifier = strtoull(of[FACT_SYSTEM], NULL, 10);
+    facts->started_wall_us = strtoull(of[FACT_STARTED], NULL, 10);
     facts->wal_receiver_timeout_us = strtoull(of[FACT_RECEIVER_TIMEOUT], NULL, 10);
     if (*of[FACT_REPLAY_AGE])
         facts->replay_age_us = strtoll(of[FACT_REPLAY_AGE], NULL, 10);

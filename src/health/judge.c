@@ -132,6 +132,7 @@ static unsigned take_identity(struct host_report *report, const struct facts *fa
     }
     report->timeline_lagging = facts->timeline_lagging;
     report->server_version = facts->server_version;
+    report->started_wall_us = facts->started_wall_us;
     report->read_only = facts->read_only;
     return what;
 }

@@ -33,7 +33,8 @@ struct facts {
     bool sees_stats; /* the login may read pg_stat_replication and the receiver's details */
     int server_version;
     uint64_t system_identifier;
-    uint32_t timeline; /* 0: unknown */
+    uint64_t started_wall_us; /* pg_postmaster_start_time() */
+    uint32_t timeline;        /* 0: unknown */
     bool timeline_lagging;
     uint64_t lsn_written, lsn_flushed, lsn_received, lsn_replayed;
     int64_t replay_age_us; /* since the last replayed transaction was committed; < 0: none was */

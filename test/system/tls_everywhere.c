@@ -269,13 +269,15 @@ SYSTEM_TEST(tls_everywhere, the_dot_of_an_absolute_name_is_not_part_of_it)
                         "pg.production.test.@127.0.0.1");
 }
 
+/* They are two primaries, which nobody would accept: so nobody looks. */
 static struct proxy *before_two(const char *first, int first_port, const char *second,
                                 int second_port)
 {
     return proxy_start("server_login_retry = 1\ndefault_environment = tested\n"
                        "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
                        "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d, %s@127.0.0.1:%d\n"
-                       "min_pool_size = 0\nmonitor_user = other\n[databases]\napp = dbname=app\n",
+                       "min_pool_size = 0\nprobe_interval = 0\nmonitor_user = "
+                       "other\n[databases]\napp = dbname=app\n",
                        pki_shared_ca()->certificate, first, first_port, second, second_port);
 }
 

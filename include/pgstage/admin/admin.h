@@ -13,6 +13,7 @@
 #include "pgstage/session/plane.h"
 
 struct admin;
+struct failover;
 struct monitor;
 
 enum admin_shutdown {
@@ -37,8 +38,9 @@ struct admin *admin_new(const struct admin_callbacks *callbacks)
     __attribute__((warn_unused_result));
 /* For plane_new. */
 struct plane_hooks admin_hooks(struct admin *admin);
-/* The plane and the monitor exist: timers begin. */
-void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor);
+/* The plane, the monitor and the failover engine exist: timers begin. */
+void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor,
+                 struct failover *failover);
 /* The configuration has changed: timers are set anew. */
 void admin_reloaded(struct admin *admin);
 /* Does a command still wait for the workers' answers? Then loop_turn, before plane_free. */

@@ -39,6 +39,9 @@ struct columns {
     X(environments)                                                                                \
     X(hosts)                                                                                       \
     X(health)                                                                                      \
+    X(failovers)                                                                                   \
+    X(alarms)                                                                                      \
+    X(fences)                                                                                      \
     X(tls)                                                                                         \
     X(lists)                                                                                       \
     X(stats)                                                                                       \

@@ -21,6 +21,9 @@ enum command_argument {
     ARGUMENT_CLIENT,
     ARGUMENT_ASSIGNMENT,
     ARGUMENT_SHUTDOWN,
+    ARGUMENT_HOST,
+    ARGUMENT_ENVIRONMENT_HOST,
+    ARGUMENT_MAINTENANCE,
 };
 
 enum command_id {
@@ -56,8 +59,10 @@ struct command {
     const struct columns *columns;
     const char *tag;   /* of CommandComplete */
     char *target;      /* TARGET: database, database@environment or environment; NULL: all.
-                        * ENVIRONMENT: its name */
-    char *key, *value; /* ASSIGNMENT; `value` also of PRETEND_ROW */
+                        * ENVIRONMENT: its name; HOST: a host */
+    char *key, *value; /* ASSIGNMENT; `value` also of PRETEND_ROW, of ENVIRONMENT_HOST (the host)
+                        * and of MAINTENANCE (how long; NULL: until OFF) */
+    bool is_on;        /* MAINTENANCE */
     uint64_t client_id;
     bool wait_for_servers, wait_for_clients; /* SHUTDOWN */
     const char *sqlstate;                    /* WRONG */

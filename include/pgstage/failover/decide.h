@@ -38,9 +38,8 @@ struct sighting {
     uint32_t timeline;          /* 0: not known */
     bool is_streaming;          /* a standby whose WAL receiver streams */
     uint32_t streamed_timeline; /* the newest on which it was ever seen to stream; 0: none */
-    /* The address that was connected to, with port; hosts with the same one are the same server.
-     * NULL: not known. */
-    const char *address;
+    uint64_t started_wall_us;   /* of its postmaster; hosts with the same one are the same server;
+                                   0: not known */
 };
 
 struct policy {

@@ -72,7 +72,7 @@ const char *episode_result_word(enum episode_result result);
 struct history {
     struct episode *items[HISTORY_MAX];
     size_t count;
-    uint64_t next_id; /* 0 counts as 1 */
+    uint64_t next_id;
 };
 /* Takes it over; the oldest goes when it is full. */
 void history_add(struct history *history, struct episode *episode);

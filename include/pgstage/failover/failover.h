@@ -22,21 +22,50 @@
 #include "pgstage/failover/situation.h"
 
 struct failover;
-struct monitor;
-struct plane;
+struct host_report;
+struct loop;
+struct standing;
 
-/* Opens and locks state_dir and reads it. NULL and `problem`: the folder cannot be used, or another
- * process has it. A state file that is missing or damaged is no error: see failover_start. */
-struct failover *failover_new(struct plane *plane, char *problem, size_t size)
+/* How many clients a hold concerns. */
+struct failover_counts {
+    int64_t held, errored; /* since the hold began; -1: not known */
+};
+
+/* What the engine sees and acts through: the monitor and the plane (see failover_world_of), or a
+ * test's stand-ins. */
+struct failover_world {
+    void *context;
+    /* New transactions that write wait, or go on. */
+    void (*hold)(void *context, const char *environment);
+    void (*release)(void *context, const char *environment);
+    void (*counts)(void *context, const char *environment, struct failover_counts *counts);
+    /* Closes every connection to a host; `done` comes later, never from inside. */
+    void (*close_host)(void *context, const char *environment, const char *host, const char *detail,
+                       void (*done)(void *argument), void *argument);
+    void (*set_standing)(void *context, const char *environment, const char *host,
+                         const struct standing *standing);
+    /* Every monitored host of the environment. */
+    void (*each_host)(void *context, const char *environment,
+                      void (*each)(void *argument, const struct host_report *report),
+                      void *argument);
+};
+
+/* Opens and locks state_dir, if the configuration names one, and reads it. A reference of the
+ * snapshot is taken. NULL and `problem`: the folder cannot be used, or another process has it. A
+ * state file that is missing or damaged is no error: see failover_start. */
+struct failover *failover_new(struct loop *loop, struct snapshot *snapshot,
+                              const struct failover_world *world, char *problem, size_t size)
     __attribute__((warn_unused_result));
-/* The monitor runs: environments are held until their hosts have answered or timed out. */
-void failover_start(struct failover *failover, struct monitor *monitor);
-/* A new configuration is in force (after monitor and plane know it). */
-void failover_reloaded(struct failover *failover);
-/* monitor_hooks.changed: looks at the environment at the end of this turn. */
-void failover_changed(void *failover, const char *environment);
-/* No decision any more; what is being written is written. Before the plane is freed. */
+/* The monitor has been loaded: environments are held until their hosts have answered or timed out.
+ * Before plane_start. */
+void failover_start(struct failover *failover);
+/* A new configuration is in force (after the monitor and the plane have it). */
+void failover_reloaded(struct failover *failover, struct snapshot *snapshot);
+/* The monitor knows something new: looks at the environment at the end of this turn. */
+void failover_changed(struct failover *failover, const char *environment);
+/* No decision any more, commands that wait are answered; before plane_free. */
 void failover_stop(struct failover *failover);
+/* Writes down what is still to be written. After plane_free, before loop_free. */
 void failover_free(struct failover *failover);
 
 /* ---- what is known ---- */
@@ -149,6 +178,8 @@ void failover_hold(struct failover *failover, const char *environment);
 void failover_release(struct failover *failover, const char *environment);
 /* No host takes writes until failover_accept: the old primary gets no new connection. */
 void failover_withdraw(struct failover *failover, const char *environment);
+/* Takes that back: the accepted primary goes on as it was. */
+void failover_reinstate(struct failover *failover, const char *environment);
 
 /* Notes a fence, or takes it away, in memory; failover_save makes it last. */
 void failover_fence(struct failover *failover, const char *environment, const char *host,

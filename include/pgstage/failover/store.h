@@ -39,8 +39,8 @@ enum store_found store_load(struct store *store, json_t **content, char *problem
  * to know what was in it can look. False: it stays where it is. */
 bool store_put_aside(struct store *store);
 
-/* Takes `content` over. `done` (may be NULL) comes once, on the loop and never from inside the call;
- * `problem` is "" when it was written. */
+/* Takes `content` over. `done` (may be NULL) comes once, on the loop and never from inside the
+ * call; `problem` is "" when it was written. */
 void store_write(struct store *store, json_t *content,
                  void (*done)(void *context, const char *problem), void *context);
 /* Is something still on its way to the disk? */

@@ -82,10 +82,12 @@ struct host_report {
 
     /* identity; 0: unknown */
     uint64_t system_identifier;
-    uint32_t timeline;     /* primary: of its WAL; standby: that it last received on */
-    bool timeline_lagging; /* the standby has no receiver now, the true one may be newer */
-    int server_version;    /* as server_version_num: 150004 */
-    bool read_only;        /* default_transaction_read_only */
+    uint32_t timeline;        /* primary: of its WAL; standby: that it last received on */
+    bool timeline_lagging;    /* the standby has no receiver now, the true one may be newer */
+    uint64_t started_wall_us; /* when its postmaster started: with the system identifier it tells
+                                 two names of one server from two servers */
+    int server_version;       /* as server_version_num: 150004 */
+    bool read_only;           /* default_transaction_read_only */
 
     /* positions; 0: unknown. Of a host that is down: the last good ones. */
     uint64_t lsn_written, lsn_flushed; /* primary */

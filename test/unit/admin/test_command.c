@@ -112,6 +112,42 @@ Test(command, shutdown_takes_how)
     cr_expect_eq(read_one("shutdown later"), COMMAND_WRONG);
 }
 
+Test(command, maintenance_is_on_for_a_time_or_until_off)
+{
+    cr_assert_eq(read_one("maintenance production on"), COMMAND_RUN);
+    cr_expect(command.is_on && !command.value);
+    cr_assert_eq(read_one("MAINTENANCE production ON FOR 30min"), COMMAND_RUN);
+    cr_expect(command.is_on);
+    cr_expect_str_eq(command.value, "30min");
+    cr_expect_str_eq(command.target, "production");
+    cr_assert_eq(read_one("maintenance production off"), COMMAND_RUN);
+    cr_expect_not(command.is_on);
+    static const char *const wrong[] = {
+        "maintenance",
+        "maintenance production",
+        "maintenance production perhaps",
+        "maintenance p on 1h",
+        "maintenance p on for",
+        "maintenance p off for 1h",
+        "maintenance p on for =",
+        "maintenance p on for 1h please",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        cr_expect_eq(read_one(wrong[i]), COMMAND_WRONG, "%s", wrong[i]);
+}
+
+Test(command, hosts_are_named_without_quotes)
+{
+    cr_assert_eq(read_one("FENCE pg3.example.com@10.0.0.3:5433"), COMMAND_RUN);
+    cr_expect_str_eq(command.target, "pg3.example.com@10.0.0.3:5433");
+    cr_assert_eq(read_one("accept production \"pg1:5432\""), COMMAND_RUN);
+    cr_expect_str_eq(command.target, "production");
+    cr_expect_str_eq(command.value, "pg1:5432");
+    cr_expect_eq(read_one("fence"), COMMAND_WRONG);
+    cr_expect_eq(read_one("accept production"), COMMAND_WRONG);
+    cr_expect_eq(read_one("accept production a b"), COMMAND_WRONG);
+}
+
 Test(command, pretends_what_drivers_ask_for)
 {
     cr_expect_eq(read_one("SHOW client_encoding"), COMMAND_PRETEND_ROW);
@@ -129,10 +165,16 @@ Test(command, pretends_what_drivers_ask_for)
 static char *example(const struct command_row *row)
 {
     static const char *const arguments[] = {
-        [ARGUMENT_NOTHING] = "",         [ARGUMENT_TARGET] = " app",
-        [ARGUMENT_NEED_TARGET] = " app", [ARGUMENT_ENVIRONMENT] = " production",
-        [ARGUMENT_CLIENT] = " 1",        [ARGUMENT_ASSIGNMENT] = " a = b",
+        [ARGUMENT_NOTHING] = "",
+        [ARGUMENT_TARGET] = " app",
+        [ARGUMENT_NEED_TARGET] = " app",
+        [ARGUMENT_ENVIRONMENT] = " production",
+        [ARGUMENT_CLIENT] = " 1",
+        [ARGUMENT_ASSIGNMENT] = " a = b",
         [ARGUMENT_SHUTDOWN] = "",
+        [ARGUMENT_HOST] = " pg1:5432",
+        [ARGUMENT_ENVIRONMENT_HOST] = " production pg1",
+        [ARGUMENT_MAINTENANCE] = " production ON FOR 1h",
     };
     return text_print("%s %s%s", row->verb, row->noun, arguments[row->argument]);
 }

@@ -4,6 +4,7 @@ check_PROGRAMS += test/unit/failover/test_failover
 TESTS += test/unit/failover/test_failover
 test_unit_failover_test_failover_SOURCES = \
 	test/unit/failover/test_decide.c \
+	test/unit/failover/test_engine.c \
 	test/unit/failover/test_episode.c \
 	test/unit/failover/test_guard.c \
 	test/unit/failover/test_hook.c \

@@ -4,9 +4,9 @@
  * Hosts: `name=LOOK`, with blanks between. LOOK: U not asked yet, D down, B blind, W7 writes on
  * timeline 7, S7 a standby, S7+ one that streams; then any of `?` (the latest probe failed), `!`
  * (another cluster), `0` behind `!` (identifier not known), `^6` (was seen to stream timeline 6
- * before), `/d` (of dr_hosts), `@x` (its address). Situation: `host/timeline` (accepted, `-` none),
- * then host~kind for fences, `>host/timeline` an intent, `dr`. Policy: f follow, p promote; n
- * newest, k keep, s stop; m maintenance; 1 the first decision.
+ * before), `/d` (of dr_hosts), `@` (one postmaster). Situation: `host/timeline` (accepted, `-`
+ * none), then host~kind for fences, `>host/timeline` an intent, `dr`. Policy: f follow, p promote;
+ * n newest, k keep, s stop; m maintenance; 1 the first decision.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -93,7 +93,7 @@ static struct sighting read_host(char *word)
         else if (*look == 'd')
             host.is_dr = true;
         else if (*look == '@')
-            host.address = look + 1;
+            host.started_wall_us = 1;
     }
     return host;
 }
@@ -266,8 +266,10 @@ Test(decide, two_writers)
          "fence=equal_timeline shut equal_timelines"},
         {"in maintenance nothing is decided", "fm", "a/1", "a=W1 b=W2",
          "keep a; b shut two_primaries"},
-        {"two names of one server are one", "f", "a/1", "a=W1@x b=W1@x", "keep a"},
-        {"… also at the start", "f1", "-", "a=W1@x b=W1@x", "accept a"},
+        {"two names of one server are one", "f", "a/1", "a=W1@ b=W1@", "keep a"},
+        {"… also at the start", "f1", "-", "a=W1@ b=W1@", "accept a"},
+        {"… also when only the second still answers", "f", "a/1", "a=D@ b=W1@",
+         "accept b; a fence=former_primary shut"},
         {"an old writer beside the accepted one", "f", "b/2", "a=W1 b=W2",
          "keep b; a fence=former_primary shut two_primaries"},
     };
@@ -277,13 +279,14 @@ Test(decide, two_writers)
 Test(decide, contenders_until_one_is_left)
 {
     static const struct row rows[] = {
-        {"they are two", "f", "a/2 a~c b~c", "a=W2 b=W2", "stop (equal_timelines); a shut; b shut"},
+        {"they are two", "f", "a/2 a~c b~c", "a=W2 b=W2",
+         "stop (equal_timelines); a shut equal_timelines; b shut equal_timelines"},
         {"the other one went down: the accepted one goes on", "f", "a/2 a~c b~c", "a=W2 b=D",
          "keep a; a unfence; b fence=former_primary shut"},
         {"the accepted one went down: nobody knows", "f", "a/2 a~c b~c", "a=D b=W2",
-         "stop (equal_timelines); a shut; b shut"},
+         "stop (equal_timelines); a shut; b shut equal_timelines"},
         {"none was accepted: going down proves nothing", "f", "- a~c b~c", "a=W2 b=D",
-         "stop (equal_timelines); a shut; b shut"},
+         "stop (equal_timelines); a shut equal_timelines; b shut"},
         {"one streams from the other", "f", "- a~c b~c", "a=W2 b=S2+",
          "accept a; a unfence; b fence=former_primary shut"},
         {"the operator has fenced one", "f", "a/2 a~o b~c", "a=W2 b=W2^2",
@@ -292,7 +295,7 @@ Test(decide, contenders_until_one_is_left)
         {"the old one follows the new one after a stop", "fs", "a/1 a~c b~c", "a=S2+ b=W2",
          "accept b; a fence=former_primary shut; b unfence"},
         {"they are remembered over a restart", "f1", "a/2 a~c b~c", "a=W2 b=W2",
-         "stop (equal_timelines); a shut; b shut"},
+         "stop (equal_timelines); a shut equal_timelines; b shut equal_timelines"},
     };
     TRY(rows);
 }

@@ -382,13 +382,15 @@ Test(facts, of_a_primary)
                             "streaming\x1fquorum\x1e"
                             "s2\x1f\x1f"
                             "catchup\x1f"
-                            "async"};
-    PGresult *rows = answer(values, 23);
+                            "async",
+                            "1700000000123456"};
+    PGresult *rows = answer(values, 24);
 
     cr_assert(facts_read(&facts, rows));
     cr_assert(!facts.in_recovery && facts.sees_stats && !facts.read_only);
     cr_assert_eq(facts.system_identifier, UINT64_C(7300000000000000001));
     cr_assert_eq(facts.timeline, 10);
+    cr_assert_eq(facts.started_wall_us, UINT64_C(1700000000123456));
     cr_assert_eq(facts.lsn_written, UINT64_C(0x312000028));
     cr_assert_eq(facts.lsn_flushed, UINT64_C(0x312000000));
     cr_assert_str_eq(facts.sync_names, "ANY 1 (s1, s2)");
@@ -407,11 +409,11 @@ Test(facts, of_a_standby)
     const char *values[] = {"t",       "off",        "t",         "150004", "7",       NULL,
                             "2",       "1",          NULL,        NULL,     "0/5000",  "0/4000",
                             "1500000", "77",         "streaming", "250000", "5000000", "10.0.0.1",
-                            "5432",    "'o''s\\'x'", "c",         "",       NULL};
+                            "5432",    "'o''s\\'x'", "c",         "",       NULL,      NULL};
     PGresult *rows;
 
     values[19] = "'a\\'b'";
-    rows = answer(values, 23);
+    rows = answer(values, 24);
     cr_assert(facts_read(&facts, rows));
     cr_assert(facts.in_recovery);
     cr_assert_eq(facts.timeline, 2);
@@ -428,7 +430,7 @@ Test(facts, of_a_standby)
     /* without pg_monitor */
     values[2] = "f";
     values[6] = values[14] = values[15] = values[17] = values[18] = values[19] = NULL;
-    rows = answer(values, 23);
+    rows = answer(values, 24);
     cr_assert(facts_read(&facts, rows));
     cr_assert_eq(facts.receiver, RECEIVER_UNKNOWN);
     cr_assert_eq(facts.receiver_silent_us, -1);
@@ -437,7 +439,7 @@ Test(facts, of_a_standby)
     cr_assert_str_eq(facts.replica_name, "c", "its cluster_name");
     PQclear(rows);
     values[13] = NULL;
-    rows = answer(values, 23);
+    rows = answer(values, 24);
     cr_assert(facts_read(&facts, rows));
     cr_assert_eq(facts.receiver, RECEIVER_NONE);
     PQclear(rows);
@@ -445,8 +447,8 @@ Test(facts, of_a_standby)
 
 Test(facts, of_something_else)
 {
-    const char *values[23] = {"maybe"};
-    PGresult *rows = answer(values, 23), *few = answer(values, 3);
+    const char *values[24] = {"maybe"};
+    PGresult *rows = answer(values, 24), *few = answer(values, 3);
 
     cr_assert(!facts_read(&facts, rows));
     cr_assert(!facts_read(&facts, few));
@@ -458,16 +460,16 @@ Test(facts, of_something_else)
 Test(facts, of_a_flood_of_replicas_as_many_as_there_is_room_for)
 {
     static char flood[40000];
-    const char *values[] = {"f",  "off", "t",   "1",   "1",  "000000010000000000000001",
-                            NULL, NULL,  "0/1", "0/1", NULL, NULL,
-                            NULL, NULL,  NULL,  NULL,  "0",  NULL,
-                            NULL, NULL,  "",    "",    flood};
+    const char *values[] = {"f",  "off", "t",   "1",   "1",   "000000010000000000000001",
+                            NULL, NULL,  "0/1", "0/1", NULL,  NULL,
+                            NULL, NULL,  NULL,  NULL,  "0",   NULL,
+                            NULL, NULL,  "",    "",    flood, NULL};
     PGresult *rows;
 
     for (int i = 0; i < 200; i++)
         strcat(flood, "a_name_that_is_longer_than_postgresql_allows_and_than_there_is_room_for_it"
                       "\x1f::1\x1fstreaming\x1fsync\x1e");
-    rows = answer(values, 23);
+    rows = answer(values, 24);
     cr_assert(facts_read(&facts, rows));
     cr_assert_eq(facts.replica_count, FACTS_REPLICAS_MAX);
     cr_assert_eq(strlen(facts.replicas[0].application_name), 63);

@@ -1,0 +1,239 @@
+/*
+ * follow.c: from one accepted primary to the next.
+ *
+ *   hold ─► nobody takes writes ─► every connection that may write is closed ─┐
+ *                                └► the new identity is written down ─────────┴─► look: KEEP ─►
+ *                                                                        standing, release
+ *
+ * The situation is the new one from the first moment: if pgstage dies in between, it comes back
+ * knowing the newer of the two. The disk is waited for, but not for ever: an outage of the disk is
+ * no reason for one of the database, and the alarm state_not_saved stands. Closing is waited for
+ * however long it takes; it waits for no network.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "inside.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/log.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+
+/* How long the disk may take before clients go on without it. */
+#define PATIENCE_US (2 * CLOCK_SECOND)
+
+bool writers_remain(const struct ward *ward, const char *but)
+{
+    list_for_each (node, &ward->hosts) {
+        const struct ward_host *host = list_entry(node, struct ward_host, node);
+        if (host->may_have_writers && !text_equal(host->label, but))
+            return true;
+    }
+    return false;
+}
+
+/* ---- closing ---- */
+
+/* A host whose connections are being closed. */
+struct closing {
+    struct list_node node; /* in failover->closings */
+    struct failover *failover;
+    char *environment, *label;
+    uint64_t began_us;
+};
+
+static void closing_free(struct closing *closing)
+{
+    list_remove(&closing->failover->closings, &closing->node);
+    free(closing->environment);
+    free(closing->label);
+    free(closing);
+}
+
+void closings_free(struct failover *failover)
+{
+    while (!list_is_empty(&failover->closings))
+        closing_free(list_entry(list_first(&failover->closings), struct closing, node));
+}
+
+static void advance(struct ward *ward);
+
+static void on_closed(void *argument)
+{
+    struct closing *closing = argument;
+    struct ward *ward = ward_find(closing->failover, closing->environment);
+    struct ward_host *host = ward ? ward_host_find(ward, closing->label) : NULL;
+    uint64_t now_us = loop_now_us(closing->failover->loop);
+    log_log("failover: %s: every connection to %s is closed, after %" PRIu64 " ms",
+            closing->environment, closing->label, (now_us - closing->began_us) / CLOCK_MS);
+    if (host) {
+        host->closing--;
+        if (host->closing == 0 && host->told.write == ALLOW_NO)
+            host->may_have_writers = false;
+        if (ward->change.is_under_way)
+            advance(ward);
+    }
+    closing_free(closing);
+}
+
+void close_writers(struct ward *ward, const char *but, const char *why)
+{
+    struct failover *failover = ward->failover;
+    list_for_each (node, &ward->hosts) {
+        struct ward_host *host = list_entry(node, struct ward_host, node);
+        if (!host->may_have_writers || host->closing > 0 || text_equal(host->label, but))
+            continue;
+        struct closing *closing = memory_new(sizeof *closing);
+        *closing = (struct closing){
+            .failover = failover,
+            .environment = text_copy(ward->name),
+            .label = text_copy(host->label),
+            .began_us = loop_now_us(failover->loop),
+        };
+        list_push_back(&failover->closings, &closing->node);
+        host->closing++;
+        failover->world.close_host(failover->world.context, ward->name, host->label, why, on_closed,
+                                   closing);
+    }
+}
+
+static unsigned closing_count(const struct ward *ward)
+{
+    unsigned count = 0;
+    list_for_each (node, &ward->hosts)
+        count += list_entry(node, struct ward_host, node)->closing;
+    return count;
+}
+
+/* ---- the change ---- */
+
+static void finish_change(struct ward *ward)
+{
+    ward->change.is_under_way = false;
+    ward->is_withdrawn = false;
+    timer_detach(ward->failover->loop, &ward->change.patience);
+    if (ward->episode)
+        episode_step(ward->episode, "release", loop_now_us(ward->failover->loop));
+    ward_look_later(ward);
+}
+
+static void advance(struct ward *ward)
+{
+    if (closing_count(ward) > 0)
+        return;
+    if (ward->episode && !ward->change.has_closed)
+        episode_step(ward->episode, "write down", loop_now_us(ward->failover->loop));
+    ward->change.has_closed = true;
+    if (!ward->change.is_saving)
+        finish_change(ward);
+}
+
+static void on_patience_over(struct loop *loop, struct timer *timer)
+{
+    struct ward *ward = list_entry(timer, struct ward, change.patience);
+    (void)loop;
+    alarm_raise(&ward->failover->alarms, NULL, NULL, ALARM_STATE_NOT_SAVED,
+                "the disk of state_dir does not answer");
+    ward->change.is_saving = false;
+    if (ward->change.has_closed)
+        finish_change(ward);
+}
+
+static void on_saved(void *context, enum failover_saved how)
+{
+    struct ward *ward = context;
+    (void)how;
+    if (!ward->change.is_under_way || !ward->change.is_saving)
+        return;
+    ward->change.is_saving = false;
+    if (ward->change.has_closed)
+        finish_change(ward);
+}
+
+static void begin_episode(struct ward *ward, enum episode_type type, const char *to,
+                          const char *trigger)
+{
+    uint64_t now_us = loop_now_us(ward->failover->loop);
+    const char *from = ward->situation->accepted;
+    const struct ward_host *old = from ? ward_host_find(ward, from) : NULL;
+    /* While the old primary still answers, the event began with the sight of the new one. */
+    bool was_lost = ward->last_writer_us &&
+                    !(old && old->sighting.sight == SIGHT_WRITER && old->sighting.is_fresh);
+    uint64_t since_us = was_lost ? ward->last_writer_us : now_us;
+    ward->episode = episode_new(ward->name, type, from, to, trigger);
+    ward->episode->id = ward->failover->history.next_id++;
+    ward->episode_began_us = since_us;
+    ward->episode->detection_ms = type == EPISODE_AUTOMATIC && ward->last_writer_us
+                                      ? (int64_t)((now_us - ward->last_writer_us) / CLOCK_MS)
+                                      : -1;
+    episode_step(ward->episode, "close", now_us);
+}
+
+void change_begin(struct ward *ward, const struct sighting *to, enum episode_type type,
+                  const char *trigger, bool replaces)
+{
+    struct situation *situation = ward->situation;
+    struct change *change = &ward->change;
+    bool is_switch = situation->accepted && !text_equal(situation->accepted, to->host);
+    *change =
+        (struct change){.is_under_way = true, .is_saving = true, .patience.fire = on_patience_over};
+    ward->state = FAILOVER_STATE_SWITCHING;
+    if (trigger)
+        begin_episode(ward, type, to->host, trigger);
+    ward_hold(ward);
+    ward->is_withdrawn = true;
+    if (is_switch) {
+        char *why = text_print("%s is the primary now", to->host);
+        (void)ward_fence(ward, situation->accepted, FENCE_FORMER, why);
+        free(why);
+    }
+    situation_accept(situation, to->host,
+                     to->system_identifier ? to->system_identifier : situation->system_identifier,
+                     to->timeline > situation->timeline || replaces ? to->timeline
+                                                                    : situation->timeline,
+                     to->is_dr, clock_wall_us());
+    ward_tell(ward, NULL, false);
+    timer_set(ward->failover->loop, &change->patience,
+              loop_now_us(ward->failover->loop) + PATIENCE_US);
+    keep_save(ward->failover, on_saved, ward);
+    /* after a restore the same address is another server: nothing of before goes on */
+    close_writers(ward, replaces ? NULL : to->host, "another host is the primary");
+    advance(ward);
+}
+
+static int64_t ms_since(const struct ward *ward, uint64_t since_us)
+{
+    return (int64_t)((loop_now_us(ward->failover->loop) - since_us) / CLOCK_MS);
+}
+
+void change_settle(struct ward *ward)
+{
+    const struct failover_world *world = &ward->failover->world;
+    struct episode *episode = ward->episode;
+    struct failover_counts counts = {-1, -1};
+    bool ok = ward->state == FAILOVER_STATE_OK;
+    if (ward->is_claimed)
+        return;
+    world->counts(world->context, ward->name, &counts);
+    episode->clients_held = counts.held;
+    episode->clients_errored = counts.errored;
+    episode->hold_ms = ms_since(ward, ward->held_since_us);
+    episode->total_ms = ms_since(ward, ward->episode_began_us);
+    episode_step(episode, NULL, loop_now_us(ward->failover->loop));
+    episode->result = ok ? EPISODE_DONE : EPISODE_FAILED;
+    if (!ok)
+        episode->text = text_print("the new primary is gone again: %s", ward->reason);
+    ward->episode = NULL;
+    log_log("failover: %s: %s → %s %s: detected in %" PRId64 " ms, held for %" PRId64
+            " ms, %" PRId64 " ms in all, %" PRId64 " clients held, %" PRId64 " lost a transaction",
+            ward->name, episode->from ? episode->from : "(none)", episode->to,
+            ok ? "done" : "failed", episode->detection_ms, episode->hold_ms, episode->total_ms,
+            episode->clients_held, episode->clients_errored);
+    keep_episode(ward->failover, episode);
+    operation_changed(ward, ok);
+}
+
+void change_stop(struct ward *ward)
+{
+    timer_detach(ward->failover->loop, &ward->change.patience);
+}

@@ -1,0 +1,322 @@
+/*
+ * look.c: one look at an environment: asks, decides, and makes it so.
+ *
+ *   KEEP        standing: it takes the writes; clients go on
+ *   ACCEPT      follow.c: hold, close, write down; then the next look says KEEP
+ *   UNVERIFIED  standing: unknown; every login finds out by itself, as without a monitor
+ *   WAIT NONE STOP   nobody takes writes; clients are held
+ *
+ * While a procedure has claimed the environment, or a change is under way, a look only raises
+ * alarms and keeps reads away from hosts that are shut out: who takes writes is then said by them.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "inside.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/log.h"
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+
+/* ---- what the plane is told ---- */
+
+static bool standings_equal(const struct standing *a, const struct standing *b)
+{
+    return a->write == b->write && a->standby == b->standby && a->read_only == b->read_only &&
+           a->breaker_open == b->breaker_open;
+}
+
+static void tell(struct ward *ward, struct ward_host *host, struct standing standing)
+{
+    const struct failover_world *world = &ward->failover->world;
+    if (standing.write != ALLOW_NO)
+        host->may_have_writers = true;
+    if (host->is_told && standings_equal(&host->told, &standing))
+        return;
+    host->told = standing;
+    host->is_told = true;
+    world->set_standing(world->context, ward->name, host->label, &standing);
+}
+
+void ward_tell(struct ward *ward, const char *writer, bool unknown)
+{
+    list_for_each (node, &ward->hosts) {
+        struct ward_host *host = list_entry(node, struct ward_host, node);
+        bool is_shut_out = host->is_shut_out || !host->is_listed ||
+                           situation_fence(ward->situation, host->label) != NULL;
+        enum standing_writer by = text_equal(host->label, writer)                  ? WRITER_THIS
+                                  : unknown && host->sighting.sight == SIGHT_BLIND ? WRITER_BY_ROLE
+                                                                                   : WRITER_OTHER;
+        tell(ward, host, standing_of(&host->report, by, is_shut_out));
+    }
+}
+
+void ward_hold(struct ward *ward)
+{
+    const struct failover_world *world = &ward->failover->world;
+    if (ward->is_held)
+        return;
+    ward->is_held = true;
+    ward->held_since_us = loop_now_us(ward->failover->loop);
+    world->hold(world->context, ward->name);
+}
+
+void ward_release(struct ward *ward)
+{
+    const struct failover_world *world = &ward->failover->world;
+    if (!ward->is_held)
+        return;
+    ward->is_held = false;
+    world->release(world->context, ward->name);
+}
+
+/* ---- fences ---- */
+
+bool ward_fence(struct ward *ward, const char *host, enum fence_kind kind, const char *by)
+{
+    if (!situation_fence_set(ward->situation, host, kind, by, clock_wall_us()))
+        return false;
+    log_log("failover: %s: %s is fenced (%s): %s", ward->name, host, fence_word(kind), by);
+    return true;
+}
+
+bool ward_unfence(struct ward *ward, const char *host, const char *why)
+{
+    if (!situation_fence_clear(ward->situation, host))
+        return false;
+    log_log("failover: %s: %s is fenced no more: %s", ward->name, host, why);
+    return true;
+}
+
+/* True when something changed. */
+static bool apply_fences(struct ward *ward, const struct decision *decision,
+                         const struct sighting *hosts, size_t count)
+{
+    bool changed = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct host_decision *of = &decision->of[i];
+        if (of->fence != FENCE_NONE)
+            changed |=
+                ward_fence(ward, hosts[i].host, of->fence, *of->text ? of->text : decision->reason);
+        else if (of->unfence)
+            changed |= ward_unfence(ward, hosts[i].host,
+                                    hosts[i].sight == SIGHT_STANDBY
+                                        ? "it streams on the accepted timeline"
+                                        : "it is the only one left that takes writes");
+    }
+    return changed;
+}
+
+static void apply_alarms(struct ward *ward, const struct decision *decision,
+                         const struct sighting *hosts, size_t count)
+{
+    alarms_begin(&ward->alarms);
+    for (size_t i = 0; i < count; i++) {
+        const struct host_decision *of = &decision->of[i];
+        if (of->has_alarm)
+            alarm_raise(&ward->alarms, ward->name, hosts[i].host, of->alarm, of->text);
+    }
+    if (decision->has_alarm)
+        alarm_raise(&ward->alarms, ward->name, NULL, decision->alarm, decision->reason);
+    alarms_end(&ward->alarms, ward->name);
+}
+
+/* ---- verdicts ---- */
+
+static void keep(struct ward *ward, const struct sighting *host)
+{
+    struct situation *situation = ward->situation;
+    uint64_t now_us = loop_now_us(ward->failover->loop);
+    if (writers_remain(ward, host->host)) {
+        /* until now every login found out by itself: others may have been written to */
+        change_begin(ward, host, EPISODE_AUTOMATIC, NULL, false);
+        return;
+    }
+    if (host->sight == SIGHT_WRITER && host->is_fresh &&
+        (host->timeline > situation->timeline ||
+         (host->system_identifier && !situation->system_identifier))) {
+        log_log("failover: %s: %s is on timeline %" PRIu32 " now (it was %" PRIu32 ")", ward->name,
+                host->host, host->timeline, situation->timeline);
+        situation->timeline = host->timeline;
+        situation->system_identifier = host->system_identifier;
+        keep_save(ward->failover, NULL, NULL);
+    }
+    if (ward->no_primary_since_us && !ward->episode)
+        log_log("failover: %s: %s takes writes again, after %" PRIu64 " ms", ward->name, host->host,
+                (now_us - ward->no_primary_since_us) / CLOCK_MS);
+    ward->no_primary_since_us = 0;
+    if (host->sight == SIGHT_WRITER)
+        ward->last_writer_us = ward_host_find(ward, host->host)->answered_us;
+    ward->state = FAILOVER_STATE_OK;
+    ward_tell(ward, host->host, false);
+    if (ward->episode)
+        change_settle(ward);
+    ward_release(ward);
+}
+
+static void go_without(struct ward *ward, const struct decision *decision)
+{
+    bool is_news = !text_equal(ward->reason, decision->reason);
+    ward->state = decision->verdict == VERDICT_WAIT   ? FAILOVER_STATE_STARTING
+                  : decision->verdict == VERDICT_STOP ? FAILOVER_STATE_STOPPED
+                                                      : FAILOVER_STATE_NO_PRIMARY;
+    if (decision->verdict != VERDICT_WAIT) {
+        if (!ward->no_primary_since_us)
+            ward->no_primary_since_us = loop_now_us(ward->failover->loop);
+        if (is_news)
+            log_log("failover: %s: no primary: %s; clients that write wait", ward->name,
+                    decision->reason);
+    }
+    ward_hold(ward);
+    ward_tell(ward, NULL, false);
+    if (decision->verdict == VERDICT_STOP)
+        close_writers(ward, NULL, decision->reason);
+    if (ward->episode)
+        change_settle(ward);
+}
+
+static void go_unverified(struct ward *ward, const struct decision *decision)
+{
+    if (ward->state != FAILOVER_STATE_UNVERIFIED)
+        log_warning("failover: %s: %s: nothing can be verified, every login finds out by itself "
+                    "whether its host takes writes",
+                    ward->name, decision->reason);
+    ward->state = FAILOVER_STATE_UNVERIFIED;
+    ward->no_primary_since_us = 0;
+    ward_tell(ward, NULL, true);
+    ward_release(ward);
+}
+
+/* Says how it came about: "promotion of b:5432 seen". */
+static void take(struct ward *ward, const struct sighting *host, const char *reason)
+{
+    const struct situation *situation = ward->situation;
+    const char *trigger = NULL;
+    char text[DECISION_TEXT_BYTES + 64];
+    if (situation->accepted) {
+        snprintf(text, sizeof text, "%s: %s", host->host, reason);
+        trigger = text;
+    }
+    log_log("failover: %s: accepting %s as the primary%s%s: %s", ward->name, host->host,
+            situation->accepted ? " instead of " : "",
+            situation->accepted ? situation->accepted : "", reason);
+    change_begin(ward, host, EPISODE_AUTOMATIC, trigger, false);
+}
+
+static void apply_verdict(struct ward *ward, const struct decision *decision,
+                          const struct sighting *hosts)
+{
+    enum verdict verdict = decision->verdict;
+    ward->has_decided = ward->has_decided || verdict != VERDICT_WAIT;
+    switch (verdict) {
+    case VERDICT_KEEP:
+        keep(ward, &hosts[decision->host]);
+        break;
+    case VERDICT_ACCEPT:
+        take(ward, &hosts[decision->host], decision->reason);
+        break;
+    case VERDICT_UNVERIFIED:
+        go_unverified(ward, decision);
+        break;
+    case VERDICT_WAIT:
+    case VERDICT_NONE:
+    case VERDICT_STOP:
+        go_without(ward, decision);
+        break;
+    }
+    ward->verdict = verdict;
+    text_fit(ward->reason, sizeof ward->reason, decision->reason);
+}
+
+/* Nobody knows how to ask its hosts: everything is as without a monitor, but for fences. */
+static void leave_unwatched(struct ward *ward)
+{
+    alarms_begin(&ward->alarms);
+    alarms_end(&ward->alarms, ward->name);
+    ward->state = FAILOVER_STATE_UNWATCHED;
+    ward->no_primary_since_us = 0;
+    ward->has_decided = false;
+    ward->reason[0] = '\0';
+    list_for_each (node, &ward->hosts)
+        list_entry(node, struct ward_host, node)->is_shut_out = false;
+    ward_tell(ward, NULL, true);
+    ward_release(ward);
+}
+
+/* ---- the look ---- */
+
+static struct sighting *list_sightings(struct ward *ward, size_t *count)
+{
+    struct sighting *hosts = memory_new((ward->hosts.length + 1) * sizeof *hosts);
+    *count = 0;
+    list_for_each (node, &ward->hosts) {
+        const struct ward_host *host = list_entry(node, struct ward_host, node);
+        if (host->is_listed && *count < DECIDE_HOSTS_MAX)
+            hosts[(*count)++] = host->sighting;
+    }
+    return hosts;
+}
+
+/* A restart in the middle of a promotion: the procedures may take it up again. */
+static void tell_of_intent(struct ward *ward)
+{
+    const struct failover_procedures *procedures = &ward->failover->procedures;
+    if (!ward->situation->intent || ward->was_told_unfinished || ward->is_claimed)
+        return;
+    ward->was_told_unfinished = true;
+    if (procedures->unfinished)
+        procedures->unfinished(procedures->context, ward->name, ward->situation->intent);
+}
+
+static void look_watched(struct ward *ward)
+{
+    struct failover *failover = ward->failover;
+    const struct settings *settings = ward_settings(ward);
+    struct decision *decision = &failover->decision;
+    struct policy policy = {
+        .promotes = settings->failover_mode == FAILOVER_PROMOTE,
+        .two_primaries = (enum two_primaries)settings->two_primaries,
+        .in_maintenance = situation_in_maintenance(ward->situation, clock_wall_us()),
+        .is_first = !ward->has_decided,
+    };
+    size_t count;
+    struct sighting *hosts = list_sightings(ward, &count);
+    decide(ward->situation, &policy, hosts, count, decision);
+    for (size_t i = 0; i < count; i++)
+        ward_host_find(ward, hosts[i].host)->is_shut_out = decision->of[i].shut_out;
+    apply_alarms(ward, decision, hosts, count);
+    if (decision->verdict != VERDICT_WAIT)
+        tell_of_intent(ward);
+    if (ward->change.is_under_way || ward->is_claimed) {
+        ward_tell(ward, ward->is_withdrawn ? NULL : ward->situation->accepted, false);
+    } else {
+        bool fences_changed = apply_fences(ward, decision, hosts, count);
+        apply_verdict(ward, decision, hosts);
+        if (fences_changed && !ward->change.is_under_way)
+            keep_save(failover, NULL, NULL);
+    }
+    free(hosts);
+}
+
+static void tell_procedures(struct ward *ward)
+{
+    const struct failover_procedures *procedures = &ward->failover->procedures;
+    if (ward->change.is_under_way || ward->is_claimed || ward->verdict == VERDICT_WAIT)
+        return;
+    if (procedures->looked)
+        procedures->looked(procedures->context, ward->name);
+}
+
+void ward_look(struct ward *ward)
+{
+    struct failover *failover = ward->failover;
+    if (!failover->is_started || failover->is_stopped || !ward->is_listed)
+        return;
+    ward_ask(ward);
+    if (!ward->is_watched && !ward->is_claimed && !ward->change.is_under_way) {
+        leave_unwatched(ward);
+        return;
+    }
+    look_watched(ward);
+    tell_procedures(ward);
+}

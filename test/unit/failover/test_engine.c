@@ -1,0 +1,752 @@
+/*
+ * The engine with stand-ins for the monitor and the plane: in which order things are held, closed,
+ * accepted and released, what is written down, and what comes back after a restart.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pgstage/base/buffer.h"
+#include "pgstage/base/clock.h"
+#include "pgstage/base/text.h"
+#include "pgstage/failover/failover.h"
+#include "pgstage/health/report.h"
+#include "pgstage/session/plane.h"
+#include "pgstage/worker/loop.h"
+
+#define HOSTS 3
+
+static struct {
+    char folder[64];
+    struct loop *loop;
+    struct snapshot *snapshot;
+    struct failover *failover;
+    struct host_report hosts[HOSTS];
+    struct standing standings[HOSTS];
+    struct buffer log; /* what the plane was told, in order */
+    bool held;
+    struct {
+        void (*done)(void *argument);
+        void *argument;
+    } closing[8];
+    size_t closing_count;
+    const struct failover_procedures *procedures; /* from the next open_engine on */
+} stage;
+
+static const char *const labels[HOSTS] = {"a:1", "b:2", "c:3"};
+
+/* ---- the world ---- */
+
+static void on_hold(void *context, const char *environment)
+{
+    (void)context;
+    cr_assert_str_eq(environment, "e");
+    stage.held = true;
+    buffer_print(&stage.log, "hold ");
+}
+
+static void on_release(void *context, const char *environment)
+{
+    (void)context;
+    (void)environment;
+    stage.held = false;
+    buffer_print(&stage.log, "release ");
+}
+
+static void on_counts(void *context, const char *environment, struct failover_counts *counts)
+{
+    (void)context;
+    (void)environment;
+    *counts = (struct failover_counts){7, 2};
+}
+
+static void on_close_host(void *context, const char *environment, const char *host,
+                          const char *detail, void (*done)(void *argument), void *argument)
+{
+    (void)context;
+    (void)environment;
+    (void)detail;
+    cr_assert(stage.closing_count < 8);
+    stage.closing[stage.closing_count].done = done;
+    stage.closing[stage.closing_count++].argument = argument;
+    buffer_print(&stage.log, "close(%s) ", host);
+}
+
+static void on_standing(void *context, const char *environment, const char *host,
+                        const struct standing *standing)
+{
+    (void)context;
+    (void)environment;
+    for (size_t i = 0; i < HOSTS; i++) {
+        if (strcmp(host, labels[i]) != 0)
+            continue;
+        if (standing->write == ALLOW_YES && stage.standings[i].write != ALLOW_YES)
+            buffer_print(&stage.log, "writes(%s) ", host);
+        if (standing->write == ALLOW_NO && stage.standings[i].write == ALLOW_YES)
+            buffer_print(&stage.log, "stops(%s) ", host);
+        stage.standings[i] = *standing;
+    }
+    /* at no moment two hosts */
+    size_t writers = 0;
+    for (size_t i = 0; i < HOSTS; i++)
+        writers += stage.standings[i].write == ALLOW_YES;
+    cr_assert(writers <= 1);
+}
+
+static void on_each_host(void *context, const char *environment,
+                         void (*each)(void *argument, const struct host_report *report),
+                         void *argument)
+{
+    (void)context;
+    if (strcmp(environment, "e") != 0)
+        return;
+    for (size_t i = 0; i < HOSTS; i++)
+        each(argument, &stage.hosts[i]);
+}
+
+/* ---- helpers ---- */
+
+static void look(size_t i, enum role role, uint32_t timeline)
+{
+    struct host_report *host = &stage.hosts[i];
+    host->health = HEALTH_HEALTHY;
+    host->role = role;
+    host->breaker = BREAKER_CLOSED;
+    host->system_identifier = 42;
+    host->timeline = timeline;
+    host->receiver = role == ROLE_STANDBY ? RECEIVER_STREAMING : RECEIVER_NONE;
+    host->error = PROBE_FINE;
+    host->bad = 0;
+    host->probed_us = host->answered_us = clock_now_us();
+    host->started_wall_us = 1000 + i;
+}
+
+static void down(size_t i)
+{
+    stage.hosts[i].health = HEALTH_CRITICAL;
+    stage.hosts[i].breaker = BREAKER_OPEN;
+    stage.hosts[i].error = PROBE_REFUSED;
+    stage.hosts[i].bad = 2;
+    stage.hosts[i].probed_us = clock_now_us();
+}
+
+static void on_saved(void *context, enum failover_saved how)
+{
+    (void)how;
+    *(bool *)context = true;
+}
+
+/* Lets everything happen that can without a connection being closed: what is written down in a turn
+ * may lead to another, so the disk is waited for more than once. */
+static void turn(void)
+{
+    failover_changed(stage.failover, "e");
+    for (int i = 0; i < 3; i++) {
+        bool saved = false;
+        loop_turn(stage.loop, false);
+        failover_save(stage.failover, on_saved, &saved);
+        while (!saved)
+            loop_turn(stage.loop, true);
+        loop_turn(stage.loop, false);
+    }
+}
+
+static void close_all(void)
+{
+    size_t count = stage.closing_count;
+    stage.closing_count = 0;
+    for (size_t i = 0; i < count; i++)
+        stage.closing[i].done(stage.closing[i].argument);
+    turn();
+}
+
+/* What happened since the last time. */
+static void assert_happened(const char *expected)
+{
+    buffer_put_u8(&stage.log, '\0');
+    cr_assert_str_eq((const char *)stage.log.data, expected);
+    buffer_fini(&stage.log);
+}
+
+static void open_engine(const char *more)
+{
+    struct report report = {0};
+    char problem[256];
+    char *text = text_print("[pgstage]\nstate_dir = %s\n[environment e]\nhosts = a:1, b:2, "
+                            "c:3\nmonitor_user = m\n%s\n[databases]\napp = dbname=app\n",
+                            stage.folder, more ? more : "");
+    stage.snapshot = snapshot_parse("test.ini", text, strlen(text), &report);
+    cr_assert_not_null(stage.snapshot, "%s", report.count ? report.entries[0].text : "");
+    report_fini(&report);
+    free(text);
+    struct failover_world world = {
+        .hold = on_hold,
+        .release = on_release,
+        .counts = on_counts,
+        .close_host = on_close_host,
+        .set_standing = on_standing,
+        .each_host = on_each_host,
+    };
+    stage.failover = failover_new(stage.loop, stage.snapshot, &world, problem, sizeof problem);
+    cr_assert_not_null(stage.failover, "%s", problem);
+    if (stage.procedures)
+        failover_set_procedures(stage.failover, stage.procedures);
+    failover_start(stage.failover);
+}
+
+static void close_engine(void)
+{
+    failover_stop(stage.failover);
+    failover_free(stage.failover);
+    snapshot_unref(stage.snapshot);
+    stage.failover = NULL;
+    stage.closing_count = 0;
+    memset(stage.standings, 0, sizeof stage.standings);
+    buffer_fini(&stage.log);
+}
+
+static void begin(void)
+{
+    strcpy(stage.folder, "/tmp/pgstage-engine-XXXXXX");
+    cr_assert_not_null(mkdtemp(stage.folder));
+    stage.loop = loop_new(0, NULL);
+    for (size_t i = 0; i < HOSTS; i++) {
+        stage.hosts[i] = (struct host_report){
+            .environment = "e",
+            .label = labels[i],
+            .name = (const char *[]){"a", "b", "c"}[i],
+            .address = "",
+            .port = (uint16_t)(i + 1),
+            .login = PROBE_LOGIN_MONITOR,
+            .lag_bytes = -1,
+        };
+    }
+}
+
+static void end(void)
+{
+    if (stage.failover)
+        close_engine();
+    loop_free(stage.loop);
+    char *command = text_print("rm -rf %s", stage.folder);
+    cr_assert_eq(system(command), 0);
+    free(command);
+}
+
+TestSuite(engine, .init = begin, .fini = end, .timeout = 60);
+
+/* a is the accepted primary, b and c stream from it. */
+static void settle(const char *more)
+{
+    open_engine(more);
+    look(0, ROLE_PRIMARY, 1);
+    look(1, ROLE_STANDBY, 1);
+    look(2, ROLE_STANDBY, 1);
+    turn();
+    assert_happened("hold writes(a:1) release ");
+}
+
+static void find_alarm(void *argument, const struct alarm_view *alarm)
+{
+    struct {
+        const char *word;
+        bool found;
+    } *search = argument;
+    search->found = search->found || strcmp(alarm->alarm, search->word) == 0;
+}
+
+static bool has_alarm(const char *word)
+{
+    struct {
+        const char *word;
+        bool found;
+    } search = {word, false};
+    failover_each_alarm(stage.failover, find_alarm, &search);
+    return search.found;
+}
+
+static void count_episode(void *argument, const struct episode *episode)
+{
+    const struct episode **last = argument;
+    *last = episode;
+}
+
+static const struct episode *last_episode(void)
+{
+    const struct episode *last = NULL;
+    failover_each_episode(stage.failover, count_episode, &last);
+    return last;
+}
+
+static const struct situation *situation(void)
+{
+    return failover_situation(stage.failover, "e");
+}
+
+static struct failover_answer answer;
+static int answers;
+
+static void on_answer(void *context, const struct failover_answer *given)
+{
+    (void)context;
+    answer = *given;
+    answers++;
+}
+
+/* ---- following ---- */
+
+Test(engine, nobody_writes_before_all_hosts_have_answered)
+{
+    open_engine(NULL);
+    look(0, ROLE_PRIMARY, 1);
+    look(1, ROLE_STANDBY, 1);
+    turn();
+    assert_happened("hold ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_STARTING);
+    down(2); /* a time limit is an answer */
+    turn();
+    assert_happened("writes(a:1) release ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_OK);
+    cr_assert_null(last_episode());
+}
+
+Test(engine, follows_a_promotion_and_closes_everything_to_the_old_one_first)
+{
+    settle(NULL);
+    down(0);
+    turn();
+    assert_happened("hold stops(a:1) ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_NO_PRIMARY);
+    cr_assert(has_alarm("no_primary"));
+    cr_assert(failover_no_primary_since(stage.failover, "e") > 0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    assert_happened("close(a:1) ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_SWITCHING);
+    turn(); /* nothing happens before everything is closed */
+    cr_assert(stage.held);
+    close_all();
+    assert_happened("writes(b:2) release ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_OK);
+    cr_assert_not(has_alarm("no_primary"));
+    cr_assert_str_eq(situation()->accepted, "b:2");
+    cr_assert_eq(situation()->timeline, 2);
+    cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_FORMER);
+    const struct episode *episode = last_episode();
+    cr_assert(episode->result == EPISODE_DONE && episode->type == EPISODE_AUTOMATIC);
+    cr_assert_str_eq(episode->from, "a:1");
+    cr_assert_str_eq(episode->to, "b:2");
+    cr_assert(episode->id == 1 && episode->hold_ms >= 0 && episode->total_ms >= episode->hold_ms);
+    cr_assert(episode->detection_ms >= 0 && episode->clients_held == 7 &&
+              episode->clients_errored == 2);
+}
+
+Test(engine, a_former_primary_is_fenced_until_it_streams_on_the_accepted_timeline)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    close_all();
+    look(0, ROLE_PRIMARY, 1); /* it comes back as it was */
+    turn();
+    cr_assert(has_alarm("two_primaries"));
+    cr_assert_eq(stage.standings[0].write, ALLOW_NO);
+    look(0, ROLE_STANDBY, 1); /* a standby of nobody we know */
+    turn();
+    cr_assert_not_null(situation_fence(situation(), "a:1"));
+    cr_assert_eq(stage.standings[0].standby, ALLOW_NO);
+    close_engine();
+    open_engine(NULL); /* also over a restart */
+    turn();
+    cr_assert_not_null(situation_fence(situation(), "a:1"));
+    cr_assert_eq(stage.standings[0].standby, ALLOW_NO);
+    cr_assert_str_eq(situation()->accepted, "b:2");
+    cr_assert_eq(last_episode()->id, 1);
+    look(0, ROLE_STANDBY, 2);
+    turn();
+    cr_assert_null(situation_fence(situation(), "a:1"));
+    cr_assert_eq(stage.standings[0].standby, ALLOW_YES);
+}
+
+Test(engine, a_restart_of_the_primary_is_no_failover)
+{
+    settle(NULL);
+    down(0);
+    turn();
+    look(0, ROLE_PRIMARY, 1);
+    turn();
+    assert_happened("hold stops(a:1) writes(a:1) release ");
+    cr_assert_null(last_episode());
+    cr_assert_eq(failover_no_primary_since(stage.failover, "e"), 0);
+}
+
+Test(engine, two_writers_on_one_timeline_stop_everything_until_ACCEPT)
+{
+    settle(NULL);
+    look(1, ROLE_PRIMARY, 1);
+    turn();
+    assert_happened("hold stops(a:1) close(a:1) ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_STOPPED);
+    cr_assert(has_alarm("equal_timelines"));
+    close_all();
+    cr_assert(stage.held);
+    buffer_fini(&stage.log);
+    failover_accept_command(stage.failover, "e", "b", "admin@here", on_answer, NULL);
+    turn();
+    close_all();
+    turn();
+    cr_assert(answers == 1 && answer.ok, "%s", answer.text);
+    assert_happened("writes(b:2) release ");
+    cr_assert(has_alarm("two_primaries"));
+    cr_assert_not(has_alarm("equal_timelines"));
+    cr_assert_eq(last_episode()->type, EPISODE_MANUAL);
+    cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_FORMER);
+}
+
+Test(engine, without_any_login_that_can_look_everything_is_as_without_a_monitor)
+{
+    for (size_t i = 0; i < HOSTS; i++)
+        stage.hosts[i].login = PROBE_LOGIN_NONE;
+    open_engine(NULL);
+    turn();
+    assert_happened("");
+    cr_assert_not(stage.held);
+    cr_assert_eq(stage.standings[0].write, ALLOW_UNKNOWN);
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_UNWATCHED);
+    /* once somebody can look, whatever may have been written to is closed first */
+    for (size_t i = 0; i < HOSTS; i++)
+        stage.hosts[i].login = PROBE_LOGIN_MONITOR;
+    look(0, ROLE_STANDBY, 1);
+    look(1, ROLE_PRIMARY, 1);
+    look(2, ROLE_STANDBY, 1);
+    turn();
+    assert_happened("hold close(a:1) close(c:3) ");
+    close_all();
+    assert_happened("writes(b:2) release ");
+}
+
+Test(engine, a_new_primary_that_goes_away_meanwhile_gets_nobody)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    down(1);
+    close_all();
+    cr_assert(stage.held);
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_NO_PRIMARY);
+    cr_assert_eq(last_episode()->result, EPISODE_FAILED);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    cr_assert_not(stage.held);
+    cr_assert_eq(stage.standings[1].write, ALLOW_YES);
+}
+
+/* ---- what an operator says ---- */
+
+Test(engine, maintenance_stops_following_until_it_ends)
+{
+    settle(NULL);
+    failover_maintenance_command(stage.failover, "e", true, 0, "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 1 && answer.ok);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    assert_happened("hold stops(a:1) ");
+    close_engine();
+    open_engine(NULL); /* it outlasts a restart */
+    turn();
+    cr_assert_str_eq(situation()->accepted, "a:1");
+    cr_assert(stage.held);
+    failover_maintenance_command(stage.failover, "e", false, 0, "admin", on_answer, NULL);
+    turn();
+    close_all();
+    cr_assert_str_eq(situation()->accepted, "b:2");
+    cr_assert_not(stage.held);
+}
+
+Test(engine, FENCE_of_the_primary_stops_it_and_UNFENCE_gives_it_back)
+{
+    settle(NULL);
+    failover_fence_command(stage.failover, "a", "admin", on_answer, NULL);
+    turn();
+    assert_happened("hold stops(a:1) close(a:1) ");
+    cr_assert_eq(answers, 0, "answered before it was closed");
+    close_all();
+    cr_assert(answers == 1 && answer.ok);
+    failover_unfence_command(stage.failover, "a:1", "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 2 && answer.ok);
+    assert_happened("writes(a:1) release ");
+    failover_unfence_command(stage.failover, "a:1", "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 3 && !answer.ok);
+    cr_assert_str_eq(answer.sqlstate, "55000");
+}
+
+Test(engine, a_host_is_named_so_that_one_is_meant)
+{
+    const char *key, *environment;
+    settle(NULL);
+    static const char *const good[] = {"b", "b:2", "B", "b@e", "b:2@e"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        cr_assert(failover_find_host(stage.failover, NULL, good[i], &key, &environment, &answer),
+                  "%s", good[i]);
+        cr_assert_str_eq(key, "b:2");
+        cr_assert_str_eq(environment, "e");
+    }
+    cr_assert_not(failover_find_host(stage.failover, NULL, "d", &key, &environment, &answer));
+    cr_assert_str_eq(answer.sqlstate, "42704");
+    stage.hosts[2].name = "b";
+    stage.hosts[2].label = "b:3";
+    turn();
+    cr_assert_not(failover_find_host(stage.failover, NULL, "b", &key, &environment, &answer));
+    cr_assert_str_eq(answer.sqlstate, "42725");
+    cr_assert(strstr(answer.hint, "b:2@e") && strstr(answer.hint, "b:3@e"), "%s", answer.hint);
+}
+
+Test(engine, ACCEPT_takes_only_a_host_that_writes)
+{
+    settle(NULL);
+    failover_accept_command(stage.failover, "e", "b", "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 1 && !answer.ok);
+    cr_assert(strstr(answer.text, "it is a standby"), "%s", answer.text);
+    assert_happened("");
+}
+
+Test(engine, ACCEPT_takes_another_cluster_after_a_restore)
+{
+    settle(NULL);
+    look(0, ROLE_PRIMARY, 1);
+    stage.hosts[0].system_identifier = 43;
+    turn();
+    cr_assert(has_alarm("wrong_cluster"));
+    cr_assert(stage.held);
+    buffer_fini(&stage.log);
+    failover_accept_command(stage.failover, "e", "a:1", "admin", on_answer, NULL);
+    turn();
+    assert_happened("close(a:1) ");
+    close_all();
+    cr_assert(answers == 1 && answer.ok, "%s", answer.text);
+    assert_happened("writes(a:1) release ");
+    cr_assert_eq(situation()->system_identifier, 43);
+    cr_assert_eq(stage.standings[1].standby, ALLOW_NO, "the old cluster's standby is still read");
+}
+
+/* ---- the state file ---- */
+
+static void damage(const char *content)
+{
+    char *path = text_print("%s/failover.json", stage.folder);
+    FILE *file = fopen(path, "w");
+    fputs(content, file);
+    fclose(file);
+    free(path);
+}
+
+Test(engine, a_damaged_state_file_is_alarmed_and_nothing_of_it_believed)
+{
+    static const char *const damaged[] = {
+        "{",
+        "{\"version\": 2, \"next_id\": 1, \"environments\": {}, \"history\": []}",
+        "{\"version\": 1, \"next_id\": 1, \"environments\": {\"e\": {}}, \"history\": []}",
+        "{\"version\": 1, \"next_id\": 1, \"environments\": {}, \"history\": [3]}",
+        "{\"version\": 1, \"environments\": {}, \"history\": []}",
+    };
+    for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
+        damage(damaged[i]);
+        for (size_t k = 0; k < HOSTS; k++)
+            stage.hosts[k].probed_us = 0;
+        open_engine(NULL);
+        cr_assert(has_alarm("state_lost"), "%s", damaged[i]);
+        look(0, ROLE_PRIMARY, 1);
+        look(1, ROLE_STANDBY, 1);
+        turn();
+        cr_assert(stage.held, "accepted before all had answered");
+        look(2, ROLE_STANDBY, 1);
+        turn();
+        cr_assert_not(stage.held);
+        cr_assert(has_alarm("state_lost"));
+        close_engine();
+        open_engine(NULL); /* it is whole again */
+        cr_assert_not(has_alarm("state_lost"));
+        close_engine();
+        char *aside = text_print("%s/failover.json.damaged", stage.folder);
+        cr_assert_eq(access(aside, F_OK), 0);
+        free(aside);
+    }
+}
+
+Test(engine, a_disk_that_refuses_is_alarmed_and_does_not_keep_clients_waiting)
+{
+    settle(NULL);
+    char *path = text_print("%s/failover.json.new", stage.folder);
+    char *command = text_print("mkdir %s", path);
+    cr_assert_eq(system(command), 0);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    close_all();
+    cr_assert_not(stage.held);
+    cr_assert(has_alarm("state_not_saved"));
+    failover_fence_command(stage.failover, "c", "admin", on_answer, NULL);
+    turn();
+    close_all();
+    cr_assert(answers == 1 && !answer.ok);
+    cr_assert_str_eq(answer.sqlstate, "58030");
+    cr_assert_eq(rmdir(path), 0);
+    failover_unfence_command(stage.failover, "c", "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 2 && answer.ok);
+    cr_assert_not(has_alarm("state_not_saved"));
+    free(command);
+    free(path);
+}
+
+/* ---- procedures ---- */
+
+static int looked;
+static struct episode *claim;
+
+static void on_looked(void *context, const char *environment)
+{
+    (void)context;
+    (void)environment;
+    looked++;
+}
+
+static void on_unfinished(void *context, const char *environment, const struct intent *intent)
+{
+    char problem[256];
+    (void)context;
+    cr_assert_str_eq(intent->to, "b:2");
+    claim = failover_claim(stage.failover, environment, EPISODE_AUTOMATIC, "a:1", "b:2", "again",
+                           problem, sizeof problem);
+    cr_assert_not_null(claim, "%s", problem);
+}
+
+Test(engine, a_procedure_has_the_environment_for_itself)
+{
+    char problem[256];
+    struct failover_procedures procedures = {.looked = on_looked};
+    settle(NULL);
+    failover_set_procedures(stage.failover, &procedures);
+    turn();
+    cr_assert(looked > 0);
+    claim = failover_claim(stage.failover, "e", EPISODE_PLANNED, "a:1", "b:2", "FAILOVER", problem,
+                           sizeof problem);
+    cr_assert_not_null(claim);
+    cr_assert_null(failover_claim(stage.failover, "e", EPISODE_PLANNED, NULL, NULL, "x", problem,
+                                  sizeof problem));
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_PROCEDURE);
+    looked = 0;
+    failover_hold(stage.failover, "e");
+    assert_happened("hold ");
+    failover_withdraw(stage.failover, "e");
+    assert_happened("stops(a:1) ");
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn(); /* the automatic part keeps its hands off */
+    assert_happened("");
+    cr_assert_eq(looked, 0);
+    failover_accept(stage.failover, "e", "b:2", 42, 2, false);
+    assert_happened("writes(b:2) ");
+    failover_end(stage.failover, claim, EPISODE_DONE, NULL);
+    turn();
+    assert_happened("release ");
+    cr_assert(looked > 0);
+    cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_FORMER);
+    cr_assert_eq(last_episode()->result, EPISODE_DONE);
+}
+
+Test(engine, a_procedure_that_gives_up_leaves_everything_as_it_was)
+{
+    char problem[256];
+    settle(NULL);
+    claim = failover_claim(stage.failover, "e", EPISODE_PLANNED, "a:1", "b:2", "FAILOVER", problem,
+                           sizeof problem);
+    failover_hold(stage.failover, "e");
+    failover_withdraw(stage.failover, "e");
+    failover_fence(stage.failover, "e", "a:1", "switchover");
+    buffer_fini(&stage.log);
+    failover_unfence(stage.failover, "e", "a:1");
+    failover_end(stage.failover, claim, EPISODE_FAILED, "the candidate did not answer");
+    turn();
+    assert_happened("writes(a:1) release ");
+    cr_assert_str_eq(last_episode()->text, "the candidate did not answer");
+}
+
+static void promise_to_promote(void)
+{
+    char problem[256];
+    settle("failover_mode = promote\nfailover_user = f");
+    claim = failover_claim(stage.failover, "e", EPISODE_AUTOMATIC, "a:1", "b:2", "primary critical",
+                           problem, sizeof problem);
+    failover_hold(stage.failover, "e");
+    failover_fence(stage.failover, "e", "a:1", "failover");
+    failover_intent(stage.failover, "e", "automatic", "a:1", "b:2", 1);
+    failover_save(stage.failover, NULL, NULL);
+    turn();
+    /* the process dies: what it would do at its end must not be in the file */
+    char *copy = text_print("cp %s/failover.json %s/kept", stage.folder, stage.folder);
+    cr_assert_eq(system(copy), 0);
+    free(copy);
+    close_engine();
+    char *back = text_print("mv %s/kept %s/failover.json", stage.folder, stage.folder);
+    cr_assert_eq(system(back), 0);
+    free(back);
+}
+
+Test(engine, a_promotion_that_was_begun_before_a_crash_is_taken_up)
+{
+    struct failover_procedures procedures = {.unfinished = on_unfinished};
+    promise_to_promote();
+    look(0, ROLE_PRIMARY, 1);
+    claim = NULL;
+    stage.procedures = &procedures;
+    open_engine("failover_mode = promote\nfailover_user = f");
+    turn();
+    cr_assert_not_null(claim);
+    cr_assert(stage.held);
+    cr_assert_eq(stage.standings[0].write, ALLOW_NO, "the fenced one came back");
+    failover_end(stage.failover, claim, EPISODE_FAILED, "the candidate is a standby still");
+    turn();
+    cr_assert_null(situation()->intent);
+    cr_assert(stage.held, "who was fenced stays so");
+}
+
+Test(engine, a_promotion_that_was_begun_before_a_crash_and_that_nobody_takes_up_is_alarmed)
+{
+    promise_to_promote();
+    look(0, ROLE_PRIMARY, 1);
+    open_engine("failover_mode = promote\nfailover_user = f");
+    turn();
+    cr_assert(has_alarm("unfinished_failover"));
+    cr_assert(stage.held);
+    failover_accept_command(stage.failover, "e", "a", "admin", on_answer, NULL);
+    turn();
+    close_all();
+    cr_assert(answers == 1 && answer.ok, "%s", answer.text);
+    cr_assert_not(stage.held);
+    cr_assert_not(has_alarm("unfinished_failover"));
+}
+
+Test(engine, a_promotion_that_took_place_before_a_crash_is_believed)
+{
+    promise_to_promote();
+    look(0, ROLE_PRIMARY, 1);
+    look(1, ROLE_PRIMARY, 2);
+    open_engine("failover_mode = promote\nfailover_user = f");
+    turn();
+    close_all();
+    cr_assert_str_eq(situation()->accepted, "b:2");
+    cr_assert_null(situation()->intent);
+    cr_assert_not_null(situation_fence(situation(), "a:1"));
+    cr_assert_not(stage.held);
+    cr_assert_eq(stage.standings[1].write, ALLOW_YES);
+}
