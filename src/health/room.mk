@@ -13,4 +13,4 @@ libpgstage_a_SOURCES += \
 	src/health/probe.c include/pgstage/health/probe.h src/health/probe_inside.h \
 	src/health/probe_parameters.c \
 	src/health/probe_words.c
-dist_doc_DATA += doc/check.md
+dist_doc_DATA += doc/check.md doc/hosts.md
