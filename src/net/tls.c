@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,7 +23,11 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/file.h"
 #include "tls_inside.h"
+
+/* Bundles of authorities have a few hundred kB. */
+#define FILE_MAX_BYTES ((size_t)64 << 20)
 
 struct maker {
     SSL_CTX *ssl_context;
@@ -179,6 +184,38 @@ static bool use_authorities(struct maker *maker, bool for_clients)
     return use_crl(maker);
 }
 
+/* What the files hold, so that a rotation under the same names is seen. Read once more: a file that
+ * is changed at this very moment gives a context that differs from the next one. */
+static bool take_fingerprint(struct tls_context *context, const struct tls_settings *settings)
+{
+    const char *ca_file = settings->ca_file;
+    bool system = text_equal(ca_file, "system");
+    const char *const files[] = {system ? tls_system_bundle() : ca_file, settings->cert_file,
+                                 settings->key_file, settings->crl_file};
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    bool good = digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; good && i < sizeof files / sizeof files[0]; i++) {
+        char problem[8];
+        size_t length = 0;
+        char *text = is_set(files[i]) ? file_read(files[i], FILE_MAX_BYTES, &length, NULL, problem,
+                                                  sizeof problem)
+                                      : NULL;
+        good = EVP_DigestUpdate(digest, &length, sizeof length) == 1 &&
+               (!text || EVP_DigestUpdate(digest, text, length) == 1);
+        if (text)
+            text_wipe(text, length);
+        free(text);
+    }
+    good = good && EVP_DigestFinal_ex(digest, context->fingerprint, NULL) == 1;
+    EVP_MD_CTX_free(digest);
+    return good;
+}
+
+bool tls_context_same_files(const struct tls_context *a, const struct tls_context *b)
+{
+    return a == b || (a && b && memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0);
+}
+
 static void use_defaults(SSL_CTX *ssl_context)
 {
     SSL_CTX_set_options(ssl_context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
@@ -222,6 +259,8 @@ static struct tls_context *context_new(const struct tls_settings *settings, bool
     context->ssl_context = maker.ssl_context;
     bool made =
         maker.ssl_context ? fill(&maker, for_clients) : refuse(&maker, "OpenSSL gives no context");
+    if (made && !take_fingerprint(context, settings))
+        made = refuse(&maker, "SHA-256 is not available");
     ERR_clear_error();
     if (!made) {
         tls_context_unref(context);

@@ -16,6 +16,7 @@ struct tls_context {
     SSL_CTX *ssl_context; /* NULL: disabled */
     struct tls_context *(*choose)(void *argument, const char *server_name);
     void *choose_argument;
+    uint8_t fingerprint[32]; /* SHA-256 of what the files held */
     /* shared: atomic */
     atomic_uint references;
 };

@@ -76,8 +76,9 @@ static void apply_change(struct change *change, uint64_t now_us)
     struct backend *backend = backend_of(change->pool);
     struct meaning *old = backend_meaning(backend);
     struct pool_limits limits;
-    bool same =
-        change->meaning && effective_same_servers(old->effective, change->meaning->effective);
+    bool same = change->meaning &&
+                effective_same_servers(old->effective, change->meaning->effective) &&
+                tls_context_same_files(old->tls, change->meaning->tls);
 
     if (change->meaning) {
         struct pool_key key = {pool_database(change->pool), pool_user(change->pool),

@@ -7,6 +7,9 @@ fuzz_targets += test/fuzz/fuzz_scram
 fuzz_targets += test/fuzz/fuzz_ini
 fuzz_targets += test/fuzz/fuzz_proxy
 fuzz_targets += test/fuzz/fuzz_sql
+fuzz_targets += test/fuzz/fuzz_hba
+fuzz_targets += test/fuzz/fuzz_mask
+fuzz_targets += test/fuzz/fuzz_chain
 
 FUZZ_COMPILE = $(AM_CFLAGS)
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
@@ -45,3 +48,18 @@ test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c
 test_fuzz_fuzz_sql_CFLAGS = $(FUZZ_COMPILE)
 test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_sql_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_hba_SOURCES = test/fuzz/fuzz_hba.c
+test_fuzz_fuzz_hba_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_hba_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_hba_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_mask_SOURCES = test/fuzz/fuzz_mask.c
+test_fuzz_fuzz_mask_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_mask_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_mask_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_chain_SOURCES = test/fuzz/fuzz_chain.c
+test_fuzz_fuzz_chain_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_chain_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_chain_LDADD = $(FUZZ_LIBS)

@@ -375,6 +375,43 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     cr_assert_eq(client_number(late, "SELECT 1"), 1);
 }
 
+SYSTEM_TEST(tls_everywhere, connections_under_what_was_rotated_are_drained)
+{
+    SKIP_ON_PGBOUNCER();
+    char *ca_file = text_of("%s/ca.pem", test_folder());
+    struct pki_request ca_request = {.file = "next", .common_name = "Next CA", .authority = true};
+    struct pki_certificate *next = pki_issue(test_folder(), &ca_request);
+
+    replace(ca_file, pki_shared_ca()->certificate, 0644);
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\ndefault_environment = tested\n"
+                    "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
+                    "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
+                    "[databases]\napp = dbname=app\n",
+                    ca_file, NAME, cluster_shared()->port);
+    PGconn *client = client_open(proxy, NULL), *busy = client_open(proxy, NULL);
+    int idle_one, busy_one;
+
+    client_do(busy, "BEGIN");
+    busy_one = client_backend(busy);
+    idle_one = client_backend(client);
+    /* the same again: everything stays */
+    cr_assert_null(proxy_reload(proxy));
+    cr_assert_eq(client_backend(client), idle_one);
+    file_write(
+        ca_file, 0644,
+        text_of("%s%s", file_text(pki_shared_ca()->certificate), file_text(next->certificate)));
+    cr_assert_null(proxy_reload(proxy));
+    cr_assert(until(client_backend(client) != idle_one, 20000));
+    /* what was under way ends as it began, then it goes too */
+    cr_assert_eq(client_backend(busy), busy_one);
+    client_do(busy, "COMMIT");
+    cr_assert(until(client_backend(busy) != busy_one, 20000));
+    cr_assert(until(proxy_logged(proxy, "obsolete") ||
+                        proxy_logged(proxy, "database configuration changed"),
+                    5000));
+}
+
 /* ---- certificates of both sides ---- */
 
 SYSTEM_TEST(tls_everywhere, both_sides_can_demand_certificates)

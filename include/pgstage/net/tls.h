@@ -47,6 +47,9 @@ void tls_context_unref(struct tls_context *context);
 /* Of the settings that the context was made from. */
 enum tls_mode tls_context_mode(const struct tls_context *context);
 
+/* Were both made from files with the same contents? Either may be NULL: no TLS. */
+bool tls_context_same_files(const struct tls_context *a, const struct tls_context *b);
+
 /* From now on `choose` is asked for the context of each accepted connection that names a server
  * (SNI): the certificate is that one's, everything else stays as it is here; NULL keeps this one's.
  * Called by workers during handshakes, so what it looks into must be immutable, and live as long as
