@@ -65,8 +65,11 @@ static void log_health(const struct monitored *host, unsigned what)
         log_log("host %s/%s is alive, but %s: %s", report->environment, report->label,
                 report->starting ? "not ready" : "lets no probe in", why);
     if (what & MONITOR_BREAKER)
-        log_log("host %s/%s: breaker %s", report->environment, report->label,
-                breaker_word(report->breaker));
+        log_log("host %s/%s: breaker %s: %s", report->environment, report->label,
+                breaker_word(report->breaker),
+                report->breaker == BREAKER_OPEN        ? why
+                : report->breaker == BREAKER_HALF_OPEN ? "a probe has succeeded"
+                                                       : "enough probes have succeeded");
 }
 
 static void log_changes(const struct monitored *host, unsigned what)
@@ -165,7 +168,6 @@ static struct judge_primary primary_facts(const struct monitored *host)
 
     return primary ? (struct judge_primary){
                          .known = true,
-                         .alive = primary->report.error == PROBE_FINE,
                          .lsn = primary->report.lsn_flushed,
                          .lsn_earlier = primary->lsn_earlier,
                      }

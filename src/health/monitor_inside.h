@@ -80,7 +80,6 @@ struct judge_memory {
 /* The primary of the environment, as far as a standby's lag is concerned. */
 struct judge_primary {
     bool known;
-    bool alive;           /* its last probe read a position */
     uint64_t lsn;         /* the last one read */
     uint64_t lsn_earlier; /* the one before it: what a standby should have by now */
 };

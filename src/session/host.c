@@ -27,6 +27,8 @@
 #include "pgstage/session/plane.h"
 
 #define HOST_FIRST_PAUSE_US (100 * CLOCK_MS)
+/* Another role is told no more often than this. */
+#define HOST_NEWS_US (100 * CLOCK_MS)
 
 struct host {
     /* fixed */
@@ -47,7 +49,7 @@ struct host {
     _Atomic uint64_t retry_at_us;
     _Atomic uint64_t misfit_until_us[2]; /* for those that want a primary, a standby */
     _Atomic uint64_t trouble_us, role_us;
-    _Atomic int role; /* 0: none seen, 1: primary, 2: standby */
+    _Atomic int role; /* what was told last: 0: nothing, 1: primary, 2: standby */
     /* shared: mutex */
     pthread_mutex_t mutex;
     struct host **parts;
@@ -407,12 +409,13 @@ bool host_saw_role(struct host *host, bool in_recovery, uint64_t now_us, uint64_
 {
     int role = in_recovery ? 2 : 1;
     uint64_t told_us = atomic_load_explicit(&host->role_us, memory_order_relaxed);
+    bool news = atomic_load_explicit(&host->role, memory_order_relaxed) != role;
 
-    if (atomic_exchange_explicit(&host->role, role, memory_order_relaxed) == role &&
-        now_us - told_us < again_us)
+    /* two servers behind one address may say something else each time */
+    if (told_us && now_us - told_us < (news ? HOST_NEWS_US : again_us))
         return false;
-    atomic_store_explicit(&host->role_us, now_us, memory_order_relaxed);
-    return true;
+    atomic_store_explicit(&host->role, role, memory_order_relaxed);
+    return atomic_compare_exchange_strong(&host->role_us, &told_us, now_us);
 }
 
 uint64_t host_misfit_until(const struct host *host, bool wants_standby)

@@ -482,6 +482,8 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
         server->reported = parameters_with(server->reported, name, value);
         return;
     }
+    if (strcmp(name, "in_hot_standby") == 0)
+        server_role_changed(server, strcmp(value, "on") == 0);
     if (!parameter_follows(name))
         return;
     if (server->undecided)

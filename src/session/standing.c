@@ -289,6 +289,14 @@ void server_saw_role(struct server *server, bool in_recovery)
         tell(server, in_recovery ? HOST_STANDBY : HOST_PRIMARY);
 }
 
+void server_role_changed(struct server *server, bool in_recovery)
+{
+    server_saw_role(server, in_recovery);
+    if (choice_needs_role(server) &&
+        !choice_takes_role(server, in_recovery, loop_now_us(server->worker->loop)))
+        server->close_needed = true;
+}
+
 void plane_listen_to_hosts(struct plane *plane,
                            void (*heard)(void *context, const char *environment, const char *host,
                                          enum host_evidence evidence),

@@ -14,6 +14,9 @@
 void server_saw_trouble(struct server *server);
 /* A login found the host in (or out of) recovery: told when it is news. */
 void server_saw_role(struct server *server, bool in_recovery);
+/* The server says that it is in recovery now, or no more: told, and a server that does not serve
+ * its pool any more goes when it is free. */
+void server_role_changed(struct server *server, bool in_recovery);
 /* Was it begun before its host's connections were closed? */
 static inline bool server_is_outdated(const struct server *server)
 {

@@ -231,7 +231,7 @@ Test(judge, lag)
         facts.lsn_received = cases[i].received;
         facts.lsn_replayed = cases[i].replayed;
         facts.replay_age_us = cases[i].age_s < 0 ? -1 : cases[i].age_s * (int64_t)SECOND;
-        primary = (struct judge_primary){cases[i].known, true, cases[i].lsn, cases[i].lsn_earlier};
+        primary = (struct judge_primary){cases[i].known, cases[i].lsn, cases[i].lsn_earlier};
         if (cases[i].caught_up_s >= 0)
             memory.caught_up_us = now_us - (uint64_t)cases[i].caught_up_s * SECOND;
         judge_lag(&report, &memory, &facts, &primary, now_us);

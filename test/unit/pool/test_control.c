@@ -377,3 +377,19 @@ Test(control, stats_are_each_workers_own)
     cr_assert_eq(counter_read(&pool_stats(pool, 1)->xact_count), 4);
     stage_end();
 }
+
+Test(control, a_retry_forgets_the_pause_after_a_failed_open)
+{
+    stage_start(1);
+    struct pool *pool = pool_of_size(1);
+    struct pool_waiter client = client_of(0);
+    cr_assert_null(pool_borrow(pool, &client, now_us));
+    (void)note_take(NOTE_OPEN, pool);
+    pool_open_failed(pool, now_us, now_us + 3600 * CLOCK_SECOND);
+    cr_assert_gt(pool_pump(pool, now_us), now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 0);
+    pool_retry(pool, now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    pool_forget(pool, &client, now_us);
+    stage_clear();
+}

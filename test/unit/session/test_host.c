@@ -132,10 +132,13 @@ Test(host, trouble_is_told_once_in_a_while)
     cr_assert(host_saw_trouble(host, 1000, 100));
     cr_assert(!host_saw_trouble(host, 1099, 100));
     cr_assert(host_saw_trouble(host, 1100, 100));
-    cr_assert(host_saw_role(host, true, 1000, 500));
-    cr_assert(!host_saw_role(host, true, 1400, 500));
-    cr_assert(host_saw_role(host, false, 1401, 500), "another role is news");
-    cr_assert(host_saw_role(host, false, 1901, 500));
+    cr_assert(host_saw_role(host, true, 1000000, 500000));
+    cr_assert(!host_saw_role(host, true, 1400000, 500000));
+    cr_assert(host_saw_role(host, false, 1400001, 500000), "another role is news");
+    cr_assert(!host_saw_role(host, true, 1400002, 500000), "but not every time");
+    cr_assert(!host_saw_role(host, false, 1500001, 500000));
+    cr_assert(host_saw_role(host, true, 1500001, 500000));
+    cr_assert(host_saw_role(host, true, 2000001, 500000));
 }
 
 Test(host, is_forgiven_when_somebody_knows_better)
