@@ -21,8 +21,10 @@ test_bench_failover_SOURCES = test/bench/failover.c test/system/failover.c test/
 test_bench_failover_CFLAGS = $(SYSTEM_CFLAGS) -I$(top_srcdir)/test/system
 test_bench_failover_LDADD = $(SYSTEM_LIBS)
 bench-failover: pgstage$(EXEEXT) test/bench/failover
-.PHONY: bench-failover
+else
+bench-failover:
+	@echo "this needs Criterion (Debian: apt-get install libcriterion-dev)"; exit 1
 endif
 
 bench-programs: pgstage$(EXEEXT) $(bench_programs)
-.PHONY: bench-programs
+.PHONY: bench-programs bench-failover

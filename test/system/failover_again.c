@@ -1,0 +1,233 @@
+/*
+ * failover_again: failovers in the midst of something else: a reload, a pause, another failover, a
+ * restart of pgstage, a name that means another address.
+ */
+#include "failover.h"
+
+#include <pthread.h>
+
+FAILOVER_SUITE(failover_again);
+
+static void nobody_was_disconnected(struct scene *scene)
+{
+    cr_expect_eq(ledger_closed(scene->ledger), 0, "%ld clients were disconnected: %s",
+                 ledger_closed(scene->ledger), ledger_last_error(scene->ledger));
+}
+
+SYSTEM_TEST(failover_again, while_the_configuration_is_read_again)
+{
+    struct scene *scene = scene_start(&(struct scene_options){.sky = {.standbys = 2}});
+    struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
+    char *ini = file_text(scene->proxy->file);
+    int64_t killed = 0;
+
+    for (int i = 0; i < 20; i++) {
+        /* something of the environment is another one each time, a host, too */
+        file_write(scene->proxy->file, 0644,
+                   text_of("%s\n[environment drill]\npool_size = %d\n%s%s\n", ini, 20 + i % 2,
+                           i % 4 < 2 ? "" : "hosts = ",
+                           i % 4 < 2 ? "" : text_of("%s, %s", star_host(old), star_host(new))));
+        cr_expect_null(proxy_reload(scene->proxy));
+        if (i == 6) {
+            cluster_end(old->cluster, CLUSTER_KILL);
+            killed = now_ms();
+        }
+        if (i == 8)
+            cluster_promote(new->cluster);
+    }
+    scene_goes_on(scene, 100);
+    nobody_was_disconnected(scene);
+    scene_judge(scene, new, old, killed + 200);
+}
+
+SYSTEM_TEST(failover_again, while_everything_is_paused)
+{
+    struct scene *scene = scene_start(&(struct scene_options){.sky = {.standbys = 1}});
+    struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
+    long before;
+
+    proxy_do(scene->proxy, "PAUSE");
+    cr_assert(star_catches_up(new, old));
+    cluster_end(old->cluster, CLUSTER_KILL);
+    cluster_promote(new->cluster);
+    cr_expect(until(host_is(scene->proxy, new, "role", "primary"), PATIENCE_MS));
+    before = ledger_acknowledged(scene->ledger);
+    pause_ms(500);
+    cr_expect_eq(ledger_acknowledged(scene->ledger), before, "PAUSE ended with the failover");
+    proxy_do(scene->proxy, "RESUME");
+    scene_goes_on(scene, 100);
+    nobody_was_disconnected(scene);
+    /* nobody was in a transaction: nobody saw anything but a pause, and nothing is missing */
+    cr_expect_eq(ledger_failed(scene->ledger) + ledger_unknown(scene->ledger) -
+                     ledger_told(scene->ledger, "42P05"),
+                 0, "%s", ledger_last_error(scene->ledger));
+    scene_judge(scene, new, NULL, 0);
+}
+
+/* The new primary dies as soon as it is one. */
+SYSTEM_TEST(failover_again, while_another_failover_is_under_way)
+{
+    struct scene *scene = scene_start(&(struct scene_options){.sky = {.standbys = 2}});
+    struct star *first = &scene->sky->stars[0], *second = &scene->sky->stars[1],
+                *third = &scene->sky->stars[2];
+
+    star_repoint(scene->sky, third, second);
+    cr_assert(until(star_streams(third), PATIENCE_MS));
+    cr_assert(
+        until(cluster_number(second->cluster, "SELECT count(*) FROM pg_stat_replication") == 1,
+              PATIENCE_MS));
+    cluster_end(first->cluster, CLUSTER_KILL);
+    cluster_promote(second->cluster);
+    cr_assert(
+        until(cluster_number(third->cluster, "SELECT count(*) FROM pg_stat_wal_receiver WHERE "
+                                             "status = 'streaming' AND received_tli = 2") == 1,
+              PATIENCE_MS));
+    cluster_end(second->cluster, CLUSTER_KILL);
+    cluster_promote(third->cluster);
+    scene_goes_on(scene, 100);
+    nobody_was_disconnected(scene);
+    ledger_stop(scene->ledger);
+    struct ledger_verdict verdict = ledger_judge(scene->ledger, third->cluster);
+    ledger_expect_sound(&verdict, true);
+}
+
+/* Logs in and writes once, however long that takes. */
+static void *writer_main(void *conninfo)
+{
+    PGconn *conn = PQconnectdb(conninfo);
+    PGresult *result = PQexec(conn, "INSERT INTO note VALUES (3)");
+    char *problem =
+        PQresultStatus(result) == PGRES_COMMAND_OK ? NULL : text_of("%s", PQerrorMessage(conn));
+
+    PQclear(result);
+    PQfinish(conn);
+    return problem;
+}
+
+/* An older timeline is refused by a pgstage that was not there when the newer one began, and by one
+ * that has forgotten everything, as long as both can be seen. */
+static void a_restart(bool keeps_its_state)
+{
+    struct scene_options options = {.sky = {.standbys = 2},
+                                    .ledger = {.clients = -1},
+                                    .state_dir = text_of("%s/kept", test_folder())};
+    struct scene *scene = scene_start(&options);
+    struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
+    PGconn *client = client_open(scene->proxy, NULL);
+    struct proxy *next;
+    pthread_t writer;
+    void *problem;
+
+    client_do(client, "INSERT INTO note VALUES (1)");
+    cr_assert(star_catches_up(new, old));
+    cluster_end(old->cluster, CLUSTER_KILL);
+    cluster_promote(new->cluster);
+    client_do(client, "INSERT INTO note VALUES (2)");
+    scene->proxy->expect_failure = true;
+    proxy_signal(scene->proxy, SIGKILL);
+    proxy_wait(scene->proxy, 10000);
+    if (!keeps_its_state)
+        cr_assert_eq(
+            process_run((char *[]){"sh", "-c", text_of("rm -r %s/*", options.state_dir), NULL},
+                        NULL, NULL),
+            0);
+    /* the old primary is back, and the new one is slow to answer: an older timeline is all there is
+     * to see at first */
+    cluster_again(old->cluster);
+    cluster_freeze(new->cluster, true);
+    next = scene_proxy(scene->sky, &options);
+    cr_assert_eq(pthread_create(&writer, NULL, writer_main, (void *)client_conninfo(next, NULL)),
+                 0);
+    /* longer than any probe waits; without a state it is up to its answer, and it must come */
+    pause_ms(keeps_its_state ? 4000 : 300);
+    cluster_freeze(new->cluster, false);
+    pthread_join(writer, &problem);
+    cr_expect_null(problem, "%s", (char *)problem);
+    cr_expect_eq(rows_on(old, "note"), 1, "the old primary was written to");
+    cr_expect_eq(rows_on(new, "note"), 3);
+}
+
+SYSTEM_TEST(failover_again, a_restarted_pgstage_knows_what_it_had_accepted)
+{
+    a_restart(true);
+}
+
+SYSTEM_TEST(failover_again, a_pgstage_that_lost_its_state_waits_for_every_host)
+{
+    a_restart(false);
+}
+
+/* In place: the file is mounted over another, and a renamed one would not be seen there. */
+static void hosts_rewrite(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+
+    cr_assert_not_null(file);
+    fputs(text, file);
+    cr_assert_eq(fclose(file), 0);
+}
+
+/* The name of the primary comes to mean another address, as with a service name that is moved. */
+SYSTEM_TEST(failover_again, a_name_that_means_another_address)
+{
+    struct constellation_options options = {.standbys = 1};
+    struct constellation *sky;
+    const char *hosts = text_of("%s/hosts", test_folder());
+    struct pki_request request = {.file = "db",
+                                  .common_name = "db.drill.test",
+                                  .names = "DNS:db.drill.test,DNS:pg1.drill.test"};
+    struct pki_certificate *certificate;
+    struct proxy_options given = {.hosts = hosts};
+    struct proxy *proxy;
+    struct cluster *moved;
+    PGconn *client;
+
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP a_name_that_means_another_address: an /etc/hosts of its own needs "
+                        "root\n");
+        cr_skip_test("needs root");
+    }
+    request.issuer = pki_shared_ca();
+    sky = constellation_start(&options);
+    (void)constellation_environment(sky, ""); /* writes monitor.password */
+    certificate = pki_issue(sky->folder, &request);
+    /* both show a certificate for the service's name; the second listens on 127.0.0.2, with the
+     * port of the first */
+    for (int i = 0; i < 2; i++) {
+        cluster_set(
+            sky->stars[i].cluster,
+            text_of("ssl_cert_file = '%s'\nssl_key_file = '%s'\n%s", certificate->certificate,
+                    certificate->key,
+                    i ? text_of("listen_addresses = '127.0.0.2'\nport = %d", sky->stars[0].port)
+                      : ""));
+    }
+    kill(sky->stars[0].cluster->pid, SIGHUP);
+    cluster_end(sky->stars[1].cluster, CLUSTER_FAST);
+    moved = sky->stars[1].cluster;
+    moved->port = sky->stars[0].port;
+    moved->address = "127.0.0.2";
+    cluster_again(moved);
+    file_write(hosts, 0644, "127.0.0.1 localhost db.drill.test\n");
+    proxy = proxy_start_with(
+        &given,
+        "dns_max_ttl = 1\npool_mode = transaction\ndefault_environment = drill\nstate_dir = %s\n"
+        "[environment drill]\nclass = staging\nclient_tls_sslmode = disable\n"
+        "server_tls_ca_file = %s\nmin_pool_size = 0\nhosts = db.drill.test:%d\n"
+        "monitor_user = pgstage_monitor\nmonitor_password_file = %s\n"
+        "[databases]\napp = dbname=app\n",
+        test_folder(), sky->ca_file, sky->stars[0].port,
+        text_of("%s/monitor.password", sky->folder));
+    client = client_open(proxy, NULL);
+    client_do(client, "INSERT INTO note VALUES (1)");
+    cr_expect_str_eq(client_value(client, "SELECT host(inet_server_addr())"), "127.0.0.1");
+    cr_assert(until(rows_on(&sky->stars[1], "note") == 1, PATIENCE_MS));
+    /* the old one goes on: only the name is another's from now on */
+    cluster_promote(moved);
+    hosts_rewrite(hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
+    cr_expect(until(!strcmp(client_value(client, "SELECT host(inet_server_addr())"), "127.0.0.2"),
+                    PATIENCE_MS),
+              "the name's old address is used on");
+    client_do(client, "INSERT INTO note VALUES (2)");
+    cr_expect_eq(rows_on(&sky->stars[0], "note"), 1);
+    cr_expect_eq(rows_on(&sky->stars[1], "note"), 2);
+}
