@@ -22,6 +22,7 @@
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/login.h"
+#include "pgstage/session/prepared.h"
 #include "pgstage/session/record.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
@@ -480,6 +481,7 @@ static void client_free(void *object)
     parameters_unref(client->parameters);
     parameters_unref(client->startup);
     tracker_free(client->tracker);
+    prepared_client_free(client);
     free(client->held);
     free(client->statement);
     loss_fini(&client->loss);

@@ -27,6 +27,7 @@
 #include "pgstage/session/gate.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/standing.h"
+#include "pgstage/session/statement_cache.h"
 #include "pgstage/session/watch.h"
 
 /* Helpers for PBKDF2, and how many logins may wait for one. */
@@ -253,6 +254,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->keys = key_cache_new(KEYS_MAX);
     plane->border = border_new();
     plane->failures = failures_new(FAILED_ADDRESSES_MAX);
+    plane->statements = statement_cache_new();
     key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
     plane->resolver = resolver_new(globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
@@ -335,6 +337,8 @@ void plane_free(struct plane *plane)
         free(worker->slots);
         free(worker->slot_next);
         free(worker->slot_generation);
+        free(worker->outgoing);
+        buffer_fini(&worker->context);
     }
     setup_unref(plane->setup);
     hosts_free(plane->hosts);
@@ -342,6 +346,7 @@ void plane_free(struct plane *plane)
     key_cache_free(plane->keys);
     failures_free(plane->failures);
     border_free(plane->border);
+    statement_cache_free(plane->statements);
     free(plane->workers);
     free(plane->loops);
     free(plane);

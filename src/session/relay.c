@@ -20,6 +20,7 @@
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/lost.h"
+#include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
@@ -49,8 +50,9 @@ enum step {
 struct pass {
     const uint8_t *data;
     size_t length;
-    size_t at;   /* what has been dealt with */
-    size_t from; /* what has been passed on; [from, at) goes out with the next write */
+    size_t at;            /* what has been dealt with */
+    size_t from;          /* what has been passed on; [from, at) goes out with the next write */
+    struct outgoing *out; /* pieces that go before it; NULL: nothing was rewritten */
 };
 
 /* Writes what was gathered. A server that takes no more is lost, but what it has said until then is
@@ -59,10 +61,44 @@ static void pass_flush(struct client *client, struct pass *pass)
 {
     size_t count = pass->at - pass->from;
     const uint8_t *bytes = pass->data + pass->from;
+    struct stream *stream = &client->server->stream;
+    enum stream_result result = STREAM_DONE;
 
     pass->from = pass->at;
-    if (count && stream_write(&client->server->stream, bytes, count) == STREAM_BROKEN)
-        stream_read_later(&client->server->stream);
+    if (pass->out) {
+        outgoing_add(pass->out, bytes, count);
+        if (pass->out->count)
+            result = stream_writev(stream, pass->out->pieces, pass->out->count);
+        outgoing_clear(pass->out);
+        pass->out = NULL;
+    } else if (count) {
+        result = stream_write(stream, bytes, count);
+    }
+    if (result == STREAM_BROKEN)
+        stream_read_later(stream);
+}
+
+/* Bytes that were passed on and are not written yet. */
+static size_t pass_waiting(const struct pass *pass)
+{
+    return pass->at - pass->from + (pass->out ? pass->out->bytes : 0);
+}
+
+/* The pieces of what is to be written, with room for one message more. */
+static struct outgoing *pass_pieces(struct client *client, struct pass *pass)
+{
+    struct worker *worker = client->worker;
+
+    if (pass->out && !outgoing_has_room(pass->out))
+        pass_flush(client, pass);
+    if (!worker->outgoing)
+        worker->outgoing = memory_get(sizeof(*worker->outgoing));
+    if (!pass->out)
+        outgoing_clear(worker->outgoing);
+    pass->out = worker->outgoing;
+    outgoing_add(pass->out, pass->data + pass->from, pass->at - pass->from);
+    pass->from = pass->at;
+    return pass->out;
 }
 
 /* What a message names, for the case that its answer never comes. */
@@ -178,7 +214,7 @@ static bool ask(struct client *client, struct pass *pass, const struct frame *fr
 
     bool entered =
         transaction_ask_for(&server->transaction, frame->type, ANSWER_FORWARD | note, intent,
-                            server->stream.offered_bytes + (pass->at - pass->from) + total);
+                            server->stream.offered_bytes + pass_waiting(pass) + total);
 
     if (total > left) {
         client->body_left = (uint32_t)(total - left);
@@ -190,6 +226,48 @@ static bool ask(struct client *client, struct pass *pass, const struct frame *fr
         pass->at += total;
     }
     return entered;
+}
+
+/* ParseComplete of what was not even asked. */
+static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
+
+/* Answers of our own that are due at once, because nothing is owed before them. */
+static bool send_produced(struct client *client)
+{
+    for (unsigned count = prepared_produce(client->server); count > 0; count--) {
+        if (!client_send(client, parse_complete, sizeof(parse_complete)))
+            return false;
+    }
+    return true;
+}
+
+/* The server is asked with a message that is rewritten, or that others must go before. */
+static enum step ask_rewritten(struct client *client, struct pass *pass,
+                               const struct passing *passing, struct prepared_plan *plan)
+{
+    struct server *server = client->server;
+    struct outgoing *out = pass_pieces(client, pass);
+    size_t left = passing->total - passing->there;
+    uint8_t intent = recall(client, passing->type, passing->data + FRAME_HEADER_BYTES,
+                            passing->there - FRAME_HEADER_BYTES);
+
+    bool entered;
+
+    prepared_send(client, passing, plan, out);
+    pass->at += passing->there;
+    pass->from = pass->at;
+    entered =
+        transaction_add_last(&server->transaction, passing->type, passing->noted ? ANSWER_NOTED : 0,
+                             intent, server->stream.offered_bytes + pass_waiting(pass) + left);
+    if (passing->noted)
+        tracker_asked(client, entered);
+    client->body_left = (uint32_t)left;
+    client->body_type = passing->type;
+    client->body_intent = intent;
+    client->body_dropped = left && plan->kind == PLAN_REFUSE;
+    if (out->urgent)
+        pass_flush(client, pass);
+    return send_produced(client) ? STEP_NEXT : STEP_OVER;
 }
 
 /* Can the client's server be sent something now? */
@@ -226,6 +304,9 @@ static enum step pass_message(struct client *client, struct pass *pass)
     const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
     size_t there = pass->length - pass->at, total;
     const uint8_t *data = pass->data + pass->at, *body = data + FRAME_HEADER_BYTES;
+    enum prepared_step prepared = PREPARED_PASS;
+    struct prepared_plan plan;
+    struct passing passing;
     struct buffer out = {0};
     struct frame frame;
 
@@ -251,11 +332,12 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return STEP_OVER;
     }
     total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
-    if (total > there && total <= LOOP_BUFFER_BYTES)
+    passing = (struct passing){frame.type, data, total > there ? there : total, total, false};
+    if (total > there && (total <= LOOP_BUFFER_BYTES || prepared_wants_more(client, &passing)))
         return STEP_HOLD;
     if (frame.type == 'X')
         return terminate(client, pass);
-    there = (total > there ? there : total) - FRAME_HEADER_BYTES;
+    there = passing.there - FRAME_HEADER_BYTES;
     if (!client->server && is_local(client, &frame, body, there, &out))
         return answer_locally(client, pass, &frame, &out);
     if (!client->server && !client_borrow(client))
@@ -267,12 +349,25 @@ static enum step pass_message(struct client *client, struct pass *pass)
         if (tracked == TRACKER_HOLD)
             return STEP_HOLD;
     }
+    if (tracked != TRACKER_REFUSE && prepared_concerns(client, frame.type)) {
+        passing.noted = tracked == TRACKER_NOTE;
+        prepared = prepared_look(client, &passing, &plan);
+        client->awaiting = prepared == PREPARED_HOLD;
+        if (prepared == PREPARED_HOLD)
+            return STEP_HOLD;
+        if (prepared == PREPARED_FAIL) {
+            client_fail(client, REASON_CLIENT_LONG_NAME, NULL);
+            return STEP_OVER;
+        }
+    }
     begin_request(client);
     count_message(client, &frame, body, there);
     if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
         watch_statement(client, frame.type, body, there, frame.body_bytes);
     if (tracked == TRACKER_REFUSE)
         pass_refusal(client, pass, frame.type, total);
+    else if (prepared == PREPARED_TAKE)
+        return ask_rewritten(client, pass, &passing, &plan);
     else if (tracked == TRACKER_NOTE)
         tracker_asked(client, ask(client, pass, &frame, body, there, ANSWER_NOTED));
     else
@@ -456,13 +551,42 @@ static void gather_flush(struct server *server, struct gather *gather)
         client_close(client, REASON_CLIENT_BROKEN);
 }
 
-/* What the client hears in place of the server's message. */
-static void gather_instead(struct server *server, struct gather *gather, struct buffer *instead)
+/* ParseComplete for what the server was not asked, now that its turn has come. */
+static void gather_produced(struct server *server, struct gather *gather, unsigned count)
+{
+    for (; count > 0; count--) {
+        if (gather->count == PIECES_MAX)
+            gather_flush(server, gather);
+        if (server->client)
+            gather_add(gather, parse_complete, sizeof(parse_complete));
+    }
+}
+
+/* What the client hears instead of the server's message. */
+static void gather_instead(struct server *server, struct gather *gather, struct buffer *instead,
+                           bool heard)
 {
     gather_flush(server, gather);
-    if (server->client)
+    if (server->client && heard)
         (void)client_send_buffer(server->client, instead);
     buffer_fini(instead);
+}
+
+/* A command tag or an error may have changed what the server has prepared, and what its client's
+ * names mean. */
+static void note_prepared(struct server *server, const struct frame *frame, const uint8_t *body,
+                          size_t there, bool own)
+{
+    uint8_t lost = server->transaction.lost;
+
+    if (frame->type == 'C')
+        prepared_command(server, body, there, own);
+    if (lost) {
+        server->transaction.lost = 0;
+        server->unnamed_links = 0;
+        if (server->client && lost & LOST_FORWARDED)
+            unnamed_forget(server->client);
+    }
 }
 
 /* A ParameterStatus: the server's session has changed; so has its client's. */
@@ -477,6 +601,9 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
     value = reader_string(&reader);
     if (reader.failed)
         return;
+    if (server->awaited &&
+        (strcmp(name, "client_encoding") == 0 || strcmp(name, "standard_conforming_strings") == 0))
+        prepared_context_changed(server);
     if (server->state == SERVER_SETUP) {
         /* connect_query makes the session what it is for every client */
         server->reported = parameters_with(server->reported, name, value);
@@ -530,18 +657,25 @@ enum weight {
     WEIGHT_GONE,  /* it is closed */
 };
 
-/* What a message means. `instead`: what is to be sent in its place. */
+/* Beside the message. */
+struct besides {
+    enum reason reason;
+    unsigned produced;     /* ParseComplete that go behind it */
+    struct buffer instead; /* what goes in its place */
+};
+
+/* What a message means. */
 static enum weight weigh_message(struct server *server, const struct frame *frame,
-                                 const uint8_t *body, size_t there, enum reason *reason,
-                                 struct buffer *instead)
+                                 const uint8_t *body, size_t there, struct besides *besides)
 {
+    enum verdict verdict;
     char status = 0;
 
-    *reason = REASON_SERVER_PROTOCOL;
+    besides->reason = REASON_SERVER_PROTOCOL;
     if (server->state == SERVER_IDLE && frame->type != 'S' && frame->type != 'N') {
         if (frame->type == 'E')
             note_error(server, body, there);
-        *reason = server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY;
+        besides->reason = server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY;
         return WEIGHT_CLOSE;
     }
     switch (frame->type) {
@@ -559,10 +693,12 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         break;
     case 'E':
         note_error(server, body, there);
-        *reason = REASON_SERVER_FATAL;
+        besides->reason = REASON_SERVER_FATAL;
         if (server->fatal && lost_is_told(server))
             return WEIGHT_CLOSE; /* the client hears it as the error of its query */
-        *reason = REASON_SERVER_PROTOCOL;
+        besides->reason = REASON_SERVER_PROTOCOL;
+        if (server->prepared && frame->body_bytes == there)
+            (void)prepared_error(server, body, there, &besides->instead);
         break;
     case 'D':
         if (server->login)
@@ -585,16 +721,15 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         break;
     }
     if (server->client && server->client->tracker && server->state == SERVER_ACTIVE)
-        tracker_answered(server, frame->type, body, there, instead);
-    switch (transaction_answer(&server->transaction, frame->type, status)) {
-    case VERDICT_FORWARD:
-        return WEIGHT_FORWARD;
-    case VERDICT_SWALLOW:
-        return WEIGHT_SWALLOW;
-    case VERDICT_BAD:
-        break;
-    }
-    return WEIGHT_CLOSE;
+        tracker_answered(server, frame->type, body, there, &besides->instead);
+    verdict = transaction_answer(&server->transaction, frame->type, status);
+    if (verdict == VERDICT_BAD)
+        return WEIGHT_CLOSE;
+    if (frame->type == 'E' || (frame->type == 'C' && there > 1 && body[0] == 'D'))
+        note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
+    if (server->awaited)
+        besides->produced = prepared_answered(server, frame->type);
+    return verdict == VERDICT_SWALLOW ? WEIGHT_SWALLOW : WEIGHT_FORWARD;
 }
 
 /* Passes on what is whole; returns how many bytes were dealt with, or -1 when the server is closed.
@@ -602,14 +737,13 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
 static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t length)
 {
     struct gather gather = {.count = 0};
-    struct buffer instead = {0};
+    struct besides besides = {.produced = 0};
     size_t at = 0;
 
     while (at < length) {
         size_t there = length - at, total, count;
         struct frame frame;
         enum weight weight;
-        enum reason reason;
 
         if (server->body_left) {
             count = server->body_left < there ? server->body_left : there;
@@ -634,25 +768,29 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
             goto partial;
         count = total > there ? there : total;
         weight = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
-                               count - FRAME_HEADER_BYTES, &reason, &instead);
+                               count - FRAME_HEADER_BYTES, &besides);
         if (weight == WEIGHT_CLOSE) {
             gather_flush(server, &gather); /* what came before it is the client's */
-            server_close(server, reason, NULL);
+            server_close(server, besides.reason, NULL);
         }
         if (weight >= WEIGHT_CLOSE) {
-            buffer_fini(&instead);
+            buffer_fini(&besides.instead);
             return -1;
         }
         server->body_left = (uint32_t)(total - count);
         /* the rest of what nobody hears now must not reach who has the server by then */
         server->body_swallowed = weight == WEIGHT_SWALLOW || !server->client;
-        if (instead.length) {
+        if (besides.instead.length) {
             server->body_swallowed = true;
-            gather_instead(server, &gather, &instead);
+            gather_instead(server, &gather, &besides.instead, weight == WEIGHT_FORWARD);
         } else if (weight == WEIGHT_FORWARD) {
             gather_add(&gather, data + at, count);
         }
         at += count;
+        if (besides.produced) {
+            gather_produced(server, &gather, besides.produced);
+            besides.produced = 0;
+        }
         if (gather.count == PIECES_MAX)
             gather_flush(server, &gather);
         if (transaction_wants_fence(&server->transaction) &&
@@ -671,6 +809,7 @@ partial:
 /* Answers have come: a client that was held up because too many were owed may go on. */
 static void go_on(struct client *client)
 {
+    client->awaiting = false;
     client_update_flow(client);
     if (client->held_bytes && !transaction_is_full(&client->server->transaction)) {
         client->granted = true;
@@ -715,6 +854,7 @@ void relay_server(struct server *server)
     if (server->state == SERVER_GONE || server->state == SERVER_MOVING)
         return;
     server_update_flow(server);
-    if (full && server->links == links && server->state == SERVER_ACTIVE)
+    if (server->links == links && server->state == SERVER_ACTIVE &&
+        (full || server->client->awaiting))
         go_on(server->client);
 }

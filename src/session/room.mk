@@ -18,9 +18,12 @@ libpgstage_a_SOURCES += \
 	src/session/loss.c include/pgstage/session/loss.h \
 	src/session/lost.c include/pgstage/session/lost.h \
 	include/pgstage/session/login.h \
+	src/session/outgoing.c include/pgstage/session/outgoing.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \
 	src/session/plane.c include/pgstage/session/plane.h \
+	src/session/prepared.c include/pgstage/session/prepared.h src/session/prepared_inside.h \
+	src/session/prepared_answer.c \
 	src/session/proxy.c include/pgstage/session/proxy.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
 	src/session/recall.c include/pgstage/session/recall.h \
@@ -33,7 +36,11 @@ libpgstage_a_SOURCES += \
 	src/session/tracker.c src/session/tracker_apply.c src/session/tracker_read.c \
 	src/session/tracker_inside.h include/pgstage/session/tracker.h \
 	src/session/standing.c include/pgstage/session/standing.h \
+	src/session/statement_cache.c include/pgstage/session/statement_cache.h \
+	src/session/statement_names.c include/pgstage/session/statement_names.h \
+	src/session/statement_set.c include/pgstage/session/statement_set.h \
 	src/session/transaction.c include/pgstage/session/transaction.h \
+	src/session/unnamed.c include/pgstage/session/unnamed.h \
 	src/session/view.c \
 	src/session/warm.c \
 	src/session/watch.c include/pgstage/session/watch.h include/pgstage/tables/figures.def \

@@ -22,6 +22,7 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/lost.h"
+#include "pgstage/session/prepared.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server_login.h"
 #include "pgstage/session/standing.h"
@@ -271,6 +272,8 @@ static struct client *unlink_client(struct server *server)
 
     gate_part(server);
     if (client) {
+        if (server->prepared)
+            prepared_unlink(server, client);
         server->client = NULL;
         client->server = NULL;
     }
@@ -306,6 +309,7 @@ static void server_free(void *object)
 
     server_login_free(server->login);
     transaction_fini(&server->transaction);
+    prepared_free(server);
     parameters_unref(server->parameters);
     parameters_unref(server->before);
     parameters_unref(server->said);

@@ -66,19 +66,32 @@ static void grow(struct transaction *transaction)
     transaction->first = 0;
 }
 
+/* Beside ANSWER_TAGGED and ANSWER_NOTED in an entry's action: it ends a batch. */
+#define ENDS_BATCH 0x20
+#define ACTION_MASK 0x1f
+
+static bool ends_batch(const struct answer *entry)
+{
+    return entry->action & ENDS_BATCH;
+}
+
 static void push(struct transaction *transaction, uint8_t type, unsigned action)
 {
     if (transaction->count == (transaction->capacity ? transaction->capacity : 8))
         grow(transaction);
     *entry_at(transaction, transaction->count++) =
         (struct answer){.type = type, .action = (uint8_t)action};
+    transaction->batches += action >> 5 & 1;
 }
 
 static void pop(struct transaction *transaction)
 {
     uint32_t mask = (transaction->capacity ? transaction->capacity : 8) - 1;
+    const struct answer *entry = head(transaction);
 
-    transaction->notes_over += (head(transaction)->action & ANSWER_NOTED) != 0;
+    transaction->batches_over += entry->action >> 5 & 1;
+    transaction->notes_over += entry->action >> 6 & 1;
+    transaction->tags_over += entry->action >> 7;
     transaction->first = (transaction->first + 1) & mask;
     transaction->count--;
     transaction->failed = false;
@@ -122,7 +135,7 @@ bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned act
 {
     switch (type) {
     case 'S':
-        push(transaction, type, action);
+        push(transaction, type, action | ENDS_BATCH);
         transaction->batch_open = false;
         return true;
     case 'c':
@@ -141,7 +154,7 @@ bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned act
     case 'Q':
     case 'F':
         /* ends a batch as a Sync does, unless it is skipped itself */
-        if (!push_unless_skipped(transaction, type, action))
+        if (!push_unless_skipped(transaction, type, action | ENDS_BATCH))
             return false;
         transaction->batch_open = false;
         return true;
@@ -150,15 +163,38 @@ bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned act
     }
 }
 
+bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigned note,
+                          uint8_t intent, uint64_t end)
+{
+    struct answer *entry =
+        transaction->count ? entry_at(transaction, transaction->count - 1) : NULL;
+
+    if (!entry || entry->type != type)
+        return false;
+    entry->action |= (uint8_t)note;
+    entry->intent = intent;
+    entry->end = end;
+    return true;
+}
+
 bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
                          uint8_t intent, uint64_t end)
 {
-    uint32_t count = transaction->count;
-
     if (!transaction_ask(transaction, type, action))
         return false;
-    entry_at(transaction, count)->intent = intent;
-    entry_at(transaction, count)->end = end;
+    return transaction_add_last(transaction, type, 0, intent, end);
+}
+
+bool transaction_may_produce(const struct transaction *transaction)
+{
+    if (transaction->status == 'E' || transaction->uncertain || transaction->skipping ||
+        transaction->copy != COPY_NONE)
+        return false;
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (entry->type == 'E' || ends_batch(entry))
+            return false;
+    }
     return true;
 }
 
@@ -171,10 +207,15 @@ bool transaction_is_full(const struct transaction *transaction)
 
 static unsigned action_of(const struct answer *entry)
 {
-    return entry->action & ~(unsigned)ANSWER_NOTED;
+    return entry->action & ACTION_MASK;
 }
 
 static enum verdict verdict_of(const struct answer *entry)
+{
+    return action_of(entry) == ANSWER_FORWARD ? VERDICT_FORWARD : VERDICT_SWALLOW;
+}
+
+static enum verdict error_verdict_of(const struct answer *entry)
 {
     return action_of(entry) == ANSWER_SWALLOW ? VERDICT_SWALLOW : VERDICT_FORWARD;
 }
@@ -192,6 +233,24 @@ static enum verdict finish(struct transaction *transaction)
     return verdict;
 }
 
+bool transaction_produce(struct transaction *transaction)
+{
+    if (transaction->count == 0 || action_of(head(transaction)) != ANSWER_PRODUCE)
+        return false;
+    pop(transaction);
+    return true;
+}
+
+bool transaction_head_is_tagged(const struct transaction *transaction)
+{
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (!is_marker(entry))
+            return entry->action & ANSWER_TAGGED;
+    }
+    return false;
+}
+
 /* COPY FROM ended well: what stood between the head and the marker was swallowed by it. Only Syncs
  * can have been there. Keeps the head. */
 static bool end_copy_in(struct transaction *transaction)
@@ -205,7 +264,9 @@ static bool end_copy_in(struct transaction *transaction)
             for (; i > 0; i--)
                 pop(transaction);
             *head(transaction) = kept;
-            transaction->notes_over -= (kept.action & ANSWER_NOTED) != 0; /* only moved */
+            transaction->batches_over -= kept.action >> 5 & 1; /* it was only moved */
+            transaction->notes_over -= kept.action >> 6 & 1;
+            transaction->tags_over -= kept.action >> 7;
             return true;
         }
         if (entry->type != 'S')
@@ -218,15 +279,22 @@ static bool end_copy_in(struct transaction *transaction)
 static void start_skipping(struct transaction *transaction)
 {
     transaction->skipping = true;
-    while (transaction->count && head(transaction)->type != 'S')
+    while (transaction->count && head(transaction)->type != 'S') {
+        if (head(transaction)->type == 'P' && !(head(transaction)->action & ANSWER_TAGGED)) {
+            if (action_of(head(transaction)) == ANSWER_FORWARD)
+                transaction->lost |= LOST_FORWARDED;
+            else if (action_of(head(transaction)) == ANSWER_QUIET)
+                transaction->lost |= LOST_QUIET;
+        }
         pop(transaction);
+    }
     if (transaction->count == 0)
         transaction->batch_open = true;
 }
 
 static enum verdict error_in_copy_in(struct transaction *transaction)
 {
-    enum verdict verdict = verdict_of(head(transaction));
+    enum verdict verdict = error_verdict_of(head(transaction));
     uint32_t syncs = 0;
 
     while (1 + syncs < transaction->count && entry_at(transaction, 1 + syncs)->type == 'S')
@@ -333,7 +401,7 @@ bool transaction_can_settle(const struct transaction *transaction)
 void transaction_fence(struct transaction *transaction)
 {
     push(transaction, 'C', ANSWER_SWALLOW);
-    push(transaction, 'S', ANSWER_SWALLOW);
+    push(transaction, 'S', ANSWER_SWALLOW | ENDS_BATCH);
 }
 
 /* ---- answers ---- */
@@ -347,7 +415,7 @@ static enum verdict answer_error(struct transaction *transaction)
     if (transaction->copy == COPY_IN)
         return error_in_copy_in(transaction);
     transaction->copy = COPY_NONE;
-    verdict = verdict_of(head(transaction));
+    verdict = error_verdict_of(head(transaction));
     switch (head(transaction)->type) {
     case 'P':
     case 'B':
@@ -411,6 +479,8 @@ static enum verdict answer_head(struct transaction *transaction, uint8_t type)
     uint8_t asked = head(transaction)->type;
     enum verdict verdict = verdict_of(head(transaction));
 
+    if (action_of(head(transaction)) == ANSWER_PRODUCE)
+        return VERDICT_BAD; /* the server was not asked */
     switch (type) {
     case '1':
         return asked == 'P' ? finish(transaction) : VERDICT_BAD;
@@ -452,6 +522,24 @@ static enum verdict answer_head(struct transaction *transaction, uint8_t type)
     }
 }
 
+/* The action of the next answer; ANSWER_FORWARD when nothing is owed. */
+static unsigned next_action(const struct transaction *transaction)
+{
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (!is_marker(entry))
+            return action_of(entry);
+    }
+    return ANSWER_FORWARD;
+}
+
+static bool is_own(const struct transaction *transaction)
+{
+    unsigned action = next_action(transaction);
+
+    return action == ANSWER_SWALLOW || action == ANSWER_QUIET;
+}
+
 enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
 {
     switch (type) {
@@ -459,8 +547,7 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
     case 'S':
     case 'A':
         /* these come at any time and answer nothing; what our own statements cause is ours */
-        return transaction_is_swallowing(transaction) && type != 'A' ? VERDICT_SWALLOW
-                                                                     : VERDICT_FORWARD;
+        return type != 'A' && is_own(transaction) ? VERDICT_SWALLOW : VERDICT_FORWARD;
     default:
         break;
     }
@@ -489,12 +576,7 @@ bool transaction_head_is_noted(const struct transaction *transaction)
 
 bool transaction_is_swallowing(const struct transaction *transaction)
 {
-    for (uint32_t i = 0; i < transaction->count; i++) {
-        const struct answer *entry = entry_at(transaction, i);
-        if (!is_marker(entry))
-            return action_of(entry) == ANSWER_SWALLOW;
-    }
-    return false;
+    return next_action(transaction) == ANSWER_SWALLOW;
 }
 
 size_t transaction_owed_ready(const struct transaction *transaction)
@@ -516,11 +598,6 @@ size_t transaction_owed_ready(const struct transaction *transaction)
 }
 
 /* ---- what is never answered ---- */
-
-static bool ends_unit(const struct answer *entry)
-{
-    return entry->type == 'Q' || entry->type == 'F' || entry->type == 'S';
-}
 
 /* Has the end of the COPY FROM at the head reached the socket? Without it nothing is stored. */
 static bool copy_was_ended(const struct transaction *transaction, uint64_t sent_bytes)
@@ -544,7 +621,7 @@ static void begin_walk(const struct transaction *transaction, struct unanswered_
     walk->begun = true;
     walk->in_copy = transaction->copy == COPY_IN;
     unit->told = transaction->skipping ||
-                 (transaction->failed && head(transaction)->action == ANSWER_FORWARD);
+                 (transaction->failed && action_of(head(transaction)) == ANSWER_FORWARD);
     unit->runs = transaction->ran;
     unit->intent = transaction->intent;
     if (unit->runs)
@@ -555,7 +632,7 @@ static void begin_walk(const struct transaction *transaction, struct unanswered_
     for (uint32_t i = 0; i < transaction->count; i++) {
         const struct answer *entry = entry_at(transaction, i);
 
-        owed += entry->action == ANSWER_FORWARD && ends_unit(entry);
+        owed += action_of(entry) == ANSWER_FORWARD && ends_batch(entry);
     }
     walk->skip = (uint32_t)(owed - transaction_owed_ready(transaction));
 }
@@ -574,12 +651,12 @@ static void add_entry(struct unanswered *unit, const struct answer *entry, bool 
 {
     unit->waits = true;
     unit->intent |= entry->intent;
-    if (entry->type != 'S' && (ends_unit(entry) || entry->type == 'E')) {
+    if (entry->type != 'S' && (ends_batch(entry) || entry->type == 'E')) {
         unit->sole &= entry->intent;
         unit->runs |= reached;
         unit->commits |= reached && entry->intent & INTENT_COMMITS;
     }
-    unit->ends = reached && ends_unit(entry);
+    unit->ends = reached && ends_batch(entry);
 }
 
 bool transaction_unanswered(const struct transaction *transaction, uint64_t sent_bytes,
@@ -598,7 +675,7 @@ bool transaction_unanswered(const struct transaction *transaction, uint64_t sent
             walk->in_copy = false;
             continue;
         }
-        if (entry->action != ANSWER_FORWARD || (entry->type == 'S' && walk->in_copy))
+        if (action_of(entry) != ANSWER_FORWARD || (entry->type == 'S' && walk->in_copy))
             continue;
         if (entry->type == 'S' && walk->skip && !(first && transaction->skipping)) {
             walk->skip--;
@@ -607,7 +684,7 @@ bool transaction_unanswered(const struct transaction *transaction, uint64_t sent
         if (walk->at == 1 && transaction->copy == COPY_IN && !(entry->intent & INTENT_COMMITS))
             reached = copy_was_ended(transaction, sent_bytes);
         add_entry(unit, entry, reached);
-        if (ends_unit(entry)) {
+        if (ends_batch(entry)) {
             unit->open = false;
             return true;
         }

@@ -9,6 +9,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"
 
 /* A moment of the monotonic clock as one of the wall clock. */
@@ -65,6 +66,7 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->application_name = or_empty(parameters_get(client->parameters, "application_name"));
     view->id = client->id;
     view->worker = client->worker->index;
+    view->prepared_statements = (uint32_t)prepared_client_count(client);
     view->received_bytes_waiting = client->held_bytes;
     (void)pins_text(client->pins, view->pinned, sizeof(view->pinned));
 }
@@ -118,6 +120,7 @@ void worker_each_server(struct loop *loop, void (*row)(void *argument, const str
         view.id = server->item.id;
         view.worker = worker->index;
         view.host = host_name(server->host);
+        view.prepared_statements = (uint32_t)prepared_server_count(server);
         view.received_bytes_waiting = server->tail_bytes;
         row(argument, &view);
     }

@@ -15,6 +15,7 @@ test_support_libsupport_a_SOURCES = \
 	test/support/program.c test/support/program.h \
 	test/support/proxy.c test/support/proxy.h \
 	test/support/relay.c test/support/relay.h \
+	test/support/transcript.c test/support/transcript.h \
 	test/support/until.h \
 	test/support/valve.c test/support/valve.h \
 	test/support/wire.c test/support/wire.h

@@ -90,6 +90,11 @@ test_system_test_pooling_SOURCES = test/system/pooling.c test/system/limits.c \
 test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_prepared
+test_system_test_prepared_SOURCES = test/system/prepared.c test/system/system.h
+test_system_test_prepared_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_prepared_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_probe
 test_system_test_probe_SOURCES = test/system/probe.c test/system/system.h
 test_system_test_probe_CFLAGS = $(SYSTEM_CFLAGS)

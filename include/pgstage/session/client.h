@@ -12,11 +12,13 @@
 #include "pgstage/session/pin.h"
 #include "pgstage/session/reason.h"
 #include "pgstage/session/recall.h"
+#include "pgstage/session/unnamed.h"
 #include "pgstage/session/worker.h"
 
 struct figures;
 struct login;
 struct statement_head;
+struct statement_names;
 struct server;
 struct tracker;
 
@@ -82,6 +84,7 @@ struct client {
     bool console;
     bool console_busy;       /* its last messages are with the control thread */
     bool parting;            /* gone, with a Terminate at the end of `held` */
+    bool awaiting;           /* `held` goes on when more answers have come */
     bool granted;            /* `held` is to be passed on before more is read */
     bool wait_notified;      /* it has had its query_wait_notify */
     uint8_t recorded;        /* enum record_state */
@@ -90,6 +93,8 @@ struct client {
     uint8_t tally;           /* enum client_tally: where the share counts it */
     struct figures *figures; /* of its user; the worker's */
     struct statement_head *statement; /* of the query it runs, where slow ones are logged */
+    struct statement_names *names;    /* of its prepared statements; NULL: none yet */
+    struct unnamed unnamed;           /* its unnamed prepared statement */
     uint64_t waited_us;               /* for its server, until the first query is over */
     uint64_t request_us;              /* monotonic: when the last query or batch began */
     uint64_t transaction_us;

@@ -15,6 +15,7 @@
 
 struct client;
 struct figures;
+struct prepared;
 struct server_login;
 
 /*
@@ -81,6 +82,9 @@ struct server {
     bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
     unsigned cancels;  /* cancel connections aimed at it */
     uint64_t links;    /* how often it was linked: tells one client's time from another's */
+    uint64_t unnamed_links;     /* the value of `links` whose client's unnamed statement it has */
+    struct prepared *prepared;  /* what it has prepared; NULL: never anything */
+    uint32_t awaited;           /* changes of names and statements that await an answer */
     struct server_login *login; /* until it is ready */
     uint32_t remote_pid;
     uint8_t *cancel_secret;

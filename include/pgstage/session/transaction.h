@@ -23,15 +23,25 @@
 enum answer_action {
     ANSWER_FORWARD, /* they are the client's */
     ANSWER_SWALLOW, /* pgstage asked by itself */
+    ANSWER_QUIET,   /* pgstage asked for the client's sake: only an error is the client's */
+    ANSWER_PRODUCE, /* nothing was sent: ParseComplete is made here when its turn comes */
 };
-/* With any of these: the tracker keeps a record of what was asked (see `notes_over`). */
+/* With any of these: whoever asked wants to know when it is answered or dropped (`tags_over`). */
+#define ANSWER_TAGGED 0x80
+/* … the tracker keeps a record of what was asked (`notes_over`). */
 #define ANSWER_NOTED 0x40
 
 struct answer {
     uint8_t type;   /* the message's byte */
-    uint8_t action; /* enum answer_action, and ANSWER_NOTED */
+    uint8_t action; /* enum answer_action, ANSWER_TAGGED, ANSWER_NOTED, and transaction.c's own */
     uint8_t intent; /* enum intent: what its text may do to the transaction */
     uint64_t end; /* where the message ends among all bytes that the server was sent; 0: not told */
+};
+
+/* What an error has taken away among untagged Parse messages. */
+enum lost_parse {
+    LOST_FORWARDED = 1, /* one of the client's */
+    LOST_QUIET = 2,     /* one of pgstage's own */
 };
 
 enum copy_state {
@@ -54,7 +64,10 @@ struct transaction {
     /* A COPY FROM failed, and so many of the Syncs at the head may stay without an answer: the
      * server may have read them before it failed. 0: the queue is certain. */
     uint32_t uncertain;
-    uint32_t notes_over; /* how many noted entries have left the queue */
+    uint32_t notes_over;            /* how many noted entries have left the queue */
+    uint32_t batches, batches_over; /* how many Query, FunctionCall and Sync were asked; left */
+    uint32_t tags_over;             /* how many tagged entries have left the queue */
+    uint8_t lost; /* mask of enum lost_parse, set when it happens, cleared by the caller */
     struct answer few[8];
     struct answer *entries;
 };
@@ -64,14 +77,44 @@ void transaction_fini(struct transaction *transaction);
 
 /* A message of this type is about to be sent to the server, by the client or by pgstage. Messages
  * that yield no answer by themselves (CopyData, Flush) need not be told. Terminate must not be.
- * `action`: enum answer_action, perhaps with ANSWER_NOTED. False: nothing is entered, because the
- * server ignores it or it yields no answer. */
+ * `action`: enum answer_action, perhaps with ANSWER_TAGGED and ANSWER_NOTED. False: nothing is
+ * entered, because the server ignores it or it yields no answer. */
 bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned action);
 /* The same with what is needed to tell the client if the answer never comes. */
 bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
                          uint8_t intent, uint64_t end);
+/* The same for the message that was entered last, when it was of this type; `note` is ANSWER_NOTED
+ * or 0. False: it was not. */
+bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigned note,
+                          uint8_t intent, uint64_t end);
 /* Is the entry at the head, which the next answer belongs to, noted? */
 bool transaction_head_is_noted(const struct transaction *transaction);
+/* Would a message that is sent now be ignored, up to a Sync that has not been sent yet? */
+static inline bool transaction_is_ignoring(const struct transaction *transaction)
+{
+    return transaction->skipping && transaction->count == 0;
+}
+/* May ParseComplete be produced here instead of asking for it? Only where PostgreSQL itself could
+ * not say anything else: no aborted transaction, none that may yet turn out to be, and nothing
+ * owed that could change what the server has. */
+bool transaction_may_produce(const struct transaction *transaction)
+    __attribute__((warn_unused_result));
+/* Is the entry at the head, which the next answer belongs to, tagged? */
+bool transaction_head_is_tagged(const struct transaction *transaction);
+/* Is the answer at the head to be produced now? Then it counts as given. To be asked after every
+ * answer and after asking for one, until it says no. */
+bool transaction_produce(struct transaction *transaction) __attribute__((warn_unused_result));
+/* The batch that the next message belongs to: it ends with the next Query, FunctionCall or Sync. */
+static inline uint32_t transaction_batch(const struct transaction *transaction)
+{
+    return transaction->batches;
+}
+/* May it still turn out that what was sent in this batch is dropped, although it has been ended?
+ * Within the batch that is still open there is no such doubt: what follows is dropped with it. */
+static inline bool transaction_is_doubtful(const struct transaction *transaction, uint32_t batch)
+{
+    return batch != transaction->batches && (int32_t)(transaction->batches_over - batch) <= 0;
+}
 /* Must the client be paused because too many answers are owed? */
 bool transaction_is_full(const struct transaction *transaction);
 

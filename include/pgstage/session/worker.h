@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "pgstage/auth/keys.h"
+#include "pgstage/base/buffer.h"
 #include "pgstage/base/counter.h"
 #include "pgstage/base/list.h"
 #include "pgstage/conf/snapshot.h"
@@ -27,6 +28,7 @@
 struct client;
 struct audit;
 struct figures;
+struct outgoing;
 struct gates;
 struct server;
 
@@ -80,6 +82,8 @@ struct worker {
     uint32_t *slot_generation;
     struct figures *figures[FIGURE_KINDS]; /* uthash */
     uint64_t moved_servers;                /* handed to another worker, so far */
+    struct outgoing *outgoing;             /* NULL until a message is rewritten */
+    struct buffer context;                 /* of the prepared statement that is looked at */
     bool stopping;                         /* clients end with their transaction */
     bool ended;                            /* all was closed: letters that still come are dropped */
     /* counters: this worker writes, anybody reads */
@@ -101,6 +105,7 @@ struct plane {
     struct key_cache *keys;
     struct border *border;     /* hosts that are production's */
     struct failures *failures; /* of logins, by address */
+    struct statement_cache *statements;
     struct audit *audit;
     unsigned worker_count;
     struct worker *workers;

@@ -2,6 +2,8 @@
  * The answers-owed queue. A test plays a script of messages:
  *
  *     <Q     the client sends a Query        <!P    pgstage itself sends a Parse
+ *     <:P    … for the client's sake         <+P    ParseComplete is to be produced
+ *     +      it is due now                   -      it is not
  *     >T     the server sends it, and it has to be forwarded; >ZI is a ReadyForQuery of status I
  *     >!3    … it has to be swallowed        >?D    … it answers nothing that was asked
  *     free, busy   may another client have the server?
@@ -46,8 +48,15 @@ static void play_word(const char *script, const char *word, size_t length)
         play_answer(script, word, length);
     else if (word[0] == '<' && word[1] == '!')
         transaction_ask(&owed, (uint8_t)word[2], ANSWER_SWALLOW);
+    else if (word[0] == '<' && word[1] == ':')
+        transaction_ask(&owed, (uint8_t)word[2], ANSWER_QUIET | ANSWER_TAGGED);
+    else if (word[0] == '<' && word[1] == '+')
+        transaction_ask(&owed, (uint8_t)word[2], ANSWER_PRODUCE | ANSWER_TAGGED);
     else if (word[0] == '<')
         transaction_ask(&owed, (uint8_t)word[1], ANSWER_FORWARD);
+    else if (!strcmp(text, "+") || !strcmp(text, "-"))
+        cr_assert_eq(transaction_produce(&owed), text[0] == '+', "not %s at %s in: %s", text, word,
+                     script);
     else if (!strcmp(text, "free") || !strcmp(text, "busy"))
         cr_assert_eq(transaction_is_free(&owed), text[0] == 'f', "not %s at %s in: %s", text, word,
                      script);
@@ -599,4 +608,95 @@ Test(transaction, after_a_failed_copy_the_client_is_owed_at_least_one)
     cr_expect_eq(transaction_owed_ready(&owed), 1);
     play("<c <S fence");
     cr_expect_eq(transaction_owed_ready(&owed), 1);
+}
+
+/* ---- answers that are produced, and messages for the client's sake ---- */
+
+Test(transaction, what_is_produced_comes_in_its_turn)
+{
+    play("<+P + - <S >ZI free");
+    play("<B - <+P - <E - <S >2 + - >C - >ZI free");
+    play("<P <+P <+P <S >1 + + - >ZI free");
+}
+
+Test(transaction, an_error_drops_what_was_to_be_produced)
+{
+    play("<P <+P <B <S >E - >ZI free");
+    play("<P >E <+P - <S >ZI free");
+    play("<+P <P + <S >E >ZI free");
+}
+
+Test(transaction, of_a_quiet_message_only_the_error_is_heard)
+{
+    play("<:C <:P <B <E <S >!3 >!1 >2 >C >ZI free");
+    play("<:P <B <E <S >E >ZI free");
+    play("<:P <B <S >!N >!1 >N >2 >ZI free");
+}
+
+Test(transaction, tags_tell_when_a_message_is_over)
+{
+    play("<:P <B <S >!1");
+    cr_expect_eq(owed.tags_over, 1);
+    play(">2 >ZI <:P <:P <+P <S >E");
+    cr_expect_eq(owed.tags_over, 4);
+    play(">ZI free");
+}
+
+Test(transaction, a_batch_is_doubtful_until_it_is_answered)
+{
+    uint32_t first = transaction_batch(&owed), second;
+
+    play("<P <B");
+    cr_expect_not(transaction_is_doubtful(&owed, first), "what follows is dropped with it");
+    play("<S");
+    second = transaction_batch(&owed);
+    cr_expect(transaction_is_doubtful(&owed, first));
+    play("<P <S");
+    cr_expect(transaction_is_doubtful(&owed, second));
+    play(">1 >2 >ZI");
+    cr_expect_not(transaction_is_doubtful(&owed, first));
+    cr_expect(transaction_is_doubtful(&owed, second));
+    play(">1 >ZI free");
+    cr_expect_not(transaction_is_doubtful(&owed, second));
+}
+
+Test(transaction, batches_are_counted_through_a_copy)
+{
+    uint32_t batch = transaction_batch(&owed);
+
+    play("<Q >G <S <S <c >C >ZI free"); /* the copy swallows the Syncs */
+    cr_expect_not(transaction_is_doubtful(&owed, batch + 2));
+    play("<P <S");
+    cr_expect(transaction_is_doubtful(&owed, batch + 3));
+    play(">1 >ZI free");
+    cr_expect_not(transaction_is_doubtful(&owed, batch + 3));
+}
+
+Test(transaction, production_needs_certainty)
+{
+    cr_expect(transaction_may_produce(&owed));
+    play("<P <B <D <C");
+    cr_expect(transaction_may_produce(&owed));
+    play("<E");
+    cr_expect_not(transaction_may_produce(&owed), "it may deallocate everything");
+    play("<S >1 >2 >n >3 >C");
+    cr_expect_not(transaction_may_produce(&owed));
+    play(">ZT");
+    cr_expect(transaction_may_produce(&owed));
+    play("<Q >E >ZE");
+    cr_expect_not(transaction_may_produce(&owed), "the transaction is aborted");
+    play("<Q >C >ZI");
+    cr_expect(transaction_may_produce(&owed));
+}
+
+Test(transaction, a_lost_unnamed_parse_is_told)
+{
+    play("<P <S >E");
+    cr_expect_eq(owed.lost, LOST_FORWARDED);
+    owed.lost = 0;
+    play(">ZI <:P <S >E >ZI");
+    cr_expect_eq(owed.lost, 0, "tagged ones are told by their tags");
+    transaction_ask(&owed, 'P', ANSWER_QUIET);
+    play("<B <S >E >ZI free");
+    cr_expect_eq(owed.lost, LOST_QUIET);
 }

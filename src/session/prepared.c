@@ -1,0 +1,677 @@
+/*
+ * prepared.c: what a client's Parse, Bind, Describe and Close become on their way to the server.
+ *
+ *   P "a" text    the server has the text: ParseComplete is produced here, nothing is sent
+ *                 it has not:              [Close of the least used] P "pgstage_7" text
+ *   B p "a" …     it has not:              [Close …] [P "pgstage_7" text]  B p "pgstage_7" …
+ *   D S "a"       as Bind
+ *   C S "a"       passes as it is: no server knows the name, so it answers CloseComplete
+ *
+ * Names that a client does not have pass as they are: the server refuses them at the right place
+ * in the pipeline, and what belongs to the batch fails with it, as it must. The same holds for a
+ * name that is in use: the server is asked to parse what it already has under that number. Where
+ * pgstage itself must refuse, a Describe that cannot succeed takes the message's place, and its
+ * error is replaced (prepared_answer.c).
+ *
+ * What is not certain yet is not guessed: when a name or a server's statement was changed in an
+ * earlier batch that is not answered, the message is held until it is.
+ */
+#include "pgstage/session/prepared.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
+#include "pgstage/wire/frame.h"
+#include "prepared_inside.h"
+
+/* At most so many statements are closed on a server before one is parsed. */
+#define CLOSES_PER_PARSE 3
+/* Bytes up to this are copied, so that the write has fewer pieces. */
+#define COPIED_BYTES 128
+_Static_assert((CLOSES_PER_PARSE + 2) * (FRAME_HEADER_BYTES + 1 + SERVER_NAME_BYTES) + 64 +
+                       2 * COPIED_BYTES <=
+                   OUTGOING_MESSAGE_BYTES,
+               "scratch of one message");
+
+/* A name that nobody ever prepares, and one for what is to be deallocated at once. */
+#define NOBODY "pgstage_none"
+#define DOOMED "pgstage_gone"
+
+static const struct settings *settings_of(const struct client *client)
+{
+    return share_settings(client->share);
+}
+
+static bool follows_names(const struct client *client)
+{
+    return settings_of(client)->max_prepared_statements > 0;
+}
+
+static struct transaction *transaction_of(const struct client *client)
+{
+    return &client->server->transaction;
+}
+
+static bool is_doubtful(const struct client *client, uint32_t pending, uint32_t batch)
+{
+    return pending && transaction_is_doubtful(transaction_of(client), batch);
+}
+
+/* The server's entry for a statement; NULL: it has none that will be there. */
+static struct kept_statement *kept_of(const struct client *client,
+                                      const struct statement *statement)
+{
+    struct prepared *prepared = client->server->prepared;
+
+    return prepared ? statement_set_find(&prepared->set, statement) : NULL;
+}
+
+static bool is_doubtful_there(const struct client *client, const struct statement *statement)
+{
+    const struct kept_statement *kept = kept_of(client, statement);
+
+    return kept && is_doubtful(client, kept->pending, kept->batch);
+}
+
+/* Everything beside the text that decides what it means, in one piece of memory of the worker. */
+static const struct buffer *context_of(struct client *client)
+{
+    static const char *const names[] = {"client_encoding", "standard_conforming_strings",
+                                        "search_path", "role"};
+    struct buffer *context = &client->worker->context;
+
+    context->length = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        buffer_put_string(context, parameters_get(client->parameters, names[i]));
+    return context;
+}
+
+static struct statement *take(struct client *client, const void *text, size_t bytes)
+{
+    const struct buffer *context = context_of(client);
+
+    return statement_take(client->worker->plane->statements, text, bytes, context->data,
+                          context->length, settings_of(client)->prepared_statements_memory_bytes);
+}
+
+/* ------------------------------ looking ------------------------------ */
+
+/* Where the string at `at` ends (behind its NUL); 0: not in what is there. */
+static size_t string_end(const struct passing *passing, size_t at)
+{
+    const uint8_t *end;
+
+    if (at >= passing->there)
+        return 0;
+    if (passing->data[at] == '\0')
+        return at + 1;
+    end = memchr(passing->data + at, '\0', passing->there - at);
+
+    return end ? (size_t)(end - passing->data) + 1 : 0;
+}
+
+/* Finds the statement's name; PREPARED_PASS when it is there. */
+static enum prepared_step find_name(const struct passing *passing, struct prepared_plan *plan)
+{
+    size_t at = FRAME_HEADER_BYTES;
+
+    if (passing->type == 'D' || passing->type == 'C')
+        at++;
+    else if (passing->type == 'B')
+        at = string_end(passing, at);
+    plan->name_at = at;
+    plan->rest_at = at ? string_end(passing, at) : 0;
+    if (plan->rest_at)
+        return PREPARED_PASS;
+    /* whole and without a name: the server has words for that; too long a name: nobody has */
+    plan->kind = PLAN_PASS;
+    return passing->there == passing->total ? PREPARED_PASS : PREPARED_FAIL;
+}
+
+bool prepared_wants_more(const struct client *client, const struct passing *passing)
+{
+    struct prepared_plan plan = {.kind = PLAN_PASS};
+
+    if (passing->there >= LOOP_BUFFER_BYTES || !prepared_concerns(client, passing->type))
+        return false;
+    if (passing->type == 'S' || passing->type == 'Q')
+        return false;
+    (void)find_name(passing, &plan);
+    return plan.rest_at == 0;
+}
+
+static enum prepared_step refuse(struct prepared_plan *plan, const char *sqlstate, const char *text,
+                                 const char *hint)
+{
+    plan->kind = PLAN_REFUSE;
+    plan->sqlstate = sqlstate;
+    plan->text = text;
+    plan->hint = hint;
+    return PREPARED_TAKE;
+}
+
+/* A name that looks like one of ours must not reach what others have prepared. */
+static bool looks_like_ours(const char *name)
+{
+    return strncmp(name, SERVER_NAME_PREFIX, sizeof(SERVER_NAME_PREFIX) - 1) == 0;
+}
+
+static enum prepared_step look_at_unknown(const char *name, struct prepared_plan *plan)
+{
+    if (looks_like_ours(name))
+        return refuse(plan, "26000", NULL, NULL);
+    return PREPARED_PASS;
+}
+
+static enum prepared_step look_at_parse(struct client *client, const struct passing *passing,
+                                        struct prepared_plan *plan)
+{
+    bool whole = passing->there == passing->total;
+
+    if (plan->name && plan->name->asked) {
+        plan->kind = PLAN_DUPLICATE;
+        plan->statement = plan->name->asked;
+        return is_doubtful_there(client, plan->statement) ? PREPARED_HOLD : PREPARED_TAKE;
+    }
+    if (!plan->name && client->names &&
+        statement_names_count(client->names) >=
+            (size_t)settings_of(client)->max_client_prepared_statements)
+        return refuse(plan, "54000", "too many prepared statements",
+                      "See max_client_prepared_statements in the configuration of the pooler.");
+    if (!whole) {
+        plan->kind = PLAN_PARSE_LONG;
+        return PREPARED_TAKE;
+    }
+    plan->kind = PLAN_PARSE;
+    plan->statement = take(client, passing->data + plan->rest_at, passing->total - plan->rest_at);
+    if (!plan->statement)
+        return refuse(plan, "53200", "no memory left for prepared statements",
+                      "See prepared_statements_memory in the configuration of the pooler.");
+    if (is_doubtful_there(client, plan->statement)) {
+        statement_give(plan->statement);
+        return PREPARED_HOLD;
+    }
+    return PREPARED_TAKE;
+}
+
+/* A server that lacks the statement is given it in the client's present context; the name follows.
+ */
+static bool fit_context(struct client *client, struct statement_name *name)
+{
+    const struct buffer *context = context_of(client);
+    struct statement *statement = name->asked, *fitting;
+    const uint8_t *text;
+    size_t bytes;
+
+    if (name->pending || statement_is_in_context(statement, context->data, context->length))
+        return true;
+    text = statement_text(statement, &bytes);
+    fitting = take(client, text, bytes);
+    if (!fitting)
+        return false;
+    statement_names_replace(client->names, name, fitting);
+    return true;
+}
+
+static enum prepared_step look_at_use(struct client *client, struct prepared_plan *plan,
+                                      const char *name)
+{
+    struct kept_statement *kept;
+
+    if (!plan->name || !plan->name->asked)
+        return look_at_unknown(name, plan);
+    kept = kept_of(client, plan->name->asked);
+    if (!kept || !kept->asked) {
+        if (statement_is_long(plan->name->asked))
+            return PREPARED_PASS; /* its server has gone: nobody knows it any more */
+        if (!fit_context(client, plan->name))
+            return refuse(plan, "53200", "no memory left for prepared statements", NULL);
+    }
+    plan->kind = PLAN_USE;
+    plan->statement = plan->name->asked;
+    return is_doubtful_there(client, plan->statement) ? PREPARED_HOLD : PREPARED_TAKE;
+}
+
+static enum prepared_step look_at_close(struct prepared_plan *plan, const char *name)
+{
+    if (plan->name && plan->name->asked)
+        plan->kind = PLAN_CLOSE;
+    else if (looks_like_ours(name))
+        plan->kind = PLAN_CLOSE; /* of NOBODY */
+    return plan->kind == PLAN_CLOSE ? PREPARED_TAKE : PREPARED_PASS;
+}
+
+static enum prepared_step look_at_unnamed(struct client *client, const struct passing *passing,
+                                          struct prepared_plan *plan)
+{
+    if (passing->type == 'C') {
+        unnamed_forget(client);
+        return PREPARED_PASS;
+    }
+    if (passing->type == 'P') {
+        unnamed_parse(client, passing->data + plan->rest_at, passing->there - plan->rest_at,
+                      passing->there == passing->total);
+        return PREPARED_PASS;
+    }
+    switch (unnamed_look(client)) {
+    case UNNAMED_UNCERTAIN:
+        return PREPARED_HOLD;
+    case UNNAMED_REPARSE:
+        plan->kind = PLAN_REPARSE;
+        return PREPARED_TAKE;
+    case UNNAMED_MISSING:
+        plan->kind = PLAN_MISSING;
+        return PREPARED_TAKE;
+    case UNNAMED_THERE:
+        break;
+    }
+    if (passing->type == 'B')
+        unnamed_bound(client);
+    return PREPARED_PASS;
+}
+
+/* "DEALLOCATE [PREPARE] name" and nothing else: the name, folded as PostgreSQL does, or false. */
+static bool read_deallocate(const char *sql, size_t length, char name[STATEMENT_NAME_MAX_BYTES + 1])
+{
+    static const char *const words[] = {"deallocate", "prepare"};
+    const char *end = sql + length;
+    size_t count = 0;
+
+    for (int i = 0; i < 2; i++) {
+        size_t letters = strlen(words[i]);
+
+        while (sql < end && strchr(" \t\r\n\f", *sql))
+            sql++;
+        if ((size_t)(end - sql) > letters && strncasecmp(sql, words[i], letters) == 0 &&
+            strchr(" \t\r\n\f\"", sql[letters]))
+            sql += letters;
+        else if (i == 0)
+            return false;
+    }
+    while (sql < end && strchr(" \t\r\n\f", *sql))
+        sql++;
+    if (sql < end && *sql == '"') {
+        for (sql++; sql < end && (*sql != '"' || (sql + 1 < end && sql[1] == '"')); sql++) {
+            if (count < STATEMENT_NAME_MAX_BYTES)
+                name[count++] = *sql;
+            sql += *sql == '"';
+        }
+        if (sql++ >= end)
+            return false;
+    } else {
+        for (; sql < end &&
+               (isalnum((unsigned char)*sql) || (*sql & 0x80) || *sql == '_' || *sql == '$');
+             sql++)
+            if (count < STATEMENT_NAME_MAX_BYTES)
+                name[count++] = (char)(*sql & 0x80 ? *sql : tolower(*sql));
+    }
+    name[count] = '\0';
+    while (sql < end && strchr(" \t\r\n\f;", *sql))
+        sql++;
+    return count > 0 && sql == end;
+}
+
+/* SQL's DEALLOCATE of a name that was prepared by a message: its server knows it by another name,
+ * and keeps it for others. */
+static enum prepared_step look_at_deallocate(struct client *client, const struct passing *passing,
+                                             struct prepared_plan *plan, size_t at)
+{
+    char name[STATEMENT_NAME_MAX_BYTES + 1];
+    const struct transaction *transaction = transaction_of(client);
+    const char *sql = (const char *)passing->data + at;
+    size_t end = string_end(passing, at);
+
+    if (!client->names || passing->there < passing->total || !end ||
+        !read_deallocate(sql, end - at - 1, name) || strcasecmp(name, "all") == 0)
+        return PREPARED_PASS;
+    plan->name = statement_names_find(client->names, name);
+    if (!plan->name)
+        return PREPARED_PASS;
+    /* whether it would fail because of an aborted transaction must be known */
+    if (transaction->count > 0 && passing->type == 'Q')
+        return transaction->batch_open ? PREPARED_PASS : PREPARED_HOLD;
+    if (!plan->name->asked || transaction->status == 'E' || !transaction_may_produce(transaction))
+        return PREPARED_PASS;
+    plan->kind = PLAN_DEALLOCATE;
+    plan->rest_at = end;
+    return PREPARED_TAKE;
+}
+
+enum prepared_step prepared_look(struct client *client, const struct passing *passing,
+                                 struct prepared_plan *plan)
+{
+    enum prepared_step step;
+    const char *name;
+
+    plan->kind = PLAN_PASS;
+    plan->name = NULL;
+    if (transaction_is_ignoring(transaction_of(client)) && passing->type != 'S')
+        return PREPARED_PASS; /* the server will not even look at it */
+    if (passing->type == 'S') {
+        unnamed_sync(client);
+        return PREPARED_PASS;
+    }
+    if (passing->type == 'Q') {
+        step = look_at_deallocate(client, passing, plan, FRAME_HEADER_BYTES);
+        if (step != PREPARED_HOLD && client->unnamed.state != UNNAMED_NONE)
+            unnamed_forget(client);
+        return step;
+    }
+    if ((passing->type == 'D' || passing->type == 'C') &&
+        (passing->there == FRAME_HEADER_BYTES || passing->data[FRAME_HEADER_BYTES] != 'S'))
+        return PREPARED_PASS; /* a portal, or nonsense */
+    step = find_name(passing, plan);
+    if (step != PREPARED_PASS || !plan->rest_at)
+        return step;
+    name = (const char *)passing->data + plan->name_at;
+    if (!*name) {
+        step = passing->type == 'P' && client->names
+                   ? look_at_deallocate(client, passing, plan, plan->rest_at)
+                   : PREPARED_PASS;
+        return step == PREPARED_PASS ? look_at_unnamed(client, passing, plan) : step;
+    }
+    if (!follows_names(client) && !client->names)
+        return PREPARED_PASS;
+    plan->name = client->names ? statement_names_find(client->names, name) : NULL;
+    if (plan->name && is_doubtful(client, plan->name->pending, plan->name->batch))
+        return PREPARED_HOLD;
+    switch (passing->type) {
+    case 'P':
+        return look_at_parse(client, passing, plan);
+    case 'C':
+        return look_at_close(plan, name);
+    default:
+        return look_at_use(client, plan, name);
+    }
+}
+
+/* ------------------------------ sending ------------------------------ */
+
+/* Enters a message with what its answer will make true; NULL: the server will ignore it. */
+static struct change *ask(struct client *client, uint8_t type, enum answer_action action)
+{
+    if (!transaction_ask(transaction_of(client), type, (unsigned)action | ANSWER_TAGGED))
+        return NULL;
+    return prepared_expect(client->server);
+}
+
+static void ask_plain(struct client *client, uint8_t type, enum answer_action action)
+{
+    (void)transaction_ask(transaction_of(client), type, action);
+}
+
+/* The client's name will stand for the statement (whose reference is taken over). */
+static void expect_name(struct client *client, struct change *change, struct statement_name *name,
+                        struct statement *statement)
+{
+    change->name = name;
+    change->statement = statement;
+    statement_names_ask(name, statement, transaction_batch(transaction_of(client)));
+}
+
+static void expect_kept(struct client *client, struct change *change, struct kept_statement *kept,
+                        bool there)
+{
+    change->kept = kept;
+    change->there = there;
+    statement_set_ask(&client->server->prepared->set, kept, there,
+                      transaction_batch(transaction_of(client)));
+}
+
+static void close_kept(struct client *client, struct kept_statement *kept, struct outgoing *out)
+{
+    struct change *change = ask(client, 'C', ANSWER_QUIET);
+
+    expect_kept(client, change, kept, false);
+    outgoing_header(out, 'C', 1 + (size_t)kept->name_bytes);
+    outgoing_copy(out, "S", 1);
+    outgoing_copy(out, kept->name, kept->name_bytes);
+}
+
+/* Room on the server for one more. */
+static void make_room(struct client *client, struct outgoing *out)
+{
+    struct statement_set *set = &prepared_of(client->server)->set;
+    int64_t most = settings_of(client)->max_prepared_statements;
+
+    for (int i = 0; i < CLOSES_PER_PARSE; i++) {
+        struct kept_statement *kept = statement_set_surplus(
+            set, most > 0 ? (size_t)most : 1, transaction_batch(transaction_of(client)));
+
+        if (!kept)
+            return;
+        close_kept(client, kept, out);
+    }
+}
+
+static void count_parse(struct client *client)
+{
+    counter_add(
+        &pool_stats(client->share->backend->pool, client->worker->index)->server_parse_count, 1);
+}
+
+static void put_parse(struct outgoing *out, const struct kept_statement *kept, const void *text,
+                      size_t there, size_t bytes)
+{
+    outgoing_header(out, 'P', kept->name_bytes + bytes);
+    outgoing_copy(out, kept->name, kept->name_bytes);
+    outgoing_add(out, text, there);
+}
+
+/* The server is given a statement that it lacks, for a message that needs it. */
+static struct kept_statement *provide(struct client *client, struct statement *statement,
+                                      struct outgoing *out)
+{
+    struct statement_set *set = &prepared_of(client->server)->set;
+    struct kept_statement *kept = statement_set_find(set, statement);
+    struct change *change;
+    const uint8_t *text;
+    size_t bytes;
+
+    if (kept && kept->asked) {
+        statement_set_touch(set, kept);
+        return kept;
+    }
+    make_room(client, out);
+    text = statement_text(statement, &bytes);
+    kept = statement_set_get(set, statement);
+    change = ask(client, 'P', ANSWER_QUIET);
+    expect_kept(client, change, kept, true);
+    put_parse(out, kept, text, bytes, bytes);
+    count_parse(client);
+    return kept;
+}
+
+static const char *name_of(const struct passing *passing, const struct prepared_plan *plan)
+{
+    return (const char *)passing->data + plan->name_at;
+}
+
+static struct statement_name *name_for(struct client *client, const struct passing *passing,
+                                       const struct prepared_plan *plan)
+{
+    if (plan->name)
+        return plan->name;
+    if (!client->names)
+        client->names = memory_new(sizeof(*client->names));
+    return statement_names_get(client->names, name_of(passing, plan));
+}
+
+static void send_parse(struct client *client, const struct passing *passing,
+                       struct prepared_plan *plan, struct outgoing *out)
+{
+    struct transaction *transaction = transaction_of(client);
+    struct statement_set *set = &prepared_of(client->server)->set;
+    struct statement *statement = plan->statement;
+    struct kept_statement *kept;
+    struct change *change;
+
+    if (plan->kind == PLAN_PARSE_LONG)
+        statement = statement_take_long(client->worker->plane->statements);
+    kept = statement_set_find(set, statement);
+    if (kept && kept->asked && !passing->noted && transaction_may_produce(transaction)) {
+        statement_set_touch(set, kept);
+        change = ask(client, 'P', ANSWER_PRODUCE);
+        expect_name(client, change, name_for(client, passing, plan), statement);
+        return;
+    }
+    if (kept && kept->asked)
+        close_kept(client, kept, out); /* what it would say now must come from the server */
+    else
+        make_room(client, out);
+    kept = statement_set_get(set, statement);
+    change = ask(client, 'P', ANSWER_FORWARD);
+    expect_kept(client, change, kept, true);
+    expect_name(client, change, name_for(client, passing, plan), statement);
+    put_parse(out, kept, passing->data + plan->rest_at, passing->there - plan->rest_at,
+              passing->total - plan->rest_at);
+    count_parse(client);
+}
+
+/* The name is in use: so is its number on the server, which says so after what it says first. */
+static void send_duplicate(struct client *client, const struct passing *passing,
+                           struct prepared_plan *plan, struct outgoing *out)
+{
+    struct kept_statement *kept = provide(client, plan->statement, out);
+    struct change *change = ask(client, 'P', ANSWER_FORWARD);
+
+    change->number = kept->number;
+    put_parse(out, kept, passing->data + plan->rest_at, passing->there - plan->rest_at,
+              passing->total - plan->rest_at);
+}
+
+static void put_bytes(struct outgoing *out, const uint8_t *bytes, size_t count)
+{
+    if (count <= COPIED_BYTES)
+        outgoing_copy(out, bytes, count);
+    else
+        outgoing_add(out, bytes, count);
+}
+
+static void send_use(struct client *client, const struct passing *passing,
+                     struct prepared_plan *plan, struct outgoing *out)
+{
+    struct kept_statement *kept = provide(client, plan->statement, out);
+    struct change *change = ask(client, passing->type, ANSWER_FORWARD);
+    size_t before = plan->name_at - FRAME_HEADER_BYTES, rest = passing->there - plan->rest_at;
+
+    change->number = kept->number;
+    outgoing_header(out, passing->type, before + kept->name_bytes + passing->total - plan->rest_at);
+    put_bytes(out, passing->data + FRAME_HEADER_BYTES, before);
+    outgoing_copy(out, kept->name, kept->name_bytes);
+    put_bytes(out, passing->data + plan->rest_at, rest);
+}
+
+static void send_close(struct client *client, const struct passing *passing,
+                       struct prepared_plan *plan, struct outgoing *out)
+{
+    struct change *change;
+
+    if (!plan->name) {
+        ask_plain(client, 'C', ANSWER_FORWARD);
+        outgoing_header(out, 'C', 1 + sizeof(NOBODY));
+        outgoing_add(out, "S" NOBODY, 1 + sizeof(NOBODY));
+        return;
+    }
+    change = ask(client, 'C', ANSWER_FORWARD);
+    expect_name(client, change, plan->name, NULL);
+    outgoing_add(out, passing->data, passing->there);
+}
+
+static void send_refusal(struct client *client, const struct passing *passing,
+                         struct prepared_plan *plan, struct outgoing *out)
+{
+    struct change *change = ask(client, 'D', ANSWER_FORWARD);
+
+    change->sqlstate = text_copy(plan->sqlstate);
+    change->text =
+        plan->text ? text_copy(plan->text)
+                   : text_print("prepared statement \"%s\" does not exist", name_of(passing, plan));
+    change->hint = plan->hint ? text_copy(plan->hint) : NULL;
+    outgoing_header(out, 'D', 1 + sizeof(NOBODY));
+    outgoing_add(out, "S" NOBODY, 1 + sizeof(NOBODY));
+}
+
+/* An empty statement is prepared and deallocated in place of the client's. */
+static void send_deallocate(struct client *client, const struct passing *passing,
+                            struct prepared_plan *plan, struct outgoing *out)
+{
+    static const char empty[] = DOOMED "\0\0\0", sql[] = "DEALLOCATE " DOOMED;
+    struct change *change;
+
+    ask_plain(client, 'P', ANSWER_QUIET);
+    outgoing_header(out, 'P', sizeof(empty));
+    outgoing_add(out, empty, sizeof(empty));
+    change = ask(client, passing->type, ANSWER_FORWARD);
+    expect_name(client, change, plan->name, NULL);
+    if (passing->type == 'Q') {
+        outgoing_header(out, 'Q', sizeof(sql));
+        outgoing_add(out, sql, sizeof(sql));
+        return;
+    }
+    outgoing_header(out, 'P', 1 + sizeof(sql) + passing->total - plan->rest_at);
+    outgoing_copy(out, "", 1);
+    outgoing_add(out, sql, sizeof(sql));
+    outgoing_add(out, passing->data + plan->rest_at, passing->total - plan->rest_at);
+    unnamed_parse(client, (const uint8_t *)"\0\0", 3, true);
+}
+
+/* The unnamed statement that this server lacks is parsed before the message, or closed. */
+static void send_unnamed(struct client *client, const struct passing *passing,
+                         struct prepared_plan *plan, struct outgoing *out)
+{
+    struct unnamed *unnamed = &client->unnamed;
+
+    if (plan->kind == PLAN_REPARSE) {
+        ask_plain(client, 'P', ANSWER_QUIET);
+        outgoing_header(out, 'P', 1 + unnamed->bytes);
+        outgoing_copy(out, "", 1);
+        outgoing_add(out, unnamed->text, unnamed->bytes);
+        out->urgent = true; /* the text may be replaced by the next message */
+        unnamed->batch = transaction_batch(transaction_of(client));
+        unnamed->bound |= passing->type == 'B';
+        unnamed_is_there(client);
+    } else {
+        ask_plain(client, 'C', ANSWER_QUIET);
+        outgoing_header(out, 'C', 2);
+        outgoing_add(out, "S", 2);
+    }
+    ask_plain(client, passing->type, ANSWER_FORWARD);
+    outgoing_add(out, passing->data, passing->there);
+}
+
+void prepared_send(struct client *client, const struct passing *passing, struct prepared_plan *plan,
+                   struct outgoing *out)
+{
+    switch (plan->kind) {
+    case PLAN_PARSE:
+    case PLAN_PARSE_LONG:
+        send_parse(client, passing, plan, out);
+        break;
+    case PLAN_DUPLICATE:
+        send_duplicate(client, passing, plan, out);
+        break;
+    case PLAN_USE:
+        send_use(client, passing, plan, out);
+        break;
+    case PLAN_CLOSE:
+        send_close(client, passing, plan, out);
+        break;
+    case PLAN_REFUSE:
+        send_refusal(client, passing, plan, out);
+        break;
+    case PLAN_DEALLOCATE:
+        send_deallocate(client, passing, plan, out);
+        break;
+    case PLAN_REPARSE:
+    case PLAN_MISSING:
+        send_unnamed(client, passing, plan, out);
+        break;
+    case PLAN_PASS:
+        break;
+    }
+}

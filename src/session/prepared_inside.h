@@ -1,0 +1,39 @@
+/*
+ * prepared_inside.h: what prepared.c (messages of the client) and prepared_answer.c (those of the
+ * server) share.
+ */
+#ifndef PGSTAGE_SESSION_PREPARED_INSIDE_H
+#define PGSTAGE_SESSION_PREPARED_INSIDE_H
+
+#include "pgstage/session/prepared.h"
+#include "pgstage/session/statement_names.h"
+#include "pgstage/session/statement_set.h"
+
+/* What the answer to one tagged message makes true when it comes, or what it was about. */
+struct change {
+    struct statement_name *name; /* that will stand for `statement`; NULL: no name changes */
+    struct statement *statement; /* a name's reference; NULL: the name is closed */
+    struct kept_statement *kept; /* that the server will have or not; NULL: nothing */
+    bool there;
+    bool failed;     /* it was answered with an error, and more answers follow */
+    uint64_t number; /* the statement that is bound or described; 0: another matter */
+    char *sqlstate;  /* the error is to be replaced by this one; NULL: it is not */
+    char *text, *hint;
+};
+
+/* A server's part. */
+struct prepared {
+    /* owner */
+    struct statement_set set;
+    struct change *changes; /* a ring */
+    uint32_t capacity;      /* a power of two, or 0 */
+    uint32_t first;         /* server->awaited is how many there are */
+    uint32_t tags_seen;     /* of transaction.tags_over */
+};
+
+/* The server's part, made when there is none. */
+struct prepared *prepared_of(struct server *server);
+/* For the message that was just entered with ANSWER_TAGGED. */
+struct change *prepared_expect(struct server *server);
+
+#endif

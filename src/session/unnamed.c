@@ -1,0 +1,85 @@
+/*
+ * unnamed.c: keeps the text of a client's unnamed statement, at the cost of one copy.
+ *
+ * The memory stays with the client and is used again, so a client that sends Parse, Bind, Execute
+ * for each query allocates nothing. A text of more than UNNAMED_KEEP_BYTES that has been bound in
+ * its own batch is let go: such a statement can be bound once more only in the same transaction.
+ */
+#include "pgstage/session/unnamed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgstage/base/memory.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/server.h"
+
+void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole)
+{
+    struct unnamed *unnamed = &client->unnamed;
+
+    client_unpin(client, PIN_unnamed_statement);
+    unnamed->batch = transaction_batch(&client->server->transaction);
+    unnamed->bound = false;
+    unnamed->state = whole ? UNNAMED_KEPT : UNNAMED_LONG;
+    unnamed_is_there(client);
+    if (!whole)
+        return;
+    if (bytes > unnamed->capacity) {
+        uint32_t capacity = unnamed->capacity ? unnamed->capacity : 128;
+
+        while (capacity < bytes)
+            capacity *= 2;
+        free(unnamed->text);
+        unnamed->text = memory_get(capacity);
+        unnamed->capacity = capacity;
+    }
+    memcpy(unnamed->text, text, bytes);
+    unnamed->bytes = (uint32_t)bytes;
+}
+
+enum unnamed_use unnamed_look(const struct client *client)
+{
+    const struct unnamed *unnamed = &client->unnamed;
+    const struct server *server = client->server;
+
+    if (server->unnamed_links != server->links)
+        return unnamed->state == UNNAMED_KEPT ? UNNAMED_REPARSE : UNNAMED_MISSING;
+    if (transaction_is_doubtful(&server->transaction, unnamed->batch))
+        return UNNAMED_UNCERTAIN;
+    return UNNAMED_THERE;
+}
+
+void unnamed_bound(struct client *client)
+{
+    struct unnamed *unnamed = &client->unnamed;
+
+    unnamed->bound = true;
+    client_unpin(client, PIN_unnamed_statement);
+    if (unnamed->capacity <= UNNAMED_KEEP_BYTES)
+        return;
+    free(unnamed->text);
+    unnamed->text = NULL;
+    unnamed->capacity = unnamed->bytes = 0;
+    if (unnamed->state == UNNAMED_KEPT)
+        unnamed->state = UNNAMED_LONG;
+}
+
+void unnamed_is_there(struct client *client)
+{
+    client->server->unnamed_links = client->server->links;
+}
+
+void unnamed_forget(struct client *client)
+{
+    client_unpin(client, PIN_unnamed_statement);
+    client->unnamed.state = UNNAMED_NONE;
+    if (client->server)
+        client->server->unnamed_links = 0;
+}
+
+void unnamed_sync(struct client *client)
+{
+    if (client->unnamed.state == UNNAMED_LONG && !client->unnamed.bound)
+        client_pin(client, PIN_unnamed_statement);
+}
