@@ -363,7 +363,8 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
         return fail(problem);
     if (!plane_start(run->plane))
         return fail("no thread can be started");
-    admin_start(run->admin, run->plane, run->steer.monitor, run->steer.failover);
+    admin_start(run->admin, run->plane, run->steer.monitor, run->steer.failover,
+                run->steer.procedures);
 
     char *version = boot_version();
     log_log("process up: %s", version);

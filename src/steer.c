@@ -7,6 +7,7 @@
 #include "steer.h"
 
 #include "pgstage/failover/failover.h"
+#include "pgstage/failover/procedure.h"
 #include "pgstage/health/monitor.h"
 #include "pgstage/session/plane.h"
 
@@ -131,6 +132,7 @@ bool steer_start(struct steer *steer, struct loop *loop, struct plane *plane,
         return false;
     steer->monitor = monitor_new(loop, plane_resolver(plane), &hooks);
     plane_listen_to_hosts(plane, on_heard, steer);
+    steer->procedures = procedures_new(steer->failover, plane, steer->monitor);
     monitor_load(steer->monitor, snapshot);
     failover_start(steer->failover);
     return true;
@@ -144,6 +146,8 @@ void steer_reload(struct steer *steer, struct snapshot *snapshot)
 
 void steer_stop(struct steer *steer)
 {
+    if (steer->procedures)
+        procedures_stop(steer->procedures);
     if (steer->failover)
         failover_stop(steer->failover);
 }
@@ -159,4 +163,6 @@ void steer_fini(struct steer *steer)
 {
     failover_free(steer->failover);
     steer->failover = NULL;
+    procedures_free(steer->procedures);
+    steer->procedures = NULL;
 }

@@ -2,6 +2,7 @@
  * steer: puts the monitor, the failover engine and the data plane together.
  *
  *   probes ─► monitor ─ changed ─► failover ─► plane: standing, hold, close, release
+ *   procedures (promotion, switchover …) ─► failover, plane, and the operator's commands
  *   plane ─ what live traffic shows ─► monitor: the next probe comes earlier
  *
  * Control thread.
@@ -18,6 +19,7 @@ struct failover;
 struct loop;
 struct monitor;
 struct plane;
+struct procedures;
 
 /* Zeroed is none. */
 struct steer {
@@ -25,6 +27,7 @@ struct steer {
     struct plane *plane;
     struct monitor *monitor;
     struct failover *failover;
+    struct procedures *procedures;
 };
 
 /* Begins to watch; before plane_start, so that no client is served before it is known whom writes

@@ -135,6 +135,7 @@ struct admin *admin_new(const struct admin_callbacks *callbacks)
     list_init(&admin->waits);
     list_init(&admin->checks);
     list_init(&admin->steerings);
+    list_init(&admin->proceedings);
     return admin;
 }
 
@@ -240,12 +241,13 @@ static void on_watch(struct loop *loop, struct timer *timer)
 }
 
 void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor,
-                 struct failover *failover)
+                 struct failover *failover, struct procedures *procedures)
 {
     struct loop *loop = plane_control(plane);
     admin->plane = plane;
     admin->monitor = monitor;
     admin->failover = failover;
+    admin->procedures = procedures;
     admin->started = snapshot_ref(plane_snapshot(plane));
     admin->period.fire = on_period;
     admin->upkeep.fire = on_upkeep;
@@ -273,6 +275,7 @@ void admin_stop(struct admin *admin)
     waits_end(admin);
     checks_end(admin);
     steerings_end(admin);
+    proceedings_end(admin);
     timer_detach(loop, &admin->period);
     timer_detach(loop, &admin->upkeep);
     timer_detach(loop, &admin->watch);

@@ -180,7 +180,8 @@ static const struct column environments_columns[] = {
     TEXT("primary", "hosts that are up and take writes, with commas between"),
     TEXT("accepted_primary", "the one host that writes go to; empty: none so far"),
     TEXT("failover_mode", NULL),
-    TEXT("failover_state", "ok, no_primary, switching, failover, stopped, starting, unverified, unwatched"),
+    TEXT("failover_state",
+         "ok, no_primary, switching, failover, stopped, starting, unverified, unwatched"),
     INT8("timeline", "of the accepted primary"),
     TEXT("system_identifier", "of the cluster; other ones are refused"),
     TEXT("maintenance", "no; yes; or until when no automatic action is taken"),
@@ -309,6 +310,26 @@ static const struct column check_columns[] = {
          "microseconds that were waited for it; empty: it took no answer of its own"),
 };
 VIEW(check)
+
+static const struct column procedure_columns[] = {
+    TEXT("item", "candidate, guard, step, way back or estimate"),
+    TEXT("name", NULL),
+    TEXT("result",
+         "of a guard: ok, refused, not asked; of a step: done, or in DRY RUN its deadline"),
+    TEXT("detail", NULL),
+    INT8("duration_ms", "of a step that was done"),
+};
+VIEW(procedure)
+
+static const struct column drill_columns[] = {
+    TEXT("check", "reachable, role, identity, streaming, lag, failover_user, grants, login, rpo, "
+                  "rto, ready …"),
+    TEXT("host", "empty: all of them"),
+    TEXT("result", "ok, warning or error"),
+    TEXT("detail", NULL),
+    INT8("duration_ms", "what it took, or would take"),
+};
+VIEW(drill)
 
 static const struct column lists_columns[] = {
     TEXT("list", NULL),

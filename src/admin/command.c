@@ -80,7 +80,8 @@ static const char *nearest_name(const char *word, bool nouns)
     const char *best = NULL;
     unsigned best_distance = 3;
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        const char *name = nouns ? command_rows[i].noun : command_rows[i].verb;
+        bool shows = strcmp(command_rows[i].verb, "SHOW") == 0;
+        const char *name = nouns ? (shows ? command_rows[i].noun : "") : command_rows[i].verb;
         unsigned distance = text_distance(upper, name);
         if (*name && distance < best_distance) {
             best_distance = distance;
@@ -157,6 +158,38 @@ static bool read_maintenance(struct command *command, const struct statement *st
            take_value(&command->value, statement, first + 3);
 }
 
+/* `environment [TO host] [PLANNED | EMERGENCY] [DRY RUN]` from token `first`; the parts behind the
+ * environment in any order, each once. A FAILBACK has DRY RUN only. */
+static bool read_failover(struct command *command, const struct statement *statement, size_t first,
+                          bool failback)
+{
+    size_t at = first + 1, count = statement->count;
+    if (count <= first || count > STATEMENT_TOKENS_MAX || !statement_has_value(statement, first))
+        return false;
+    command->target = text_copy(statement->tokens[first].text);
+    while (at < count) {
+        bool typed = command->is_planned || command->is_emergency;
+        if (!failback && !command->value && statement_is(statement, at, "to") && at + 1 < count &&
+            statement_has_value(statement, at + 1)) {
+            command->value = text_copy(statement->tokens[at + 1].text);
+            at += 2;
+        } else if (!failback && !typed && statement_is(statement, at, "planned")) {
+            command->is_planned = true;
+            at++;
+        } else if (!failback && !typed && statement_is(statement, at, "emergency")) {
+            command->is_emergency = true;
+            at++;
+        } else if (!command->is_dry_run && statement_is(statement, at, "dry") &&
+                   statement_is(statement, at + 1, "run")) {
+            command->is_dry_run = true;
+            at += 2;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool read_argument(struct command *command, const struct command_row *row,
                           const struct statement *statement, size_t first)
 {
@@ -183,6 +216,13 @@ static bool read_argument(struct command *command, const struct command_row *row
                take_value(&command->value, statement, first + 1);
     case ARGUMENT_MAINTENANCE:
         return read_maintenance(command, statement, first);
+    case ARGUMENT_NEED_ENVIRONMENT:
+        if (given == 1 && statement_has_value(statement, first))
+            command->target = text_copy(statement->tokens[first].text);
+        return command->target != NULL;
+    case ARGUMENT_FAILOVER:
+    case ARGUMENT_FAILBACK:
+        return read_failover(command, statement, first, row->argument == ARGUMENT_FAILBACK);
     case ARGUMENT_SHUTDOWN:
         command->wait_for_servers = statement_is(statement, first, "wait_for_servers");
         command->wait_for_clients = statement_is(statement, first, "wait_for_clients");
@@ -248,6 +288,8 @@ static bool read_transaction(struct command *command, const struct statement *st
         {"deallocate", "all", "DEALLOCATE ALL", COMMAND_FORGET},
         {"reset", "all", "RESET", COMMAND_PRETEND_SET},
     };
+    if (statement_is(statement, 0, "abort") && statement_is(statement, 1, "failover"))
+        return false; /* a command of the table */
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         if (!statement_is(statement, 0, verbs[i].verb) ||
             (verbs[i].next && !statement_is(statement, 1, verbs[i].next)))
@@ -274,7 +316,8 @@ void command_read(struct command *command, const struct statement *statement)
 
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command_row *row = &command_rows[i];
-        bool verb = *row->noun ? is_show : statement_is(statement, 0, row->verb);
+        bool verb =
+            statement_is(statement, 0, row->verb) || (is_show && strcmp(row->verb, "SHOW") == 0);
         if (!verb || (*row->noun && !statement_is(statement, 1, row->noun)))
             continue;
         command->kind = COMMAND_RUN;

@@ -151,14 +151,29 @@ void console_input(struct console *console, uint64_t client_id, const uint8_t *b
 
 /* ---- commands ---- */
 
+/* FAILOVER, FAILBACK. */
+static char *failover_for_log(const struct command *command)
+{
+    return text_print("%s %s%s%s%s%s%s", command_rows[command->id].verb, command->target,
+                      command->value ? " TO " : "", command->value ? command->value : "",
+                      command->is_planned ? " PLANNED" : "",
+                      command->is_emergency ? " EMERGENCY" : "",
+                      command->is_dry_run ? " DRY RUN" : "");
+}
+
 /* The statement as the log may show it. */
 static char *text_for_log(const struct command *command)
 {
+    enum command_argument argument = command_rows[command->id].argument;
+    if (argument == ARGUMENT_FAILOVER || argument == ARGUMENT_FAILBACK)
+        return failover_for_log(command);
     if (command_rows[command->id].argument != ARGUMENT_ASSIGNMENT) {
         const char *target = command->target;
         return command->id == COMMAND_kill_client
                    ? text_print("KILL_CLIENT %" PRIu64, command->client_id)
-                   : text_print("%s%s%s%s%s", command_rows[command->id].verb, target ? " " : "",
+                   : text_print("%s%s%s%s%s%s%s", command_rows[command->id].verb,
+                                *command_rows[command->id].noun ? " " : "",
+                                command_rows[command->id].noun, target ? " " : "",
                                 target ? target : "",
                                 command->wait_for_servers ? " WAIT_FOR_SERVERS" : "",
                                 command->wait_for_clients ? " WAIT_FOR_CLIENTS" : "");
@@ -317,6 +332,17 @@ void console_recorded(struct console_job *job, bool written)
         message_notice(&job->notices, "WARNING", "01000",
                        "the audit log cannot be written: this command does not stand in it");
     complete(job);
+}
+
+void console_notice(struct console_job *job, const char *text)
+{
+    const struct console_hooks *hooks = &job->console->hooks;
+    struct buffer out = {0};
+    if (!job->session)
+        return;
+    message_notice(&out, "NOTICE", "00000", text);
+    hooks->reply(hooks->context, job->client_id, &out, false, false);
+    buffer_fini(&out);
 }
 
 void console_done(struct console_job *job)

@@ -20,11 +20,13 @@ struct admin {
     struct plane *plane;      /* NULL before admin_start and after admin_stop */
     struct monitor *monitor;  /* of the hosts; as `plane` */
     struct failover *failover;
+    struct procedures *procedures;
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */
     /* owner */
     struct list waits;         /* struct wait, of PAUSE and WAIT_CLOSE */
     struct list checks;        /* struct checking, of CHECK */
     struct list steerings;     /* struct steering, of FENCE, ACCEPT … */
+    struct list proceedings;   /* struct proceeding, of FAILOVER, DRILL … */
     unsigned gathers;          /* questions to the workers that are under way */
     struct timer watch;        /* looks at the waits again */
     struct timer period;       /* stats_period */
@@ -65,6 +67,8 @@ void waits_end(struct admin *admin);
 
 /* Fails what still waits for the failover engine. */
 void steerings_end(struct admin *admin);
+/* Fails what still waits for a procedure. */
+void proceedings_end(struct admin *admin);
 
 /* Fails every CHECK that is under way. */
 void checks_end(struct admin *admin);

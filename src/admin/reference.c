@@ -31,6 +31,12 @@ static const char *argument_text(enum command_argument argument)
         return " <environment> <host>";
     case ARGUMENT_MAINTENANCE:
         return " <environment> ON [FOR <time>]|OFF";
+    case ARGUMENT_NEED_ENVIRONMENT:
+        return " <environment>";
+    case ARGUMENT_FAILOVER:
+        return " <environment> [TO <host>] [PLANNED|EMERGENCY] [DRY RUN]";
+    case ARGUMENT_FAILBACK:
+        return " <environment> [DRY RUN]";
     case ARGUMENT_SHUTDOWN:
         return " [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]";
     }

@@ -6,6 +6,7 @@ libpgstage_a_SOURCES += \
 	src/admin/command_change.c \
 	src/admin/command_check.c \
 	src/admin/command_failover.c \
+	src/admin/command_procedure.c \
 	src/admin/console.c include/pgstage/admin/console.h \
 	src/admin/gathering.c \
 	src/admin/name.c \

@@ -374,6 +374,7 @@ struct procedures *procedures_new(struct failover *failover, struct plane *plane
     list_init(&procedures->drills);
     list_init(&procedures->later);
     list_init(&procedures->hooks);
+    list_init(&procedures->leftovers);
     failover_set_procedures(failover, &hooks);
     return procedures;
 }
@@ -397,6 +398,8 @@ void procedures_free(struct procedures *procedures)
     struct list_node *node;
     if (!procedures)
         return;
+    while ((node = list_pop_front(&procedures->leftovers)))
+        procedure_bury(list_entry(node, struct procedure, node));
     while ((node = list_pop_front(&procedures->watches))) {
         struct watch *watch = list_entry(node, struct watch, node);
         memory_fini(&watch->memory);

@@ -161,14 +161,18 @@ static void consider(struct watch *watch)
         return;
     const struct settings *settings = snapshot_environment_settings(snapshot, environment);
     memory_refresh(&watch->memory, procedures->monitor, watch->environment, now_of(watch));
+    if (procedures_find(procedures, watch->environment))
+        return;
+    if (situation->intent) { /* nobody else begins anything until it is settled */
+        automatic_unfinished(procedures, watch->environment, situation->intent);
+        return;
+    }
     if (settings->failover_mode != FAILOVER_PROMOTE || !situation->accepted ||
         failover_state(procedures->failover, watch->environment) != FAILOVER_STATE_NO_PRIMARY) {
         watch->refused = 0;
         watch->siteless_since_us = 0;
         return;
     }
-    if (procedures_find(procedures, watch->environment))
-        return;
     if (now_of(watch) >= watch->again_us && consider_now(watch, environment, settings, situation))
         return;
     timer_set(procedures->loop, &watch->timer, now_of(watch) + LOOK_US);

@@ -33,6 +33,7 @@
 /* ---- letters ---- */
 
 struct letter {
+    struct list_node node; /* in procedure->letters */
     struct procedure *procedure;
     unsigned serial;
     void (*arrived)(struct procedure *procedure, int value);
@@ -44,8 +45,10 @@ struct letter *procedure_letter(struct procedure *procedure,
                                 void (*arrived)(struct procedure *procedure, int value))
 {
     struct letter *letter = memory_new(sizeof *letter);
-    *letter = (struct letter){procedure, procedure->serial, arrived};
-    procedure->letters++;
+    letter->procedure = procedure;
+    letter->serial = procedure->serial;
+    letter->arrived = arrived;
+    list_push_back(&procedure->letters, &letter->node);
     return letter;
 }
 
@@ -54,8 +57,8 @@ void letter_arrive(struct letter *letter, int value)
     struct procedure *procedure = letter->procedure;
     bool wanted = letter->serial == procedure->serial && procedure->state != PROCEDURE_OVER;
     void (*arrived)(struct procedure *, int) = letter->arrived;
+    list_remove(&procedure->letters, &letter->node);
     free(letter);
-    procedure->letters--;
     if (wanted && arrived)
         arrived(procedure, value);
     else
@@ -206,10 +209,26 @@ static void release(void *object)
     free(procedure);
 }
 
+/* When it is over, and the last letter has come. */
 static void release_if_done(struct procedure *procedure)
 {
-    if (procedure->state == PROCEDURE_OVER && procedure->letters == 0)
+    struct list *leftovers = &procedure->procedures->leftovers;
+    if (procedure->state != PROCEDURE_OVER)
+        return;
+    if (list_node_is_listed(&procedure->node))
+        list_remove(leftovers, &procedure->node);
+    if (list_is_empty(&procedure->letters))
         loop_release(procedure->procedures->loop, procedure, release);
+    else
+        list_push_back(leftovers, &procedure->node);
+}
+
+void procedure_bury(struct procedure *procedure)
+{
+    struct list_node *node;
+    while ((node = list_pop_front(&procedure->letters)))
+        free(list_entry(node, struct letter, node));
+    release(procedure);
 }
 
 static void answer_all(struct procedure *procedure, enum episode_result result, const char *text)
@@ -512,6 +531,7 @@ static void set_up(struct procedure *procedure, struct procedures *procedures,
     procedure->poll.fire = on_poll;
     procedure->task.run = run_later;
     list_init(&procedure->askers);
+    list_init(&procedure->letters);
 }
 
 struct procedure *procedure_start(struct procedures *procedures, const struct procedure_spec *spec,

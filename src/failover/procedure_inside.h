@@ -106,7 +106,7 @@ struct procedure {
     struct loop_task task;
     void (*later)(struct procedure *procedure);
     unsigned serial;  /* of what is waited for: letters of earlier steps are not listened to */
-    unsigned letters; /* that cannot be taken back and have not come */
+    struct list letters; /* that cannot be taken back and have not come */
     struct hook *hook;
     void (*hooked)(struct procedure *procedure, const struct hook_result *result);
     struct delegation *delegation;
@@ -142,6 +142,8 @@ struct procedure *procedure_start(struct procedures *procedures, const struct pr
                                   char *problem, size_t size) __attribute__((warn_unused_result));
 /* ABORT: false when it is too late. */
 bool procedure_abort(struct procedure *procedure, const char *by);
+/* The last of it, whose letters will not come any more. */
+void procedure_bury(struct procedure *procedure);
 /* The end of the process: nothing is taken back. */
 void procedure_drop(struct procedure *procedure);
 
@@ -210,7 +212,8 @@ struct procedures {
     struct resolver *resolver;
     /* owner */
     struct list watches, running, drills, later;
-    struct list hooks; /* on_failover_command, after the procedure is over */
+    struct list hooks;     /* on_failover_command, after the procedure is over */
+    struct list leftovers; /* procedures that are over, and for which letters are under way */
     bool is_stopped;
 };
 

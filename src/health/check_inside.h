@@ -134,6 +134,12 @@ void check_judge(struct check_rows *rows, const char *environment, const char *h
                  const struct check_facts *facts, const struct check_demand *demand,
                  const struct settings *settings, bool dr, size_t database_count,
                  uint64_t duration_us);
+/* What failover_user is asked in its own session: one row with what it lacks, as text. */
+extern const char check_grants_sql[];
+/* Rows of failover_user; `rows` is NULL when it could not be asked, and `problem` says why. */
+void check_judge_grants(struct check_rows *to, const char *environment, const char *host,
+                        const PGresult *rows, const char *problem, const struct settings *settings,
+                        uint64_t duration_us);
 /* The row of tls. `now` in seconds since 1970. */
 void check_judge_tls(struct check_rows *rows, const char *environment, const char *host,
                      const struct handshake_result *result, enum tls_mode mode, bool local,

@@ -1,7 +1,8 @@
 /*
  * check_visit: one address of one host.
  *
- *   handshake (tcp, tls) ─► login ─► one query with all questions ─► rows ─► over
+ *   handshake (tcp, tls) ─► login ─► one query with all questions ─► rows
+ *      ─► where there is a failover_user: its login ─► its grants ─► rows ─► over
  *
  * The first failure ends it. The handshake is the data plane's code, the login is libpq: where both
  * succeed, all of pgstage's connections can.
@@ -44,6 +45,71 @@ static void fail(struct check_visit *visit, const char *check, const char *befor
                    result->sqlstate[0] ? ")" : "");
 }
 
+/* A session of this user on the visited host. */
+static struct probe *open_session(struct check_visit *visit, const char *user, const char *password,
+                                  const char *dbname, probe_done *opened)
+{
+    struct check *check = visit->host->check;
+    char address[ADDRESS_TEXT_BYTES];
+    struct probe_target target = {
+        .name = visit->host->config->name,
+        .address =
+            address_is_local(&visit->address) ? NULL : address_host_text(&visit->address, address),
+        .port = visit->host->config->port,
+        .user = user,
+        .password = password,
+        .dbname = dbname,
+        .peer_user = settings_of(visit)->server_peer_user,
+    };
+    tls_settings_of_servers(&target.tls, settings_of(visit));
+    return probe_open(check->loop, check->resolver, &target, check->deadline_us, opened, visit);
+}
+
+/* ---- failover_user ---- */
+
+static void judge_grants(struct check_visit *visit, const struct probe_result *result)
+{
+    char *problem = text_print("%s: %s%s%s%s", probe_error_word(result->error), result->text,
+                               result->sqlstate[0] ? " (" : "", result->sqlstate,
+                               result->sqlstate[0] ? ")" : "");
+    bool fine = result->error == PROBE_FINE;
+    check_judge_grants(&visit->rows, environment_of(visit), visit->label,
+                       fine ? result->rows : NULL, fine ? NULL : problem, settings_of(visit),
+                       result->duration_us);
+    free(problem);
+    end(visit);
+}
+
+static void on_grants(struct probe *probe, void *context, const struct probe_result *result)
+{
+    (void)probe;
+    judge_grants(context, result);
+}
+
+static void on_failover_user(struct probe *probe, void *context, const struct probe_result *result)
+{
+    struct check_visit *visit = context;
+    if (result->error == PROBE_FINE)
+        probe_query(probe, check_grants_sql, visit->host->check->deadline_us, on_grants);
+    else
+        judge_grants(visit, result);
+}
+
+/* The last look: what a failover would need. */
+static void look_at_grants(struct check_visit *visit)
+{
+    const struct settings *settings = settings_of(visit);
+    if (!environment_of(visit) || !settings->failover_user) {
+        end(visit);
+        return;
+    }
+    probe_close(visit->probe);
+    visit->probe = open_session(visit, settings->failover_user, settings->failover_password,
+                                settings->failover_dbname, on_failover_user);
+}
+
+/* ---- the first login ---- */
+
 static void on_answered(struct probe *probe, void *context, const struct probe_result *result)
 {
     struct check_visit *visit = context;
@@ -64,7 +130,7 @@ static void on_answered(struct probe *probe, void *context, const struct probe_r
         (void)text_fit(visit->system_identifier, sizeof visit->system_identifier,
                        facts.system_identifier);
     }
-    end(visit);
+    look_at_grants(visit);
 }
 
 static void on_opened(struct probe *probe, void *context, const struct probe_result *result)
@@ -90,8 +156,6 @@ static void on_opened(struct probe *probe, void *context, const struct probe_res
 static void log_in(struct check_visit *visit)
 {
     const struct check_subject *subject = visit->host->subject;
-    struct check *check = visit->host->check;
-    char address[ADDRESS_TEXT_BYTES];
     if (!subject->user) {
         check_rows_add(&visit->rows, environment_of(visit), visit->label, "login", CHECK_WARNING, 0,
                        "nobody to log in as: set %s, and nothing behind the login was looked at",
@@ -100,19 +164,8 @@ static void log_in(struct check_visit *visit)
         end(visit);
         return;
     }
-    struct probe_target target = {
-        .name = visit->host->config->name,
-        .address =
-            address_is_local(&visit->address) ? NULL : address_host_text(&visit->address, address),
-        .port = visit->host->config->port,
-        .user = subject->user,
-        .password = subject->password,
-        .dbname = subject->dbname,
-        .peer_user = settings_of(visit)->server_peer_user,
-    };
-    tls_settings_of_servers(&target.tls, settings_of(visit));
     visit->probe =
-        probe_open(check->loop, check->resolver, &target, check->deadline_us, on_opened, visit);
+        open_session(visit, subject->user, subject->password, subject->dbname, on_opened);
 }
 
 static void on_handshake(void *context, const struct handshake_result *result)

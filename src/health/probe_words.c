@@ -133,8 +133,12 @@ static enum probe_error of_words(enum probe_step step, const char *text)
         return PROBE_DNS;
     if (step == PROBE_STEP_CONNECT)
         return strstr(text, "timed out") ? PROBE_TIMEOUT : PROBE_REFUSED;
+    /* A peer that just goes away (a balancer before a dead server does) has said nothing of TLS. */
     if (step == PROBE_STEP_TLS)
-        return PROBE_TLS;
+        return strstr(text, "SSL SYSCALL error") || strstr(text, "closed the connection") ||
+                       strstr(text, "could not receive data") || strstr(text, "could not send data")
+                   ? PROBE_LOST
+                   : PROBE_TLS;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strstr(text, known[i].part))
             return known[i].error;

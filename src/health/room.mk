@@ -1,6 +1,7 @@
 # health: the files of this room
 libpgstage_a_SOURCES += \
 	src/health/check.c include/pgstage/health/check.h src/health/check_inside.h \
+	src/health/check_grants.c \
 	src/health/check_judge.c \
 	src/health/check_subject.c \
 	src/health/check_visit.c \

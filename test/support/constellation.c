@@ -42,7 +42,10 @@ static const char GRANTS[] =
     "CREATE ROLE pgstage_monitor LOGIN PASSWORD 'monitorsecret';"
     "GRANT pg_monitor TO pgstage_monitor;"
     "CREATE ROLE pgstage_failover LOGIN PASSWORD 'failoversecret';"
-    "GRANT pg_monitor TO pgstage_failover;"
+    "GRANT pg_monitor TO pgstage_failover;";
+/* Those on functions count in one database: failover_dbname. */
+static const char FAILOVER_GRANTS[] =
+    "SET synchronous_commit = local;"
     "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO pgstage_failover;"
     "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO pgstage_failover;"
     "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO pgstage_failover;";
@@ -162,6 +165,7 @@ void constellation_fill(const struct star *primary)
     /* nothing waits for standbys that are not there yet */
     local_do(primary, "app",
              text_of("SET synchronous_commit = local; %s%s%s", ROLES, GRANTS, LEDGER));
+    local_do(primary, "postgres", FAILOVER_GRANTS);
 }
 
 struct constellation *constellation_start(const struct constellation_options *options)

@@ -27,6 +27,12 @@ test_system_test_failover_SOURCES = test/system/failover_restart.c test/system/f
 test_system_test_failover_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_failover_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_failover_procedure
+test_system_test_failover_procedure_SOURCES = test/system/failover_procedure.c \
+	test/system/failover.c test/system/failover.h test/system/system.h
+test_system_test_failover_procedure_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_failover_procedure_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_patroni
 test_system_test_patroni_SOURCES = test/system/failover_patroni.c test/system/failover.c \
 	test/system/failover.h test/system/system.h

@@ -15,6 +15,7 @@
 struct admin;
 struct failover;
 struct monitor;
+struct procedures;
 
 enum admin_shutdown {
     ADMIN_SHUTDOWN_NOW,
@@ -38,9 +39,9 @@ struct admin *admin_new(const struct admin_callbacks *callbacks)
     __attribute__((warn_unused_result));
 /* For plane_new. */
 struct plane_hooks admin_hooks(struct admin *admin);
-/* The plane, the monitor and the failover engine exist: timers begin. */
+/* The plane, the monitor, the failover engine and its procedures exist: timers begin. */
 void admin_start(struct admin *admin, struct plane *plane, struct monitor *monitor,
-                 struct failover *failover);
+                 struct failover *failover, struct procedures *procedures);
 /* The configuration has changed: timers are set anew. */
 void admin_reloaded(struct admin *admin);
 /* Does a command still wait for the workers' answers? Then loop_turn, before plane_free. */

@@ -27,6 +27,8 @@ struct columns {
 };
 
 #define COLUMN_VIEWS(X)                                                                            \
+    X(procedure)                                                                                   \
+    X(drill)                                                                                       \
     X(check)                                                                                       \
     X(config)                                                                                      \
     X(classes)                                                                                     \

@@ -24,6 +24,9 @@ enum command_argument {
     ARGUMENT_HOST,
     ARGUMENT_ENVIRONMENT_HOST,
     ARGUMENT_MAINTENANCE,
+    ARGUMENT_NEED_ENVIRONMENT,
+    ARGUMENT_FAILOVER,
+    ARGUMENT_FAILBACK,
 };
 
 enum command_id {
@@ -65,6 +68,7 @@ struct command {
     bool is_on;        /* MAINTENANCE */
     uint64_t client_id;
     bool wait_for_servers, wait_for_clients; /* SHUTDOWN */
+    bool is_planned, is_emergency, is_dry_run; /* FAILOVER (`value` is TO), FAILBACK */
     const char *sqlstate;                    /* WRONG */
     char *problem, *hint;
 };

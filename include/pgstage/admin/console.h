@@ -74,6 +74,8 @@ void console_done(struct console_job *job);
 /* Ends a job with an ERROR; texts are copied, `detail` and `hint` may be NULL. */
 void console_fail(struct console_job *job, const char *sqlstate, const char *text,
                   const char *detail, const char *hint);
+/* Tells its client something while it runs. */
+void console_notice(struct console_job *job, const char *text);
 /* hooks.record has done its work; `written` false: the client is warned. */
 void console_recorded(struct console_job *job, bool written);
 /* Sessions that are open. */

@@ -25,6 +25,7 @@ struct procedures *procedures_new(struct failover *failover, struct plane *plane
 /* Ends what is under way where it stands (the intent that was written down tells the next start)
  * and answers who waits; before failover_stop. */
 void procedures_stop(struct procedures *procedures);
+/* After plane_free and failover_free, which may still deliver what was asked of them. */
 void procedures_free(struct procedures *procedures);
 
 /* What is told of a procedure, a row each. */

@@ -169,12 +169,15 @@ static char *example(const struct command_row *row)
         [ARGUMENT_TARGET] = " app",
         [ARGUMENT_NEED_TARGET] = " app",
         [ARGUMENT_ENVIRONMENT] = " production",
+        [ARGUMENT_NEED_ENVIRONMENT] = " production",
         [ARGUMENT_CLIENT] = " 1",
         [ARGUMENT_ASSIGNMENT] = " a = b",
         [ARGUMENT_SHUTDOWN] = "",
         [ARGUMENT_HOST] = " pg1:5432",
-        [ARGUMENT_ENVIRONMENT_HOST] = " production pg1",
+        [ARGUMENT_ENVIRONMENT_HOST] = " production pg1:5432",
         [ARGUMENT_MAINTENANCE] = " production ON FOR 1h",
+        [ARGUMENT_FAILOVER] = " production TO pg2:5432 PLANNED DRY RUN",
+        [ARGUMENT_FAILBACK] = " production",
     };
     return text_print("%s %s%s", row->verb, row->noun, arguments[row->argument]);
 }
@@ -242,4 +245,62 @@ Test(command, views_have_names_for_every_column_once)
                                   command_rows[i].noun);
         }
     }
+}
+
+/* ---- failover ---- */
+
+Test(command, failover_has_its_parts_in_any_order)
+{
+    cr_assert_eq(read_one("failover Production"), COMMAND_RUN);
+    cr_expect_eq(command.id, COMMAND_failover);
+    cr_expect_str_eq(command.target, "Production");
+    cr_expect_null(command.value);
+    cr_expect_not(command.is_planned || command.is_emergency || command.is_dry_run);
+
+    cr_assert_eq(read_one("FAILOVER production DRY RUN PLANNED TO pg2.example.com@10.0.0.2:5433"),
+                 COMMAND_RUN);
+    cr_expect_str_eq(command.value, "pg2.example.com@10.0.0.2:5433");
+    cr_expect(command.is_planned);
+    cr_expect(command.is_dry_run);
+    cr_expect_not(command.is_emergency);
+
+    cr_assert_eq(read_one("FAILOVER production EMERGENCY"), COMMAND_RUN);
+    cr_expect(command.is_emergency);
+}
+
+Test(command, failover_that_is_not_understood_does_nothing)
+{
+    static const char *const wrong[] = {
+        "failover",
+        "failover e planned emergency",
+        "failover e planned planned",
+        "failover e to",
+        "failover e to a to b",
+        "failover e dry",
+        "failover e run",
+        "failover e dry run dry run",
+        "failover e now",
+        "failover e , planned",
+        "failback",
+        "failback e to h",
+        "failback e planned",
+        "abort failover",
+        "abort failover e now",
+        "drill",
+        "drill e f",
+        "failover e to h planned dry run a b c d e f g h i j k",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        cr_expect_eq(read_one(wrong[i]), COMMAND_WRONG, "%s", wrong[i]);
+}
+
+Test(command, abort_failover_is_no_end_of_a_transaction)
+{
+    cr_assert_eq(read_one("ABORT FAILOVER production"), COMMAND_RUN);
+    cr_expect_eq(command.id, COMMAND_abort_failover);
+    cr_expect_str_eq(command.target, "production");
+    cr_expect_eq(read_one("ABORT"), COMMAND_END);
+    cr_expect_eq(read_one("show failover"), COMMAND_WRONG);
+    cr_expect_eq(read_one("failback production dry run"), COMMAND_RUN);
+    cr_expect_eq(read_one("drill production"), COMMAND_RUN);
 }

@@ -228,3 +228,23 @@ Test(console, bounds_what_one_batch_may_ask_for)
     cr_expect_leq(talk.runs, 10);
     cr_expect(talk.resumed);
 }
+
+static struct console_job *told_job;
+
+static void tell_and_wait(struct console_job *job)
+{
+    console_notice(job, "step one");
+    console_notice(job, "step two");
+    told_job = job;
+}
+
+Test(console, tells_what_goes_on_while_a_command_runs)
+{
+    talk.run = tell_and_wait;
+    talk_query(&talk, "reload");
+    cr_expect_str_eq(talk_send(&talk), "N(00000 step one) N(00000 step two)");
+    cr_expect_not(talk.resumed);
+    console_closed(talk.console, TALK_CLIENT);
+    console_notice(told_job, "nobody hears it");
+    console_done(told_job);
+}

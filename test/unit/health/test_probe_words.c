@@ -62,8 +62,16 @@ Test(probe_words, what_is_said_before_tls_stands_is_a_failure_of_tls)
        "FATAL:  53300: too many clients, said in the clear");
     is(PROBE_STEP_TLS, BEFORE "server does not support SSL, but SSL was required\n", PROBE_TLS, "",
        "server does not support SSL, but SSL was required");
-    is(PROBE_STEP_TLS, BEFORE "server closed the connection unexpectedly\n\tThis …\n", PROBE_TLS,
+}
+
+Test(probe_words, a_peer_that_goes_away_before_tls_stands_is_lost)
+{
+    is(PROBE_STEP_TLS, BEFORE "server closed the connection unexpectedly\n\tThis …\n", PROBE_LOST,
        "", "server closed the connection unexpectedly");
+    is(PROBE_STEP_TLS, BEFORE "SSL SYSCALL error: Connection reset by peer\n", PROBE_LOST, "",
+       "SSL SYSCALL error: Connection reset by peer");
+    is(PROBE_STEP_TLS, BEFORE "SSL error: certificate verify failed\n", PROBE_TLS, "",
+       "SSL error: certificate verify failed");
 }
 
 Test(probe_words, a_certificate_that_the_server_refuses_after_the_handshake_is_tls)
