@@ -93,7 +93,8 @@ static void resolve_hosts(struct resolve *resolve, const struct assignment *assi
                      problem);
 }
 
-/* Looked up now: a worker must not wait for a directory service. */
+/* Looked up now: a worker must not wait for a directory service. A number becomes the name, which
+ * is what libpq asks for. */
 static void resolve_peer_user(struct resolve *resolve, struct environment *environment)
 {
     const struct assignment *peer = layer_find_name(&environment->layer, "server_peer_user");
@@ -104,13 +105,19 @@ static void resolve_peer_user(struct resolve *resolve, struct environment *envir
     const char *name = peer->value.text;
     struct passwd record, *found = NULL;
     char space[4096];
-    if (strlen(name) <= 9 && name[strspn(name, "0123456789")] == '\0')
+    if (strlen(name) <= 9 && name[strspn(name, "0123456789")] == '\0') {
         config->server_peer_uid = atol(name);
-    else if (getpwnam_r(name, &record, space, sizeof(space), &found) == 0 && found)
+        if (getpwuid_r((uid_t)config->server_peer_uid, &record, space, sizeof(space), &found) ==
+                0 &&
+            found)
+            environment->settings.server_peer_user =
+                arena_copy(&resolve->snapshot->arena, found->pw_name);
+    } else if (getpwnam_r(name, &record, space, sizeof(space), &found) == 0 && found) {
         config->server_peer_uid = (int64_t)found->pw_uid;
-    else
+    } else {
         origin_error(resolve->report, &peer->origin,
                      "server_peer_user: there is no system user \"%.80s\"", name);
+    }
 }
 
 static void resolve_environment(struct resolve *resolve, struct environment *environment)
@@ -139,10 +146,10 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
                   &environment->config.host_count);
     resolve_hosts(resolve, layer_find_name(layer, "dr_hosts"), 5432, &environment->config.dr_hosts,
                   &environment->config.dr_host_count);
-    resolve_peer_user(resolve, environment);
     environment->settings = resolve->snapshot->globals;
     layer_apply(&environment->preset, &environment->settings);
     layer_apply(layer, &environment->settings);
+    resolve_peer_user(resolve, environment);
     const struct assignment *certificate = layer_find_name(layer, "client_tls_cert_file");
     const struct assignment *key = layer_find_name(layer, "client_tls_key_file");
     if (certificate && key && certificate->value.text && key->value.text) {
