@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgstage/base/memory.h"
+
 #define LOCAL_PATH_OFFSET offsetof(struct sockaddr_un, sun_path)
 #define LOCAL_PORT_PREFIX ".s.PGSQL."
 
@@ -135,6 +137,16 @@ static size_t local_length(const struct address *address)
     size_t length = address->length - LOCAL_PATH_OFFSET;
     const char *path = address->local.sun_path;
     return path[0] ? strnlen(path, length) : length;
+}
+
+struct address *address_copy(const struct address *address)
+{
+    size_t length = address->length > sizeof(address->any) ? address->length : sizeof(address->any);
+    size_t size = offsetof(struct address, any) + length;
+    struct address *copy = memory_get(size);
+
+    memcpy(copy, address, size);
+    return copy;
 }
 
 bool address_equal(const struct address *a, const struct address *b)

@@ -56,7 +56,7 @@ bool access_check(struct client *client, const struct environment_config *enviro
         return true;
     if (!environment_allows_user(environment, client->user))
         rule = "allow_users";
-    else if (!environment_allows_address(environment, &client->address.any))
+    else if (!environment_allows_address(environment, &client->address->any))
         rule = "allow_from";
     if (rule) {
         client_log(client, RANK_LOG, "login refused by %s of environment %s", rule,

@@ -138,20 +138,19 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     client->tally = TALLY_NONE;
     client->task.run = client_run;
     client->timer.fire = client_timer;
-    client->peer = client->address = *peer;
-    client->from = text_copy(address_text(peer, text));
+    client->address = address_copy(peer);
     if (RAND_bytes((unsigned char *)&client->secret, sizeof(client->secret)) != 1 ||
         !worker_add_client(worker, client)) {
-        log_warning("%s: no room for a further client", client->from);
+        log_warning("%s: no room for a further client", address_text(peer, text));
         stream_close(&client->stream);
-        free(client->from);
+        free(client->address);
         free(client);
         atomic_fetch_sub_explicit(&worker->client_load, 1, memory_order_relaxed);
         return;
     }
     client->waiter.id = client->id;
     client->waiter.worker = worker->index;
-    client->login = login_new();
+    client->login = login_new(peer);
     if (!address_is_local(peer))
         stream_tune_as(&client->stream, snapshot_globals(worker->setup->snapshot));
     if (!stream_attach(&client->stream, worker->loop)) {
@@ -457,10 +456,15 @@ static bool wants_log(const struct client *client, enum log_rank rank)
     return log_wants_from(rank, settings_log_rank(login_settings(client)));
 }
 
+const char *client_from(const struct client *client, char text[ADDRESS_TEXT_BYTES])
+{
+    return address_text(client->address, text);
+}
+
 void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
 {
     va_list arguments;
-    char *text;
+    char *text, from[ADDRESS_TEXT_BYTES];
 
     if (!wants_log(client, rank))
         return;
@@ -469,7 +473,7 @@ void client_log(const struct client *client, enum log_rank rank, const char *for
     va_end(arguments);
     log_write(rank, "C-%" PRIx64 ": %s/%s@%s %s", client->id,
               client->database ? client->database : "(nodb)",
-              client->user ? client->user : "(nouser)", client->from, text);
+              client->user ? client->user : "(nouser)", client_from(client, from), text);
     free(text);
 }
 
@@ -487,9 +491,9 @@ static void client_free(void *object)
     loss_fini(&client->loss);
     recall_fini(&client->recall);
     buffer_fini(&client->farewell);
-    free(client->user);
-    free(client->database);
-    free(client->from);
+    free((char *)client->user);
+    free((char *)client->database);
+    free(client->address);
     free(client);
 }
 
@@ -534,6 +538,17 @@ static void count_refusal(struct client *client, enum reason reason)
     counter_add(&worker->refused[reason], 1);
 }
 
+/* Its names become its own again: the pool may end before it. */
+static void keep_names(struct client *client)
+{
+    const struct pool *pool = client->share->backend->pool;
+
+    if (client->user == pool_user(pool))
+        client->user = text_copy(client->user);
+    if (client->database == pool_database(pool))
+        client->database = text_copy(client->database);
+}
+
 /* Takes it out of everything that counts or could call it; only its stream and memory stay. */
 static void client_leave(struct client *client, enum reason reason, const char *detail)
 {
@@ -551,6 +566,7 @@ static void client_leave(struct client *client, enum reason reason, const char *
         server_abandon(client->server, reason == REASON_CLIENT_TERMINATE);
     (void)client_unpin_all(client); /* its server went before it */
     if (share) {
+        keep_names(client);
         client_forget_wait(client);
         share->tally[client->tally]--;
         list_remove(&share->clients, &client->share_node);

@@ -96,6 +96,7 @@ void console_enter(struct client *client, enum console_level level, struct buffe
         {"integer_datetimes", "on"},
     };
     struct console_letter *letter = letter_new(client, CONSOLE_OPENED);
+    char from[ADDRESS_TEXT_BYTES];
     struct buffer out = *greeting;
     uint8_t secret[4];
 
@@ -113,7 +114,7 @@ void console_enter(struct client *client, enum console_level level, struct buffe
     client_arm(client);
     letter->level = level;
     letter->user = text_copy(client->user);
-    letter->from = text_copy(client->from);
+    letter->from = text_copy(client_from(client, from));
     post(letter);
     if (client_send_buffer(client, &out) && client->held_bytes)
         loop_defer(client->worker->loop, &client->task);

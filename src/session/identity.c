@@ -39,7 +39,7 @@ static struct hba_login login_of(struct client *client, char *name, size_t size)
         .is_console = client->console,
         .is_local = is_local(client),
         .has_tls = client->stream.ssl != NULL,
-        .address = &client->address.any,
+        .address = &client->address->any,
     };
     char *at;
 

@@ -38,9 +38,12 @@ struct derivation {
     struct client *client; /* NULL: it has gone */
 };
 
-struct login *login_new(void)
+struct login *login_new(const struct address *peer)
 {
-    return memory_new(sizeof(struct login));
+    struct login *login = memory_new(sizeof(*login));
+
+    login->peer = *peer;
+    return login;
 }
 
 void login_free(struct login *login)
@@ -78,7 +81,8 @@ static bool is_same_system_user(const struct client *client)
 static bool lacks_tls(struct client *client, const struct settings *environment_settings)
 {
     /* through a proxy both must be: what it passes on may have crossed a wire before */
-    bool loopback = address_is_loopback(&client->peer) && address_is_loopback(&client->address);
+    bool loopback =
+        address_is_loopback(&client->login->peer) && address_is_loopback(client->address);
 
     if (client->stream.ssl || is_local(client))
         return false;
@@ -310,7 +314,7 @@ void login_refuse(struct client *client, const char *sqlstate, const char *probl
     (void)text_fit(login->refusal_sqlstate, sizeof(login->refusal_sqlstate), sqlstate);
     client_log(client, RANK_LOG, "login failed: %s", log_problem);
     delay_us =
-        failures_count(plane->failures, globals_of(client), &client->address, now_us, &refused);
+        failures_count(plane->failures, globals_of(client), client->address, now_us, &refused);
     if (refused)
         client_log(client, RANK_WARNING,
                    "too many failed logins from this address: it is refused for %" PRIu64 " s",
@@ -449,6 +453,21 @@ static struct pool *find_pool(struct client *client)
     return pool;
 }
 
+/* What the pool is called lives longer than the client: one text will do for all of its clients. */
+static void share_names(struct client *client)
+{
+    const struct pool *pool = client->share->backend->pool;
+
+    if (strcmp(client->user, pool_user(pool)) == 0) {
+        free((char *)client->user);
+        client->user = pool_user(pool);
+    }
+    if (strcmp(client->database, pool_database(pool)) == 0) {
+        free((char *)client->database);
+        client->database = pool_database(pool);
+    }
+}
+
 static void join_pool(struct client *client)
 {
     struct pool *pool = find_pool(client);
@@ -461,6 +480,7 @@ static void join_pool(struct client *client)
     client->share->tally[TALLY_NONE]++;
     client->tally = TALLY_NONE;
     list_push_back(&client->share->clients, &client->share_node);
+    share_names(client);
     pool_client_added(pool);
     counter_add(&pool_stats(pool, client->worker->index)->client_login_count, 1);
     client_set_state(client, CLIENT_WELCOME);
@@ -640,7 +660,7 @@ static void authenticated(struct client *client, struct buffer *out)
         struct route_request request = {.database = client->database,
                                         .listener = door_of(client)->listener,
                                         .user = client->user,
-                                        .from = &client->address.any};
+                                        .from = &client->address->any};
         char *text = route_explain(setup_of(client)->snapshot, &request, client->login->routed);
 
         client_fail_as(client, REASON_LOGIN_NO_DATABASE, "3D000", text);

@@ -1,5 +1,5 @@
 /*
- * login_inside: what the files of a login share: login.c, startup.c, identity.c. For them only.
+ * login_inside: what the files of a login share: login.c, startup.c, identity.c, proxy.c. For them only.
  */
 #ifndef PGSTAGE_SESSION_LOGIN_INSIDE_H
 #define PGSTAGE_SESSION_LOGIN_INSIDE_H
@@ -15,6 +15,7 @@ struct hba_verdict;
 struct lookup;
 
 struct login {
+    struct address peer; /* whoever is at the other end of the socket */
     struct setup *setup; /* the configuration that this login stands under */
     bool proxy_passed;   /* the PROXY header has been read, or none is wanted */
     bool tls_asked, gss_asked;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "login_inside.h"
 #include "pgstage/base/text.h"
 #include "pgstage/wire/proxy.h"
 
@@ -19,16 +20,15 @@
 static void believe(struct client *client, const struct proxy_header *header)
 {
     char text[ADDRESS_TEXT_BYTES];
+    struct address source;
     socklen_t length = header->source.any.sa_family == AF_INET ? sizeof(header->source.ip4)
                                                                : sizeof(header->source.ip6);
 
-    if (!header->has_source || !address_from(&client->address, &header->source.any, length)) {
-        client->address = client->peer;
+    if (!header->has_source || !address_from(&source, &header->source.any, length))
         return;
-    }
-    client_log(client, RANK_DEBUG, "is the proxy of %s", address_text(&client->address, text));
-    free(client->from);
-    client->from = text_copy(address_text(&client->address, text));
+    client_log(client, RANK_DEBUG, "is the proxy of %s", address_text(&source, text));
+    free(client->address);
+    client->address = address_copy(&source);
 }
 
 bool proxy_header_read(struct client *client, const struct listener_config *listener)
@@ -39,9 +39,9 @@ bool proxy_header_read(struct client *client, const struct listener_config *list
     enum proxy_result result;
     ssize_t count;
 
-    if (!listener->settings->proxy_protocol || address_is_local(&client->peer))
+    if (!listener->settings->proxy_protocol || address_is_local(&client->login->peer))
         return true;
-    if (!cidr_list_holds(&listener->proxy_from, &client->peer.any)) {
+    if (!cidr_list_holds(&listener->proxy_from, &client->login->peer.any)) {
         client_fail(client, REASON_PROXY_REFUSED, NULL);
         return false;
     }

@@ -61,12 +61,12 @@ static struct audit_record *describe(const struct client *client, const char *ev
 {
     struct audit_record *record = audit_record_new(event);
     const struct environment_config *environment = login_environment(client);
-    char tls[96];
+    char tls[96], from[ADDRESS_TEXT_BYTES];
 
     audit_record_text(record, "user", client->user);
     audit_record_text(record, "database", client->database);
     audit_record_text(record, "environment", environment ? environment->name : NULL);
-    audit_record_text(record, "from", client->from);
+    audit_record_text(record, "from", client_from(client, from));
     if (client->stream.ssl)
         tls_describe(client->stream.ssl, tls, sizeof(tls));
     audit_record_text(record, "tls", client->stream.ssl ? tls : NULL);

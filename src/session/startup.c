@@ -94,8 +94,9 @@ static void take_parameter(struct client *client, const char *name, const char *
 static void add_host_to_application_name(struct client *client)
 {
     const char *name = parameters_get(client->parameters, "application_name");
-    char *with_host =
-        text_print("%s%s%s", name ? name : "", name && *name ? " - " : "", client->from);
+    char from[ADDRESS_TEXT_BYTES];
+    char *with_host = text_print("%s%s%s", name ? name : "", name && *name ? " - " : "",
+                                 client_from(client, from));
 
     client->parameters = parameters_with(client->parameters, "application_name", with_host);
     free(with_host);
@@ -130,10 +131,10 @@ static void start_up(struct client *client, const struct startup *startup)
 
     while (startup_next(startup, &offset, &name, &value)) {
         if (strcmp(name, "user") == 0) {
-            free(client->user);
+            free((char *)client->user);
             client->user = text_copy(value);
         } else if (strcmp(name, "database") == 0) {
-            free(client->database);
+            free((char *)client->database);
             client->database = text_copy(value);
         } else if (strcmp(name, "replication") == 0) {
             replication = strcmp(value, "0") != 0 && !text_equal_nocase(value, "false") &&
@@ -147,10 +148,10 @@ static void start_up(struct client *client, const struct startup *startup)
         return;
     }
     if (!client->database || !*client->database) {
-        free(client->database);
+        free((char *)client->database);
         client->database = text_copy(client->user);
     }
-    if (failures_refuse(client->worker->plane->failures, globals_of(client), &client->address,
+    if (failures_refuse(client->worker->plane->failures, globals_of(client), client->address,
                         loop_now_us(client->worker->loop))) {
         client_fail(client, REASON_LOGIN_TOO_MANY_FAILURES, NULL);
         return;

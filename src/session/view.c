@@ -54,8 +54,8 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->replication = "none";
     view->state = client_state_name(client->state);
     describe_ends(&client->stream, view);
-    (void)address_host_text(&client->address, view->addr);
-    view->port = address_port(&client->address);
+    (void)address_host_text(client->address, view->addr);
+    view->port = address_port(client->address);
     view->connect_wall_us = client->connected_us;
     view->request_wall_us = wall_us(loop, client->request_us);
     if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME)

@@ -29,6 +29,8 @@ bool address_parse(struct address *address, const char *text, uint16_t port);
 /* `<folder>/.s.PGSQL.<port>`, a folder starting with '@' is abstract; false when it is too long. */
 bool address_local(struct address *address, const char *folder, uint16_t port);
 bool address_from(struct address *address, const struct sockaddr *from, socklen_t length);
+/* A copy of just the size that its family needs, allocated: many are kept, one for each client. */
+struct address *address_copy(const struct address *address) __attribute__((warn_unused_result));
 bool address_equal(const struct address *a, const struct address *b);
 bool address_is_local(const struct address *address);    /* a Unix socket */
 bool address_is_loopback(const struct address *address); /* 127/8, ::1 or a Unix socket */

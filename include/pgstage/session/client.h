@@ -51,10 +51,8 @@ struct client {
     uint32_t secret; /* of its cancel key */
     struct door *door;
     uint64_t connected_us; /* of the wall clock */
-    struct address peer;   /* whoever is at the other end of the socket */
     /* owner */
-    struct address address; /* the client's: the peer's, or what a believed PROXY header tells */
-    char *from;             /* "127.0.0.1:5000", that address for people */
+    struct address *address; /* the peer's, or what a believed PROXY header tells */
     enum client_state state;
     struct stream stream;
     struct loop_task task;
@@ -62,8 +60,10 @@ struct client {
     struct list_node share_node; /* in share->clients */
     struct timer timer;
     struct login *login; /* until it is logged in */
-    char *user;          /* NULL before the startup packet */
-    char *database;      /* as it asked, NULL before */
+    /* NULL before the startup packet. While it has a share and they are the same as the pool's,
+     * they are the pool's. */
+    const char *user;
+    const char *database; /* as it asked */
     struct share *share; /* NULL: none yet, or console */
     struct pool_waiter waiter;
     struct server *server;
@@ -144,6 +144,8 @@ void client_hold(struct client *client, const uint8_t *bytes, size_t count);
 bool client_is_stopping(const struct client *client);
 /* Ends it now if its transaction is over; else later. */
 void client_stop(struct client *client);
+/* "127.0.0.1:5000", its address for people; `text` is returned. */
+const char *client_from(const struct client *client, char text[ADDRESS_TEXT_BYTES]);
 void client_log(const struct client *client, enum log_rank rank, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -7,8 +7,8 @@
 #include "pgstage/net/stream.h"
 #include "pgstage/session/client.h"
 
-/* Made when a client is accepted. */
-struct login *login_new(void);
+/* Made when a client is accepted; `peer` is whoever is at the other end of the socket. */
+struct login *login_new(const struct address *peer);
 void login_free(struct login *login);
 /* Bytes can be read in STARTUP, LOGIN. */
 void login_readable(struct client *client);
