@@ -282,7 +282,7 @@ VIEW(alarms)
 static const struct column fences_columns[] = {
     TEXT("environment", NULL),
     TEXT("host", NULL),
-    TEXT("reason", "former_primary, equal_timeline, failover or operator"),
+    TEXT("reason", "former_primary, contender, failover or operator"),
     TEXT("by", "what led to it, or who asked for it"),
     TEXT("since", NULL),
 };

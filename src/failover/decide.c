@@ -294,6 +294,28 @@ static void finish_intent(struct desk *desk)
 
 /* ---- 5: contenders ---- */
 
+/* Every one of them that still takes writes. */
+static void alarm_contenders(struct desk *desk)
+{
+    uint32_t timeline = 0;
+    enum alarm_kind alarm = ALARM_EQUAL_TIMELINES;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < desk->count; i++) {
+            const struct sighting *sighting = &desk->hosts[i];
+            if (desk->views[i].fence != FENCE_CONTENDER || sighting->sight != SIGHT_WRITER)
+                continue;
+            if (pass == 1)
+                alarm_host(desk, i, alarm,
+                           "takes writes on timeline %" PRIu32 ", as another did at the same time",
+                           sighting->timeline);
+            else if (timeline && timeline != sighting->timeline)
+                alarm = ALARM_TWO_PRIMARIES;
+            timeline = sighting->timeline;
+        }
+    }
+    alarm_environment(desk, alarm);
+}
+
 /* True: they are still more than one. */
 static bool contenders_remain(struct desk *desk)
 {
@@ -308,10 +330,6 @@ static bool contenders_remain(struct desk *desk)
         }
         count++;
         last = i;
-        if (sighting->sight == SIGHT_WRITER)
-            alarm_host(desk, i, ALARM_EQUAL_TIMELINES,
-                       "took writes on timeline %" PRIu32 " at the same time as another",
-                       sighting->timeline);
         other_writers += i != desk->accepted && desk->hosts[i].sight == SIGHT_WRITER;
     }
     bool accepted_contends =
@@ -321,7 +339,7 @@ static bool contenders_remain(struct desk *desk)
     if (count > 1 && !(accepted_contends && other_writers == 0)) {
         conclude(desk, VERDICT_STOP, DECISION_NO_HOST,
                  "%zu hosts took writes at once, none of them is known to be the right one", count);
-        alarm_environment(desk, ALARM_EQUAL_TIMELINES);
+        alarm_contenders(desk);
         return true;
     }
     /* one is left, or only the accepted one still takes writes */
@@ -331,7 +349,7 @@ static bool contenders_remain(struct desk *desk)
             fence(desk, i, FENCE_FORMER);
     }
     unfence(desk, winner);
-    desk->decision->of[winner].shut_out = desk->decision->of[winner].has_alarm = false;
+    desk->decision->of[winner].shut_out = false;
     look_at_writer(desk, winner);
     return false;
 }

@@ -3,6 +3,11 @@
 if HAVE_CRITERION
 SYSTEM_TESTS =
 
+SYSTEM_TESTS += test/system/test_accept
+test_system_test_accept_SOURCES = test/system/accept.c test/system/system.h
+test_system_test_accept_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_accept_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_answers_owed
 test_system_test_answers_owed_SOURCES = test/system/answers_owed.c test/system/system.h
 test_system_test_answers_owed_CFLAGS = $(SYSTEM_CFLAGS)

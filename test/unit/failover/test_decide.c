@@ -171,10 +171,10 @@ Test(decide, the_first_primary)
         {"also when one is to be kept, as there is none to keep", "pk1", "-", "a=W1 b=W2",
          "accept b; a fence=former_primary shut two_primaries"},
         {"equal ones stop", "f1", "-", "a=W1 b=W1",
-         "stop (equal_timelines); a fence=equal_timeline shut equal_timelines; b "
-         "fence=equal_timeline shut equal_timelines"},
+         "stop (equal_timelines); a fence=contender shut equal_timelines; b "
+         "fence=contender shut equal_timelines"},
         {"two that differ stop where that is asked for", "fs1", "-", "a=W1 b=W2",
-         "stop (two_primaries); a fence=equal_timeline shut two_primaries; b fence=equal_timeline "
+         "stop (two_primaries); a fence=contender shut two_primaries; b fence=contender "
          "shut two_primaries"},
         {"maintenance does not keep the first one out", "f1m", "-", "a=W1 b=S1+", "accept a"},
     };
@@ -253,17 +253,17 @@ Test(decide, two_writers)
         {"promoting, told to take the newest", "pn", "a/1", "a=W1 b=W2",
          "accept b; a fence=former_primary shut two_primaries"},
         {"told to stop", "fs", "a/1", "a=W1 b=W2",
-         "stop (two_primaries); a fence=equal_timeline shut two_primaries; b fence=equal_timeline "
+         "stop (two_primaries); a fence=contender shut two_primaries; b fence=contender "
          "shut two_primaries"},
         {"equal ones stop, whatever is said", "pk", "a/2", "a=W2 b=W2",
-         "stop (equal_timelines); a fence=equal_timeline shut equal_timelines; b "
-         "fence=equal_timeline shut equal_timelines"},
+         "stop (equal_timelines); a fence=contender shut equal_timelines; b "
+         "fence=contender shut equal_timelines"},
         {"two siblings beside one that is kept", "pk", "a/1", "a=W1 b=W2 c=W2",
          "keep a; b fence=former_primary shut two_primaries; c fence=former_primary shut "
          "two_primaries"},
         {"two siblings: neither", "f", "a/1", "a=W1 b=W2 c=W2",
-         "stop (equal_timelines); b fence=equal_timeline shut equal_timelines; c "
-         "fence=equal_timeline shut equal_timelines"},
+         "stop (equal_timelines); b fence=contender shut equal_timelines; c "
+         "fence=contender shut equal_timelines"},
         {"in maintenance nothing is decided", "fm", "a/1", "a=W1 b=W2",
          "keep a; b shut two_primaries"},
         {"two names of one server are one", "f", "a/1", "a=W1@ b=W1@", "keep a"},
