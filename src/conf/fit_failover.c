@@ -61,9 +61,17 @@ static void fit_promote(const struct snapshot *snapshot, const struct environmen
 }
 
 /* failover_mode = follow: something else promotes. */
-static void fit_follow(const struct environment *environment, struct report *report)
+static void fit_follow(const struct snapshot *snapshot, const struct environment *environment,
+                       struct report *report)
 {
     const struct settings *settings = &environment->settings;
+    const struct environment_config *config = &environment->config;
+    if (!snapshot->globals.state_dir && config->production_class && config->host_count > 1)
+        origin_warning(
+            report, place(environment, "hosts"),
+            "environment %s (class %s) has several hosts and [pgstage] no state_dir: "
+            "which of them was the primary, and who is fenced, is forgotten at a restart",
+            config->name, config->class_name);
     const struct {
         const char *option;
         const char *value;
@@ -107,6 +115,6 @@ void fit_failover(const struct snapshot *snapshot, const struct environment *env
     if (environment->settings.failover_mode == FAILOVER_PROMOTE)
         fit_promote(snapshot, environment, report);
     else
-        fit_follow(environment, report);
+        fit_follow(snapshot, environment, report);
     fit_dr(environment, report);
 }

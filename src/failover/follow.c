@@ -217,7 +217,11 @@ void change_settle(struct ward *ward)
     world->counts(world->context, ward->name, &counts);
     episode->clients_held = counts.held;
     episode->clients_errored = counts.errored;
-    episode->hold_ms = ms_since(ward, ward->held_since_us);
+    /* clients have waited since there was no primary, if that was before the hold */
+    uint64_t since_us = ward->no_primary_since_us;
+    if (!since_us || since_us > ward->held_since_us)
+        since_us = ward->held_since_us;
+    episode->hold_ms = ms_since(ward, since_us);
     episode->total_ms = ms_since(ward, ward->episode_began_us);
     episode_step(episode, NULL, loop_now_us(ward->failover->loop));
     episode->result = ok ? EPISODE_DONE : EPISODE_FAILED;

@@ -4,7 +4,8 @@
  *   KEEP        standing: it takes the writes; clients go on
  *   ACCEPT      follow.c: hold, close, write down; then the next look says KEEP
  *   UNVERIFIED  standing: unknown; every login finds out by itself, as without a monitor
- *   WAIT NONE STOP   nobody takes writes; clients are held
+ *   WAIT        nobody takes writes; clients are held
+ *   NONE STOP   nobody takes writes; what clients see is the plane's business (no_primary_action)
  *
  * While a procedure has claimed the environment, or a change is under way, a look only raises
  * alarms and keeps reads away from hosts that are shut out: who takes writes is then said by them.
@@ -141,16 +142,17 @@ static void keep(struct ward *ward, const struct sighting *host)
         situation->system_identifier = host->system_identifier;
         keep_save(ward->failover, NULL, NULL);
     }
-    if (ward->no_primary_since_us && !ward->episode)
+    uint64_t since_us = ward->no_primary_since_us;
+    if (since_us && !ward->episode)
         log_log("failover: %s: %s takes writes again, after %" PRIu64 " ms", ward->name, host->host,
-                (now_us - ward->no_primary_since_us) / CLOCK_MS);
-    ward->no_primary_since_us = 0;
+                (now_us - since_us) / CLOCK_MS);
     if (host->sight == SIGHT_WRITER)
         ward->last_writer_us = ward_host_find(ward, host->host)->answered_us;
     ward->state = FAILOVER_STATE_OK;
     ward_tell(ward, host->host, false);
     if (ward->episode)
         change_settle(ward);
+    ward->no_primary_since_us = 0;
     ward_release(ward);
 }
 
@@ -167,12 +169,17 @@ static void go_without(struct ward *ward, const struct decision *decision)
             log_log("failover: %s: no primary: %s; clients that write wait", ward->name,
                     decision->reason);
     }
-    ward_hold(ward);
+    /* At the start everybody waits for the first decision. Later the standings alone keep writes
+     * away, so that no_primary_action can say what becomes of those who ask. */
+    if (decision->verdict == VERDICT_WAIT)
+        ward_hold(ward);
     ward_tell(ward, NULL, false);
     if (decision->verdict == VERDICT_STOP)
         close_writers(ward, NULL, decision->reason);
     if (ward->episode)
         change_settle(ward);
+    if (decision->verdict != VERDICT_WAIT)
+        ward_release(ward);
 }
 
 static void go_unverified(struct ward *ward, const struct decision *decision)

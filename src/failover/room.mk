@@ -1,4 +1,5 @@
 # failover: the files of this room
+dist_doc_DATA += doc/failover.md
 libpgstage_a_SOURCES += \
 	src/failover/aftermath.c src/failover/procedure_inside.h \
 	src/failover/alarm.c src/failover/inside.h include/pgstage/tables/alarms.def \

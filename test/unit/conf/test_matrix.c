@@ -180,7 +180,7 @@ static void write_main(struct cell *cell, const char *more)
              "[pgstage]\n"
              "%s\n"
              "%s\n"
-             "audit_log = audit\n"
+             "audit_log = audit\nstate_dir = state\n"
              "[environment p]\n"
              "class = production\n"
              "hosts = h1, h2@10.0.0.2:5433\n"
@@ -208,7 +208,7 @@ static void arrange(struct cell *cell)
     const char *section = places[cell->place].section;
     char more[512] = "";
     cell->name = "pgstage.ini";
-    cell->line = 20;
+    cell->line = 21;
     write_line(cell);
     switch (cell->way) {
     case WAY_INCLUDE:
