@@ -261,14 +261,6 @@ static void end_badly(struct monitored *host, enum probe_error error, const char
     end(host, &finding);
 }
 
-void monitored_no_address(struct monitored *host, const char *problem)
-{
-    if (is_busy(host))
-        return;
-    host->begin_us = now_of(host);
-    end_badly(host, PROBE_DNS, "", problem);
-}
-
 /* ---- sessions ---- */
 
 static void forget_kept(struct monitored *host)

@@ -1,7 +1,8 @@
 /*
  * monitor_inside: what the files of the monitor share.
  *
- *   monitor.c       environments and hosts out of a snapshot, names and addresses, who hears
+ *   monitor.c       environments out of a snapshot, and what is asked about their hosts
+ *   monitor_name.c  names and their addresses
  *   monitor_host.c  one host: its connection, when it is probed, what is asked
  *   facts.c         the one question, and its answer as values (pure)
  *   judge.c         what a finding does to a report (pure)
@@ -183,7 +184,8 @@ void monitored_forget(struct monitored *host);
 void monitored_changed(struct monitored *host, unsigned what);
 /* Is something of the environment not well, so that all of it is probed fast? */
 bool environment_is_anxious(struct monitor_environment *environment);
-/* The name could not be resolved: as a failed probe of its host. */
-void monitored_no_address(struct monitored *host, const char *problem);
+/* Takes over the names of the configuration: those that are still there keep their hosts. */
+void environment_take_names(struct monitor_environment *environment);
+void environment_drop_names(struct monitor_environment *environment);
 
 #endif

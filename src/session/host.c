@@ -153,24 +153,6 @@ struct host *hosts_find(struct hosts *hosts, const char *environment, const char
     return host;
 }
 
-void hosts_each(struct hosts *hosts, void (*each)(struct host *host, void *argument),
-                void *argument)
-{
-    struct host *host;
-
-    /* records are only ever put in front, and taken out by this thread: the list can be walked
-     * without the lock */
-    pthread_mutex_lock(&hosts->mutex);
-    host = hosts->first;
-    pthread_mutex_unlock(&hosts->mutex);
-    for (struct host *next; host; host = next) {
-        next = host->next;
-        each(host, argument);
-    }
-}
-
-/* ---- the addresses of a name ---- */
-
 /* Frees the parts that are no more and that nothing uses. */
 static void sweep(struct hosts *hosts)
 {
@@ -188,6 +170,25 @@ static void sweep(struct hosts *hosts)
     }
     pthread_mutex_unlock(&hosts->mutex);
 }
+
+void hosts_each(struct hosts *hosts, void (*each)(struct host *host, void *argument),
+                void *argument)
+{
+    struct host *host;
+
+    sweep(hosts);
+    /* records are only ever put in front, and taken out by this thread: the list can be walked
+     * without the lock */
+    pthread_mutex_lock(&hosts->mutex);
+    host = hosts->first;
+    pthread_mutex_unlock(&hosts->mutex);
+    for (struct host *next; host; host = next) {
+        next = host->next;
+        each(host, argument);
+    }
+}
+
+/* ---- the addresses of a name ---- */
 
 static bool is_among(const struct host *host, struct host *const *parts, size_t count)
 {
