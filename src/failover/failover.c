@@ -118,25 +118,12 @@ void failover_start(struct failover *failover)
     }
 }
 
-/* The configuration does not name it any more. */
-static void leave(struct ward *ward)
-{
-    alarms_begin(&ward->alarms);
-    alarms_end(&ward->alarms, ward->name);
-    ward->state = FAILOVER_STATE_UNWATCHED;
-    ward->has_decided = false;
-    ward_release(ward);
-}
-
 void failover_reloaded(struct failover *failover, struct snapshot *snapshot)
 {
     struct ward *ward, *next;
     take_snapshot(failover, snapshot);
     HASH_ITER (hh, failover->wards, ward, next) {
-        if (ward->is_listed)
-            ward_look(ward);
-        else if (!ward->is_claimed && !ward->change.is_under_way)
-            leave(ward);
+        ward_look(ward);
     }
 }
 

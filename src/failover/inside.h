@@ -47,6 +47,7 @@ struct ward_host {
     char *label;
     char *name; /* as the configuration has it, without the port */
     uint16_t port;
+    char *address;    /* numeric, as last known; NULL: not known */
     bool is_listed;   /* by the monitor, at the last look */
     bool is_shut_out; /* from reads as well */
     uint32_t streamed_timeline;
@@ -56,6 +57,7 @@ struct ward_host {
     /* A connection that writes may have been opened since all were closed. */
     bool may_have_writers;
     unsigned closing;     /* closings under way */
+    char *writer_address; /* where it was when it took writes last; NULL: not known */
     uint64_t answered_us; /* when it was last seen to take writes */
     struct sighting sighting;
     struct host_report report; /* its texts are not for use */
@@ -132,6 +134,8 @@ void ward_look_later(struct ward *ward);
 /* ---- looking (look.c) ---- */
 
 void ward_look(struct ward *ward);
+/* The configuration does not name it any more: nothing is held or alarmed. */
+void ward_leave(struct ward *ward);
 /* Tells the plane what each host may be used for: `writer` (NULL: none) takes the writes;
  * `unknown`: every host that is not shut out may, as far as its logins find it fit. */
 void ward_tell(struct ward *ward, const char *writer, bool unknown);

@@ -124,6 +124,31 @@ static void apply_alarms(struct ward *ward, const struct decision *decision,
 
 /* ---- verdicts ---- */
 
+/* Behind the same name there is another server than the one that was written to: its address is
+ * another, or a promotion has taken place there. Connections to the old one may have survived, in a
+ * proxy for example. */
+static bool is_another_server(const struct ward *ward, const struct sighting *host)
+{
+    const struct ward_host *known = ward_host_find(ward, host->host);
+    if (!known->may_have_writers || host->sight != SIGHT_WRITER || !host->is_fresh)
+        return false;
+    bool has_moved = known->writer_address && known->address &&
+                     !text_equal(known->writer_address, known->address);
+    return has_moved || (ward->situation->timeline && host->timeline > ward->situation->timeline);
+}
+
+static void note_writer(struct ward *ward, const struct sighting *host)
+{
+    struct ward_host *known = ward_host_find(ward, host->host);
+    if (host->sight != SIGHT_WRITER)
+        return;
+    ward->last_writer_us = known->answered_us;
+    if (text_equal(known->writer_address, known->address))
+        return;
+    free(known->writer_address);
+    known->writer_address = text_copy(known->address);
+}
+
 static void keep(struct ward *ward, const struct sighting *host)
 {
     struct situation *situation = ward->situation;
@@ -131,6 +156,14 @@ static void keep(struct ward *ward, const struct sighting *host)
     if (writers_remain(ward, host->host)) {
         /* until now every login found out by itself: others may have been written to */
         change_begin(ward, host, EPISODE_AUTOMATIC, NULL, false);
+        return;
+    }
+    if (is_another_server(ward, host)) {
+        char *trigger = text_print("%s is another server now, on timeline %" PRIu32, host->host,
+                                   host->timeline);
+        log_log("failover: %s: %s", ward->name, trigger);
+        change_begin(ward, host, EPISODE_AUTOMATIC, trigger, true);
+        free(trigger);
         return;
     }
     if (host->sight == SIGHT_WRITER && host->is_fresh &&
@@ -146,8 +179,7 @@ static void keep(struct ward *ward, const struct sighting *host)
     if (since_us && !ward->episode)
         log_log("failover: %s: %s takes writes again, after %" PRIu64 " ms", ward->name, host->host,
                 (now_us - since_us) / CLOCK_MS);
-    if (host->sight == SIGHT_WRITER)
-        ward->last_writer_us = ward_host_find(ward, host->host)->answered_us;
+    note_writer(ward, host);
     ward->state = FAILOVER_STATE_OK;
     ward_tell(ward, host->host, false);
     if (ward->episode)
@@ -250,6 +282,20 @@ static void leave_unwatched(struct ward *ward)
     ward_release(ward);
 }
 
+void ward_leave(struct ward *ward)
+{
+    if (ward->is_claimed || ward->change.is_under_way)
+        return; /* the look at the end of that comes here again */
+    if (ward->episode)
+        change_settle(ward);
+    alarms_begin(&ward->alarms);
+    alarms_end(&ward->alarms, ward->name);
+    ward->state = FAILOVER_STATE_UNWATCHED;
+    ward->no_primary_since_us = 0;
+    ward->has_decided = false;
+    ward_release(ward);
+}
+
 /* ---- the look ---- */
 
 static struct sighting *list_sightings(struct ward *ward, size_t *count)
@@ -317,8 +363,12 @@ static void tell_procedures(struct ward *ward)
 void ward_look(struct ward *ward)
 {
     struct failover *failover = ward->failover;
-    if (!failover->is_started || failover->is_stopped || !ward->is_listed)
+    if (!failover->is_started || failover->is_stopped)
         return;
+    if (!ward->is_listed) {
+        ward_leave(ward);
+        return;
+    }
     ward_ask(ward);
     if (!ward->is_watched && !ward->is_claimed && !ward->change.is_under_way) {
         leave_unwatched(ward);

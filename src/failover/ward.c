@@ -45,6 +45,8 @@ static void ward_host_free(struct ward *ward, struct ward_host *host)
     list_remove(&ward->hosts, &host->node);
     free(host->label);
     free(host->name);
+    free(host->writer_address);
+    free(host->address);
     free(host);
 }
 
@@ -146,8 +148,7 @@ static void take_over(void *argument, const struct host_report *report)
         carry_fence_over(ward, report);
     }
     host->is_listed = true;
-    bool is_asked =
-        report->login != PROBE_LOGIN_NONE && ward_settings(ward)->probe_interval_us > 0;
+    bool is_asked = report->login != PROBE_LOGIN_NONE && ward_settings(ward)->probe_interval_us > 0;
     ward->is_watched = ward->is_watched || is_asked;
     host->sighting = (struct sighting){
         .host = host->label,
@@ -160,6 +161,10 @@ static void take_over(void *argument, const struct host_report *report)
         .started_wall_us = report->started_wall_us,
     };
     host->report = *report;
+    if (*report->address && !text_equal(host->address, report->address)) {
+        free(host->address);
+        host->address = text_copy(report->address);
+    }
     if (host->sighting.sight == SIGHT_STANDBY && host->sighting.is_fresh &&
         host->sighting.is_streaming && report->timeline > host->streamed_timeline &&
         report->system_identifier == ward->situation->system_identifier)

@@ -437,6 +437,80 @@ Test(engine, without_any_login_that_can_look_everything_is_as_without_a_monitor)
     assert_happened("writes(b:2) release ");
 }
 
+Test(engine, another_server_behind_the_same_name_gets_no_connection_of_the_old_one)
+{
+    settle(NULL);
+    stage.hosts[0].address = "10.0.0.1";
+    turn();
+    assert_happened("");
+    stage.hosts[0].address = "10.0.0.9"; /* the name leads somewhere else now */
+    look(0, ROLE_PRIMARY, 1);
+    turn();
+    assert_happened("hold stops(a:1) close(a:1) ");
+    close_all();
+    assert_happened("writes(a:1) release ");
+    look(0, ROLE_PRIMARY, 2); /* a proxy leads to a promoted standby */
+    turn();
+    assert_happened("hold stops(a:1) close(a:1) ");
+    close_all();
+    assert_happened("writes(a:1) release ");
+    cr_assert_eq(situation()->timeline, 2);
+    cr_assert_eq(situation()->fence_count, 0);
+    stage.hosts[0].started_wall_us++; /* a mere restart */
+    turn();
+    assert_happened("");
+}
+
+static struct snapshot *other_snapshot(const char *text)
+{
+    struct report report = {0};
+    char *whole = text_print("[pgstage]\nstate_dir = %s\n%s\n[databases]\napp = dbname=app "
+                             "host=1.2.3.4\n",
+                             stage.folder, text);
+    struct snapshot *snapshot = snapshot_parse("test.ini", whole, strlen(whole), &report);
+    cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
+    report_fini(&report);
+    free(whole);
+    return snapshot;
+}
+
+Test(engine, an_environment_that_is_taken_out_holds_nobody_and_is_remembered)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn(); /* in the middle of a change */
+    cr_assert(stage.held);
+    struct snapshot *without = other_snapshot("");
+    failover_reloaded(stage.failover, without);
+    turn();
+    close_all();
+    turn();
+    cr_assert_not(stage.held);
+    cr_assert_null(failover_situation(stage.failover, "e"));
+    cr_assert_not(has_alarm("two_primaries"));
+    failover_reloaded(stage.failover, stage.snapshot);
+    turn();
+    cr_assert_str_eq(situation()->accepted, "b:2");
+    cr_assert_not_null(situation_fence(situation(), "a:1"));
+    cr_assert_not(stage.held);
+    cr_assert_eq(stage.standings[1].write, ALLOW_YES);
+    snapshot_unref(without);
+}
+
+Test(engine, an_accepted_host_that_is_configured_no_more_gives_way)
+{
+    settle(NULL);
+    /* another name of the same server, on the same timeline */
+    down(0);
+    stage.hosts[0].label = "z:9";
+    stage.hosts[0].name = "z";
+    look(0, ROLE_PRIMARY, 1);
+    turn();
+    close_all();
+    cr_assert_str_eq(situation()->accepted, "z:9");
+}
+
 Test(engine, a_new_primary_that_goes_away_meanwhile_gets_nobody)
 {
     settle(NULL);
