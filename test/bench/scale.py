@@ -117,6 +117,38 @@ def many_pools(stage, program, seconds, databases=10000, count=50):
         busy_run["max_us"] / 1000, f"5 more than {quiet_run['max_us'] / 1000:.1f} (quiet)")
 
 
+def worker_ns(pid):
+    """Processor time of the workers' threads."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().startswith("worker"):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def reload_cost(stage, program, databases=1000, count=50):
+    """How long a RELOAD keeps a worker: its processor time, which no load of the machine lengthens."""
+    port, process = stage.pooler("pgstage", program, "trust",
+                                 "workers = 1\n" + environments(databases, count, stage.backend_port))
+    login = ["--mode", "login", "--clients", "32", "--transactions", str(databases), "--warm", "0"]
+    subprocess.run([stage.build / "test/bench/generator", "--port", str(port), *login,
+                    "--database", "many", "--databases", str(databases)],
+                   check=True, capture_output=True)
+    path = next(pathlib.Path(stage.folder).glob(f"pgstage-trust-{port}")) / "pooler.ini"
+    took = []
+    for turn in range(7):
+        path.write_text(path.read_text().replace(
+            f"server_idle_timeout = {turn + 1}", f"server_idle_timeout = {turn + 2}"))
+        before = worker_ns(process.pid)
+        time.sleep(0.5)
+        quiet = worker_ns(process.pid)
+        console(port, "RELOAD")
+        time.sleep(0.5)
+        took.append((worker_ns(process.pid) - quiet - (quiet - before)) / 1e6)
+    row(f"{databases} pools in {count} environments", "RELOAD, ms of a worker's processor time",
+        statistics.median(took), "5")
+
+
 def login_storm(stage, program, seconds):
     """5,000 SCRAM logins from the other CPU beside 64 clients that ask all the time."""
     if os.cpu_count() < 2:
@@ -184,6 +216,7 @@ def main():
         two_workers(stage, program, arguments.seconds)
         login_storm(stage, program, arguments.seconds)
         many_pools(stage, program, arguments.seconds)
+        reload_cost(stage, program)
         server_returns(stage, program)
     finally:
         stage.close()
