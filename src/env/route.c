@@ -17,6 +17,7 @@
 #include "pgstage/base/buffer.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/access.h"
+#include "pgstage/conf/hba.h"
 
 /* The environment that the client itself chose: by name, listener or SNI. */
 enum chosen { CHOSEN_NONE, CHOSEN_ONE, CHOSEN_UNKNOWN };
@@ -116,9 +117,28 @@ enum route_result route_find(const struct snapshot *snapshot, const struct route
     return ROUTE_FOUND;
 }
 
-static bool may_be_in(const struct environment_config *environment,
-                      const struct route_request *request)
+/* Would the rules of the environment keep it out, whatever it proves? */
+static bool is_rejected(const struct environment_config *environment,
+                        const struct route_request *request, const char *database)
 {
+    struct hba_login login = {
+        .user = request->user,
+        .database = database,
+        .environment = environment->name,
+        .is_local = request->is_local,
+        .has_tls = request->has_tls,
+        .address = request->from,
+    };
+    struct hba_verdict verdict;
+    return environment->hba && request->user && request->from &&
+           (!hba_find(environment->hba, &login, &verdict) || verdict.method == AUTH_REJECT);
+}
+
+static bool may_be_in(const struct environment_config *environment,
+                      const struct route_request *request, const char *database)
+{
+    if (is_rejected(environment, request, database))
+        return false;
     return (!request->user || environment_allows_user(environment, request->user)) &&
            (!request->from || environment_allows_address(environment, request->from));
 }
@@ -131,7 +151,7 @@ static size_t put_choices(const struct snapshot *snapshot, const struct route_re
     size_t count = 0;
     for (size_t i = 0; i < snapshot_environment_count(snapshot); i++) {
         struct route route = {.environment = snapshot_environment(snapshot, i)};
-        if (!may_be_in(route.environment, request) ||
+        if (!may_be_in(route.environment, request, name) ||
             !text_fit(route.name, sizeof(route.name), name) ||
             route_in_environment(snapshot, &route) != ROUTE_FOUND)
             continue;

@@ -660,7 +660,9 @@ static void authenticated(struct client *client, struct buffer *out)
         struct route_request request = {.database = client->database,
                                         .listener = door_of(client)->listener,
                                         .user = client->user,
-                                        .from = &client->address->any};
+                                        .from = &client->address->any,
+                                        .is_local = is_local(client),
+                                        .has_tls = client->stream.ssl != NULL};
         char *text = route_explain(setup_of(client)->snapshot, &request, client->login->routed);
 
         client_fail_as(client, REASON_LOGIN_NO_DATABASE, "3D000", text);

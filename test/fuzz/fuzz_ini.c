@@ -19,7 +19,10 @@ static void route_some(struct snapshot *snapshot)
 {
     for (size_t i = 0; i < snapshot_database_count(snapshot) && i < 8; i++) {
         const struct database_config *line = snapshot_database(snapshot, i);
-        struct route_request request = {line->name, snapshot_listener(snapshot, 0), "x.y", "u"};
+        struct route_request request = {.database = line->name,
+                                        .listener = snapshot_listener(snapshot, 0),
+                                        .sni = "x.y",
+                                        .user = "u"};
         struct route route;
         enum route_result result = route_find(snapshot, &request, &route);
         if (result == ROUTE_FOUND) {

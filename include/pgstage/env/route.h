@@ -16,6 +16,7 @@ struct route_request {
     const char *sni;                        /* NULL: none */
     const char *user;
     const struct sockaddr *from; /* the client's address; NULL: unknown, then nobody is refused */
+    bool is_local, has_tls;      /* for HBA rules, when `from` is known */
 };
 
 enum route_result {

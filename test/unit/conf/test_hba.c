@@ -11,6 +11,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/conf/hba.h"
 #include "pgstage/conf/rule.h"
+#include "pgstage/env/route.h"
 
 TestSuite(hba, .init = desk_set, .fini = desk_clear);
 
@@ -299,6 +300,35 @@ Test(hba, mistakes_in_maps_are_told_at_their_line)
     map_refuses("people root \\1\n", 1, "\\1 needs a pattern");
     map_refuses("people /root \\1\n", 1, "in parentheses");
     map_refuses("people root +staff\n", 1, "no groups");
+}
+
+/* ---- what an ambiguous name is told ---- */
+
+Test(hba, environments_that_reject_a_user_are_not_named_to_it)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a000001)};
+    struct route_request request = {
+        .database = "app", .user = "ann", .from = (struct sockaddr *)&address};
+    struct route route;
+    desk_write("hba", "host all@one ann all scram-sha-256\nhost all@two bob all trust\n"
+                      "hostssl all@three ann all scram-sha-256\nhost all@four ann all reject\n");
+    struct snapshot *snapshot = desk_accepts("[pgstage]\nauth_type = hba\nauth_hba_file = hba\n"
+                                             "[environment one]\nclass = review_apps\nhosts = h\n"
+                                             "[environment two]\nclass = review_apps\nhosts = h\n"
+                                             "[environment three]\nclass = review_apps\nhosts = h\n"
+                                             "[environment four]\nclass = review_apps\nhosts = h\n"
+                                             "[databases]\napp =\n");
+    enum route_result result = route_find(snapshot, &request, &route);
+    char *text = route_explain(snapshot, &request, result);
+    cr_expect_eq(result, ROUTE_AMBIGUOUS);
+    cr_expect(strstr(text, "app@one"), "%s", text);
+    cr_expect(!strstr(text, "two") && !strstr(text, "three") && !strstr(text, "four"), "%s", text);
+    free(text);
+    request.has_tls = true;
+    text = route_explain(snapshot, &request, result);
+    cr_expect(strstr(text, "app@one, app@three"), "%s", text);
+    free(text);
+    snapshot_unref(snapshot);
 }
 
 /* ---- in a configuration ---- */

@@ -26,7 +26,10 @@ static const char *found(struct snapshot *snapshot, const char *name, size_t lis
                          const char *sni)
 {
     static char result[128];
-    struct route_request request = {name, snapshot_listener(snapshot, listener), sni, "u", NULL};
+    struct route_request request = {.database = name,
+                                    .listener = snapshot_listener(snapshot, listener),
+                                    .sni = sni,
+                                    .user = "u"};
     struct route route;
     enum route_result answer = route_find(snapshot, &request, &route);
     if (answer != ROUTE_FOUND) {
