@@ -261,7 +261,7 @@ struct check *check_start(struct loop *loop, struct resolver *resolver, struct s
                           void *context)
 {
     struct check *check = memory_new(sizeof *check);
-    struct check_demands *demands = check_demands_new(snapshot);
+    struct check_demands *demands;
     check->loop = loop;
     check->resolver = resolver;
     check->snapshot = snapshot_ref(snapshot);
@@ -271,7 +271,7 @@ struct check *check_start(struct loop *loop, struct resolver *resolver, struct s
     check->timer.fire = on_deadline;
     check->pending = 1; /* until all have begun */
     list_init(&check->subjects);
-    check_subjects_collect(&check->subjects, snapshot, database, environment);
+    demands = check_subjects_collect(&check->subjects, snapshot, database, environment);
     check->deadline_us = clock_now_us() + snapshot_globals(snapshot)->check_timeout_us;
     timer_set(loop, &check->timer, check->deadline_us);
     list_for_each (node, &check->subjects) {

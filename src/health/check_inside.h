@@ -60,14 +60,13 @@ struct check_host {
     bool resolved;
 };
 
-/* Fills `subjects` with what the names mean. Reads TLS files. */
-void check_subjects_collect(struct list *subjects, struct snapshot *snapshot, const char *database,
-                            const char *environment);
-void check_subject_free(struct check_subject *subject);
-/* For every host of the whole configuration; empty is NULL. */
+/* Fills `subjects` with what the names mean, and gives what pools may open to every host of the
+ * whole configuration (empty: NULL), in one walk over it. Reads TLS files. */
 struct check_demands;
-struct check_demands *check_demands_new(struct snapshot *snapshot)
+struct check_demands *check_subjects_collect(struct list *subjects, struct snapshot *snapshot,
+                                             const char *database, const char *environment)
     __attribute__((warn_unused_result));
+void check_subject_free(struct check_subject *subject);
 void check_demands_find(const struct check_demands *demands, const struct host_config *host,
                         struct check_demand *demand);
 void check_demands_free(struct check_demands *demands);

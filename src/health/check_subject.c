@@ -98,10 +98,56 @@ static void choose_login(struct check_subject *subject)
     }
 }
 
+/* ---- what pools may open ---- */
+
+struct check_demands {
+    char *key;
+    struct check_demand demand;
+    UT_hash_handle hh;
+};
+
+static char *demand_key(const struct host_config *host)
+{
+    return text_print("%s\n%u\n%s", host->name, host->port, host->address ? host->address : "");
+}
+
+static void add_pool(struct check_demand *demand, const struct settings *settings)
+{
+    int64_t size = settings_pool_size(settings), most = settings->max_db_connections;
+    if (size > 0)
+        size += settings->reserve_pool_size > 0 ? settings->reserve_pool_size : 0;
+    if (most > 0 && (size == 0 || size > most))
+        demand->fixed += (uint64_t)most; /* holds for all users of the database together */
+    else if (size == 0)
+        demand->unlimited = true;
+    else if (settings->user)
+        demand->fixed += (uint64_t)size;
+    else
+        demand->per_user += (uint64_t)size;
+}
+
+static void sum(struct check_demands **demands, const struct effective *effective)
+{
+    struct check_demands *found;
+    for (size_t i = 0; i < effective->host_count; i++) {
+        char *key = demand_key(&effective->hosts[i]);
+        HASH_FIND_STR(*demands, key, found);
+        if (!found) {
+            found = memory_new(sizeof *found);
+            found->key = key;
+            HASH_ADD_KEYPTR(hh, *demands, found->key, strlen(found->key), found);
+        } else {
+            free(key);
+        }
+        add_pool(&found->demand, &effective->settings);
+    }
+}
+
 /* ---- subjects ---- */
 
 struct collecting {
     struct list *subjects;
+    struct check_demands *demands;
     struct snapshot *snapshot;
     const char *database, *environment;
 };
@@ -189,6 +235,7 @@ static bool is_wanted(const struct collecting *collecting, const struct effectiv
 static void collect(void *argument, const struct database_config *line, struct effective *effective)
 {
     struct collecting *collecting = argument;
+    sum(&collecting->demands, effective);
     if (!is_wanted(collecting, effective) || effective->host_count == 0)
         return;
     struct check_subject *subject = subject_of(collecting, effective);
@@ -216,12 +263,13 @@ static void collect_rest(struct collecting *collecting)
     free(name);
 }
 
-void check_subjects_collect(struct list *subjects, struct snapshot *snapshot, const char *database,
-                            const char *environment)
+struct check_demands *check_subjects_collect(struct list *subjects, struct snapshot *snapshot,
+                                             const char *database, const char *environment)
 {
-    struct collecting collecting = {subjects, snapshot, database, environment};
+    struct collecting collecting = {subjects, NULL, snapshot, database, environment};
     each_pair(snapshot, collect, &collecting);
     collect_rest(&collecting);
+    return collecting.demands;
 }
 
 void check_subject_free(struct check_subject *subject)
@@ -235,59 +283,7 @@ void check_subject_free(struct check_subject *subject)
     free(subject);
 }
 
-/* ---- what pools may open ---- */
-
-struct check_demands {
-    char *key;
-    struct check_demand demand;
-    UT_hash_handle hh;
-};
-
-static char *demand_key(const struct host_config *host)
-{
-    return text_print("%s\n%u\n%s", host->name, host->port, host->address ? host->address : "");
-}
-
-static void add_pool(struct check_demand *demand, const struct settings *settings)
-{
-    int64_t size = settings_pool_size(settings), most = settings->max_db_connections;
-    if (size > 0)
-        size += settings->reserve_pool_size > 0 ? settings->reserve_pool_size : 0;
-    if (most > 0 && (size == 0 || size > most))
-        demand->fixed += (uint64_t)most; /* holds for all users of the database together */
-    else if (size == 0)
-        demand->unlimited = true;
-    else if (settings->user)
-        demand->fixed += (uint64_t)size;
-    else
-        demand->per_user += (uint64_t)size;
-}
-
-static void sum_pair(void *argument, const struct database_config *line,
-                     struct effective *effective)
-{
-    struct check_demands **demands = argument, *found;
-    (void)line;
-    for (size_t i = 0; i < effective->host_count; i++) {
-        char *key = demand_key(&effective->hosts[i]);
-        HASH_FIND_STR(*demands, key, found);
-        if (!found) {
-            found = memory_new(sizeof *found);
-            found->key = key;
-            HASH_ADD_KEYPTR(hh, *demands, found->key, strlen(found->key), found);
-        } else {
-            free(key);
-        }
-        add_pool(&found->demand, &effective->settings);
-    }
-}
-
-struct check_demands *check_demands_new(struct snapshot *snapshot)
-{
-    struct check_demands *demands = NULL;
-    each_pair(snapshot, sum_pair, &demands);
-    return demands;
-}
+/* ---- what was summed ---- */
 
 void check_demands_find(const struct check_demands *demands, const struct host_config *host,
                         struct check_demand *demand)

@@ -37,6 +37,7 @@ static struct hba_login login_of(struct client *client, char *name, size_t size)
         .user = client->user,
         .database = client->database,
         .is_console = client->console,
+        .is_replication = login->is_replication,
         .is_local = is_local(client),
         .has_tls = client->stream.ssl != NULL,
         .address = &client->address->any,

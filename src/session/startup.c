@@ -139,6 +139,8 @@ static void start_up(struct client *client, const struct startup *startup)
         } else if (strcmp(name, "replication") == 0) {
             replication = strcmp(value, "0") != 0 && !text_equal_nocase(value, "false") &&
                           !text_equal_nocase(value, "off") && !text_equal_nocase(value, "no");
+            client->login->is_replication =
+                replication && !text_equal_nocase(value, "database"); /* which is logical */
         } else if (!text_starts_with(name, "_pq_.")) {
             take_parameter(client, name, value);
         }
