@@ -6,6 +6,10 @@
  * resolved settings.
  */
 #include "inside.h"
+#include "pgstage/base/clock.h"
+
+/* Probes that come in less time, or are given up after less, tell nothing. */
+#define PROBE_LEAST_US (10 * CLOCK_MS)
 
 /* A place for a message: the option's line, else the section's. */
 static const struct origin *place(const struct environment *environment, const char *option)
@@ -108,6 +112,36 @@ static void fit_dr(const struct environment *environment, struct report *report)
                        "rto_target has no effect: there are no dr_hosts");
 }
 
+/* What the probes need, and what needs them. */
+static void fit_probes(const struct environment *environment, struct report *report)
+{
+    const struct settings *settings = &environment->settings;
+    bool watches = settings->probe_interval_us && (settings->monitor_user || settings->user);
+    const struct {
+        const char *option;
+        uint64_t value_us;
+    } spans[] = {
+        {"probe_interval", settings->probe_interval_us},
+        {"probe_fast_interval", settings->probe_fast_interval_us},
+        {"probe_timeout", settings->probe_timeout_us},
+    };
+    for (size_t i = 0; i < sizeof spans / sizeof spans[0]; i++) {
+        if (settings->probe_interval_us && spans[i].value_us < PROBE_LEAST_US)
+            origin_error(report, place(environment, spans[i].option), "%s must be at least 10ms%s",
+                         spans[i].option, i == 0 ? ", or 0 for no probes" : "");
+    }
+    if (watches)
+        return;
+    if (settings->max_replica_lag_us)
+        origin_warning(report, place(environment, "max_replica_lag"),
+                       "max_replica_lag has no effect: nobody can ask for the lag without "
+                       "monitor_user and probes");
+    if (settings->failover_mode == FAILOVER_PROMOTE)
+        origin_warning(report, place(environment, "failover_mode"),
+                       "failover_mode = promote has no effect: nobody watches the hosts without "
+                       "monitor_user and probes");
+}
+
 void fit_failover(const struct snapshot *snapshot, const struct environment *environment,
                   struct report *report)
 {
@@ -117,4 +151,5 @@ void fit_failover(const struct snapshot *snapshot, const struct environment *env
     else
         fit_follow(snapshot, environment, report);
     fit_dr(environment, report);
+    fit_probes(environment, report);
 }

@@ -347,6 +347,26 @@ Test(validate, dr_options_need_a_dr_site)
     warns_too(ENVIRONMENT "rto_target = 5min\n", 4, "no dr_hosts");
 }
 
+Test(validate, probes_have_sensible_times)
+{
+    desk_refuses(ENVIRONMENT "probe_interval = 5ms\n", 4, "at least 10ms, or 0");
+    desk_refuses(ENVIRONMENT "probe_fast_interval = 0\n", 4, "at least 10ms");
+    desk_refuses(ENVIRONMENT "probe_timeout = 0\n", 4, "at least 10ms");
+    desk_refuses(ENVIRONMENT "probe_rise = 0\n", 4, "probe_rise");
+    snapshot_unref(desk_accepts(ENVIRONMENT "probe_interval = 0\nprobe_timeout = 0\n"));
+    snapshot_unref(desk_accepts(ENVIRONMENT "probe_interval = 10ms\n"));
+}
+
+Test(validate, what_needs_probes_says_so)
+{
+    warns_too(ENVIRONMENT "max_replica_lag = 5s\n", 4, "max_replica_lag has no effect");
+    warns_too(PROMOTE, 5, "nobody watches the hosts");
+    warns_too(ENVIRONMENT "monitor_user = m\nprobe_interval = 0\nmax_replica_lag = 5s\n", 6,
+              "max_replica_lag has no effect");
+    snapshot_unref(desk_accepts(ENVIRONMENT "monitor_user = m\nmax_replica_lag = 5s\n"));
+    cr_expect_not(desk_said(0, "has no effect"));
+}
+
 Test(validate, production_without_an_audit_log_is_a_warning)
 {
     snapshot_unref(desk_accepts("[pgstage]\nauth_type = scram-sha-256\n[environment p]\n"
