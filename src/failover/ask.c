@@ -2,7 +2,8 @@
  * ask.c: what operators ask for: FAILOVER, FAILBACK, ABORT FAILOVER; and the beginning and end of
  * everything.
  *
- *   the host that is named, or the best one ─► the guards ─► refused, shown (DRY RUN) or begun
+ *   every host is probed ─► the host that is named, or the best one ─► the guards ─► refused, shown
+ *   (DRY RUN) or begun
  *
  * Without TO the candidates are the hosts of the primary's own site; only when none of them can be
  * used at all, and it is no planned switchover, those of dr_hosts.
@@ -10,11 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/health/monitor.h"
 #include "pgstage/session/plane.h"
 #include "procedure_inside.h"
+
+/* How long a question waits for fresh answers of all hosts, and how often it looks. */
+#define FRESH_LIMIT_US (1500 * CLOCK_MS)
+#define FRESH_LOOK_US (10 * CLOCK_MS)
 
 /* ---- answers that come at once come a little later ---- */
 
@@ -91,7 +97,7 @@ struct asking {
     const struct situation *situation;
     struct scene scene;
     struct guard_report report;
-    char *sqlstate_text; /* why there is no candidate at all; NULL: the guards say */
+    char *problem; /* why there is no candidate at all; NULL: the guards say */
 };
 
 static void judge(struct asking *asking, bool is_dr, size_t wanted)
@@ -128,12 +134,12 @@ static void choose_back(struct asking *asking)
     failover_each_episode(asking->procedures->failover, find_former, &former);
     size_t wanted = scene_find(&asking->scene, former.from);
     if (!former.from)
-        asking->sqlstate_text =
+        asking->problem =
             text_print("there was no failover to %s to go back from; FAILOVER … TO … PLANNED "
                        "names a host",
                        asking->situation->accepted ? asking->situation->accepted : "a host");
     else if (wanted == GUARD_NO_HOST)
-        asking->sqlstate_text =
+        asking->problem =
             text_print("the former primary %s is no host of the environment any more", former.from);
     else
         judge(asking, asking->scene.hosts[wanted].is_dr, wanted);
@@ -154,7 +160,7 @@ static void choose(struct asking *asking, const char *key)
     if (key) {
         size_t wanted = scene_find(&asking->scene, key);
         if (wanted == GUARD_NO_HOST)
-            asking->sqlstate_text = text_print("%s is not monitored", key);
+            asking->problem = text_print("%s is not monitored", key);
         else
             judge(asking, asking->scene.hosts[wanted].is_dr, wanted);
     } else if (asking->request->failback) {
@@ -256,8 +262,10 @@ static void refuse_by_guards(struct asking *asking, procedure_answered *answered
                : "DRY RUN shows every guard.");
 }
 
-void procedures_ask(struct procedures *procedures, const struct procedure_request *request,
-                    procedure_progress *progress, procedure_answered *answered, void *context)
+/* With what the hosts have answered since the question was asked. */
+static void judge_question(struct procedures *procedures, const struct procedure_request *request,
+                           procedure_progress *progress, procedure_answered *answered,
+                           void *context)
 {
     struct snapshot *snapshot = plane_snapshot(procedures->plane);
     const struct environment_config *environment =
@@ -288,8 +296,8 @@ void procedures_ask(struct procedures *procedures, const struct procedure_reques
     scene_init(&asking.scene, procedures->monitor, &watch->memory, environment,
                snapshot_environment_settings(snapshot, environment), situation, now_us);
     choose(&asking, key);
-    if (asking.sqlstate_text)
-        refuse(procedures, answered, context, "55000", asking.sqlstate_text, NULL, NULL);
+    if (asking.problem)
+        refuse(procedures, answered, context, "55000", asking.problem, NULL, NULL);
     else if (request->dry_run)
         show(&asking, answered, context);
     else if (!asking.report.allowed)
@@ -297,6 +305,82 @@ void procedures_ask(struct procedures *procedures, const struct procedure_reques
     else
         begin(&asking, progress, answered, context);
     scene_fini(&asking.scene);
+}
+
+/* ---- first the hosts are asked how they are ---- */
+
+struct question {
+    /* fixed */
+    struct list_node node;
+    struct procedures *procedures;
+    char *environment, *to, *by;
+    struct procedure_request request; /* its texts are those above */
+    procedure_progress *progress;
+    procedure_answered *answered;
+    void *context;
+    uint64_t began_us;
+    /* owner */
+    struct timer timer;
+};
+
+static void question_free(struct question *question)
+{
+    list_remove(&question->procedures->questions, &question->node);
+    timer_detach(question->procedures->loop, &question->timer);
+    free(question->environment);
+    free(question->to);
+    free(question->by);
+    free(question);
+}
+
+struct freshness {
+    uint64_t since_us;
+    bool all_fresh;
+};
+
+static void look_at_age(void *argument, const struct host_report *report)
+{
+    struct freshness *freshness = argument;
+    if (report->probed_us <= freshness->since_us)
+        freshness->all_fresh = false;
+}
+
+static void on_question(struct loop *loop, struct timer *timer)
+{
+    struct question *question = list_entry(timer, struct question, timer);
+    struct procedures *procedures = question->procedures;
+    struct freshness freshness = {question->began_us, true};
+    uint64_t now_us = loop_now_us(loop);
+    monitor_each(procedures->monitor, question->environment, look_at_age, &freshness);
+    if (!freshness.all_fresh && now_us < question->began_us + FRESH_LIMIT_US) {
+        timer_set(loop, timer, now_us + FRESH_LOOK_US);
+        return;
+    }
+    judge_question(procedures, &question->request, question->progress, question->answered,
+                   question->context);
+    question_free(question);
+}
+
+void procedures_ask(struct procedures *procedures, const struct procedure_request *request,
+                    procedure_progress *progress, procedure_answered *answered, void *context)
+{
+    struct question *question = memory_new(sizeof *question);
+    question->procedures = procedures;
+    question->environment = text_copy(request->environment);
+    question->to = text_copy(request->to);
+    question->by = text_copy(request->by);
+    question->request = *request;
+    question->request.environment = question->environment;
+    question->request.to = question->to;
+    question->request.by = question->by;
+    question->progress = progress;
+    question->answered = answered;
+    question->context = context;
+    question->began_us = loop_now_us(procedures->loop);
+    question->timer.fire = on_question;
+    list_push_back(&procedures->questions, &question->node);
+    monitor_probe_now(procedures->monitor, request->environment, NULL);
+    timer_set(procedures->loop, &question->timer, question->began_us + FRESH_LOOK_US);
 }
 
 void procedures_abort(struct procedures *procedures, const char *environment, const char *by,
@@ -334,6 +418,11 @@ void procedures_forget(struct procedures *procedures, void *context)
             list_remove(&procedure->askers, &asker->node);
             free(asker);
         }
+    }
+    list_for_each_safe (node, &procedures->questions) {
+        struct question *question = list_entry(node, struct question, node);
+        if (question->context == context)
+            question_free(question);
     }
     list_for_each (node, &procedures->later) {
         struct answer_later *later = list_entry(node, struct answer_later, node);
@@ -373,6 +462,7 @@ struct procedures *procedures_new(struct failover *failover, struct plane *plane
     list_init(&procedures->running);
     list_init(&procedures->drills);
     list_init(&procedures->later);
+    list_init(&procedures->questions);
     list_init(&procedures->hooks);
     list_init(&procedures->leftovers);
     failover_set_procedures(failover, &hooks);
@@ -385,6 +475,12 @@ void procedures_stop(struct procedures *procedures)
     procedures->is_stopped = true;
     while ((node = list_first(&procedures->running)))
         procedure_drop(list_entry(node, struct procedure, node));
+    while ((node = list_first(&procedures->questions))) {
+        struct question *question = list_entry(node, struct question, node);
+        refuse(procedures, question->answered, question->context, "57P01",
+               text_copy("pgstage is shutting down"), NULL, NULL);
+        question_free(question);
+    }
     drills_end(procedures);
     aftermaths_end(procedures);
     while ((node = list_first(&procedures->later)))

@@ -211,7 +211,7 @@ struct procedures {
     struct monitor *monitor;
     struct resolver *resolver;
     /* owner */
-    struct list watches, running, drills, later;
+    struct list watches, running, drills, later, questions;
     struct list hooks;     /* on_failover_command, after the procedure is over */
     struct list leftovers; /* procedures that are over, and for which letters are under way */
     bool is_stopped;
