@@ -11,6 +11,8 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/monitor.h"
+#include "pgstage/session/plane.h"
 #include "procedure_inside.h"
 
 /* ---- variables ---- */
@@ -21,32 +23,32 @@ static void put(struct command_variables *variables, const char *name, char *val
     variables->items[variables->count++] = (struct hook_variable){name, value};
 }
 
-static void put_host(struct command_variables *variables, const struct procedure *procedure,
+static void put_host(struct command_variables *variables, const struct command_facts *facts,
                      const char *host, const char *const names[4])
 {
-    const struct host_report *report = procedure_report(procedure, host);
+    const struct host_report *report =
+        host ? monitor_find(facts->procedures->monitor, facts->environment, host) : NULL;
     put(variables, names[0], text_copy(host));
     put(variables, names[1], report ? text_copy(report->name) : NULL);
     put(variables, names[2], report ? text_copy(report->address) : NULL);
     put(variables, names[3], report ? text_print("%u", report->port) : NULL);
 }
 
-void command_variables_init(struct command_variables *variables, const struct procedure *procedure,
-                            const char *command, const char *result, const char *text)
+void command_variables_init(struct command_variables *variables, const struct command_facts *facts)
 {
     static const char *const old[] = {"PGSTAGE_OLD_PRIMARY", "PGSTAGE_OLD_HOST",
                                       "PGSTAGE_OLD_ADDRESS", "PGSTAGE_OLD_PORT"};
     static const char *const new[] = {"PGSTAGE_NEW_PRIMARY", "PGSTAGE_NEW_HOST",
                                       "PGSTAGE_NEW_ADDRESS", "PGSTAGE_NEW_PORT"};
     *variables = (struct command_variables){0};
-    put(variables, "PGSTAGE_COMMAND", text_copy(command));
-    put(variables, "PGSTAGE_ENVIRONMENT", text_copy(procedure->environment->name));
-    put(variables, "PGSTAGE_FAILOVER_TYPE", text_copy(episode_type_word(procedure->type)));
-    put(variables, "PGSTAGE_TRIGGER", text_copy(procedure->by));
-    put_host(variables, procedure, procedure->old, old);
-    put_host(variables, procedure, procedure->candidate, new);
-    put(variables, "PGSTAGE_RESULT", text_copy(result));
-    put(variables, "PGSTAGE_REASON", text_copy(text));
+    put(variables, "PGSTAGE_COMMAND", text_copy(facts->command));
+    put(variables, "PGSTAGE_ENVIRONMENT", text_copy(facts->environment));
+    put(variables, "PGSTAGE_FAILOVER_TYPE", text_copy(episode_type_word(facts->type)));
+    put(variables, "PGSTAGE_TRIGGER", text_copy(facts->trigger));
+    put_host(variables, facts, facts->old, old);
+    put_host(variables, facts, facts->new, new);
+    put(variables, "PGSTAGE_RESULT", text_copy(facts->result));
+    put(variables, "PGSTAGE_REASON", text_copy(facts->text));
 }
 
 void command_variables_fini(struct command_variables *variables)
@@ -71,17 +73,31 @@ static void on_over(void *context, const struct hook_result *result)
     free(aftermath);
 }
 
-void aftermath_run(struct procedures *procedures, const struct procedure *procedure,
-                   enum episode_result result, const char *text)
+void aftermath_begin(void *context, const struct episode *episode)
 {
-    const struct settings *settings = procedure->settings;
-    struct command_variables variables;
-    if (!settings->on_failover_command)
+    struct procedures *procedures = context;
+    struct snapshot *snapshot = plane_snapshot(procedures->plane);
+    const struct environment_config *environment =
+        snapshot_find_environment(snapshot, episode->environment);
+    const struct settings *settings =
+        environment ? snapshot_environment_settings(snapshot, environment) : NULL;
+    if (!settings || !settings->on_failover_command || procedures->is_stopped)
         return;
+    const struct command_facts facts = {
+        .procedures = procedures,
+        .command = "on_failover_command",
+        .environment = episode->environment,
+        .trigger = episode->trigger,
+        .type = episode->type,
+        .old = episode->from,
+        .new = episode->to,
+        .result = episode_result_word(episode->result),
+        .text = episode->text,
+    };
+    struct command_variables variables;
     struct aftermath *aftermath = memory_new(sizeof *aftermath);
-    char *label = text_print("failover: %s: on_failover_command", procedure->environment->name);
-    command_variables_init(&variables, procedure, "on_failover_command",
-                           episode_result_word(result), text);
+    char *label = text_print("failover: %s: on_failover_command", episode->environment);
+    command_variables_init(&variables, &facts);
     aftermath->procedures = procedures;
     list_push_back(&procedures->hooks, &aftermath->node);
     aftermath->hook = hook_start(

@@ -452,6 +452,7 @@ struct procedures *procedures_new(struct failover *failover, struct plane *plane
         .context = procedures,
         .looked = automatic_looked,
         .unfinished = automatic_unfinished,
+        .ended = aftermath_begin,
     };
     procedures->loop = plane_control(plane);
     procedures->failover = failover;

@@ -184,6 +184,9 @@ void savings_free(struct failover *failover)
 
 void keep_episode(struct failover *failover, struct episode *episode)
 {
+    const struct failover_procedures *procedures = &failover->procedures;
+    if (procedures->ended && !failover->is_stopped)
+        procedures->ended(procedures->context, episode);
     history_add(&failover->history, episode);
     keep_save(failover, NULL, NULL);
 }

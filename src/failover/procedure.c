@@ -302,7 +302,6 @@ static void finish(struct procedure *procedure, enum episode_result result)
     procedure->delegation = NULL;
     monitor_hurry(procedures->monitor, procedure->environment->name, false);
     automatic_note_end(procedures, procedure, result);
-    aftermath_run(procedures, procedure, result, text);
     struct episode *episode = procedure->episode;
     procedure->episode = NULL;
     failover_end(procedures->failover, episode, result, text);
@@ -493,8 +492,17 @@ void procedure_run(struct procedure *procedure, const char *name, const char *co
                    void (*hooked)(struct procedure *procedure, const struct hook_result *result))
 {
     char *label = text_print("failover: %s: %s", procedure->environment->name, name);
+    const struct command_facts facts = {
+        .procedures = procedure->procedures,
+        .command = name,
+        .environment = procedure->environment->name,
+        .type = procedure->type,
+        .trigger = procedure->by,
+        .old = procedure->old,
+        .new = procedure->candidate,
+    };
     struct command_variables variables;
-    command_variables_init(&variables, procedure, name, NULL, NULL);
+    command_variables_init(&variables, &facts);
     procedure->hooked = hooked;
     procedure->hook =
         hook_start(procedure->procedures->loop, label, command, variables.items, variables.count,

@@ -105,7 +105,7 @@ struct procedure {
     void (*polled)(struct procedure *procedure);
     struct loop_task task;
     void (*later)(struct procedure *procedure);
-    unsigned serial;  /* of what is waited for: letters of earlier steps are not listened to */
+    unsigned serial;     /* of what is waited for: letters of earlier steps are not listened to */
     struct list letters; /* that cannot be taken back and have not come */
     struct hook *hook;
     void (*hooked)(struct procedure *procedure, const struct hook_result *result);
@@ -225,19 +225,24 @@ void automatic_unfinished(void *context, const char *environment, const struct i
 /* A procedure of this environment is over. */
 void automatic_note_end(struct procedures *procedures, const struct procedure *procedure,
                         enum episode_result result);
-/* Runs on_failover_command for a procedure that is over. */
-void aftermath_run(struct procedures *procedures, const struct procedure *procedure,
-                   enum episode_result result, const char *text);
+/* A failover has ended: runs on_failover_command. */
+void aftermath_begin(void *context, const struct episode *episode);
 void aftermaths_end(struct procedures *procedures);
-/* The variables of a command; `count` of them, at most COMMAND_VARIABLES. */
+/* What a command is told, in PGSTAGE_… variables. */
 #define COMMAND_VARIABLES 16
 struct command_variables {
     struct hook_variable items[COMMAND_VARIABLES];
     char *texts[COMMAND_VARIABLES];
     size_t count;
 };
-void command_variables_init(struct command_variables *variables, const struct procedure *procedure,
-                            const char *command, const char *result, const char *text);
+struct command_facts {
+    struct procedures *procedures;
+    const char *command, *environment, *trigger;
+    enum episode_type type;
+    const char *old, *new;     /* keys; NULL: none */
+    const char *result, *text; /* NULL: it is not over */
+};
+void command_variables_init(struct command_variables *variables, const struct command_facts *facts);
 void command_variables_fini(struct command_variables *variables);
 void drills_end(struct procedures *procedures);
 void drills_forget(struct procedures *procedures, void *context);

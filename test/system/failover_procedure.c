@@ -140,6 +140,7 @@ SYSTEM_TEST(failover_procedure, a_missing_grant_is_named_and_nothing_is_promoted
     cr_assert(star_catches_up(new, old));
     cr_assert(until(host_is(scene->proxy, new, "role", "standby"), PATIENCE_MS));
     cluster_end(old->cluster, CLUSTER_KILL);
+    cr_assert(until(host_is(scene->proxy, old, "health", "critical"), PATIENCE_MS));
     client_do(client, "INSERT INTO note VALUES (2)");
     cr_expect_eq(served_by(scene->sky, client), new);
 }
@@ -168,6 +169,28 @@ SYSTEM_TEST(failover_procedure, commands_are_told_what_happens_and_no_password)
     text = file_text(text_of("%s.fence", told_file));
     cr_assert_has(text, "PGSTAGE_COMMAND=fence_command\n");
     cr_assert_has(text, text_of("PGSTAGE_OLD_PORT=%d\n", scene->sky->stars[0].port));
+}
+
+/* … also of a failover that somebody else carried out. */
+SYSTEM_TEST(failover_procedure, on_failover_command_hears_of_what_was_followed)
+{
+    struct constellation *sky = constellation_start(&(struct constellation_options){.standbys = 1});
+    const char *told_file = text_of("%s/told", test_folder());
+    struct scene_options given = {.environment =
+                                      text_of("on_failover_command = env > %s.new; mv %s.new %s\n",
+                                              told_file, told_file, told_file)};
+    struct proxy *proxy = scene_proxy(sky, &given);
+    char *text;
+
+    client_do(client_open(proxy, NULL), "INSERT INTO note VALUES (0)");
+    cr_assert(until(host_is(proxy, &sky->stars[1], "role", "standby"), PATIENCE_MS));
+    cluster_end(sky->stars[0].cluster, CLUSTER_KILL);
+    cluster_promote(sky->stars[1].cluster);
+    cr_assert(until(access(told_file, F_OK) == 0, PATIENCE_MS));
+    text = file_text(told_file);
+    cr_assert_has(text, "PGSTAGE_OLD_HOST=pg1.drill.test\n");
+    cr_assert_has(text, "PGSTAGE_NEW_HOST=pg2.drill.test\n");
+    cr_assert_has(text, "PGSTAGE_RESULT=done\n");
 }
 
 /* ABORT while the demote_command takes its time: it is ended, and the primary goes on. */
@@ -302,6 +325,8 @@ SYSTEM_TEST(failover_procedure, dr_by_itself_when_the_site_is_lost)
         until(host_is(scene->proxy, &scene->sky->stars[1], "health", "critical"), PATIENCE_MS));
     cr_assert(star_is_in_recovery(far));
     cluster_end(scene->sky->stars[0].cluster, CLUSTER_KILL);
+    cr_assert(
+        until(host_is(scene->proxy, &scene->sky->stars[0], "health", "critical"), PATIENCE_MS));
     client_do(client, "INSERT INTO note VALUES (1)");
     cr_assert_eq(served_by(scene->sky, client), far);
     cr_assert_str_eq(last_failover(scene->proxy, "type"), "automatic");

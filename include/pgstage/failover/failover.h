@@ -154,6 +154,8 @@ struct failover_procedures {
      * From inside, the procedure claims the environment, or leaves it: then a candidate that takes
      * writes on a newer timeline is accepted, and else the alarm unfinished_failover is raised. */
     void (*unfinished)(void *context, const char *environment, const struct intent *intent);
+    /* A failover has ended, whoever carried it out; it is the callee's only during the call. */
+    void (*ended)(void *context, const struct episode *episode);
 };
 void failover_set_procedures(struct failover *failover,
                              const struct failover_procedures *procedures);
