@@ -210,6 +210,8 @@ static const struct column hosts_columns[] = {
     INT8("next_probe_ms", "until the next probe; empty: one is under way, or none is made"),
     TEXT("label", "the host's name in commands and in the log"),
     TEXT("dr", "yes: one of dr_hosts"),
+    TEXT("accepted", "yes: it is the accepted primary of its environment"),
+    TEXT("fence", "why nothing is sent to it; empty: it is not fenced"),
 };
 VIEW(hosts)
 

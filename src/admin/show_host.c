@@ -12,6 +12,7 @@
 #include "inside.h"
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
+#include "pgstage/failover/failover.h"
 #include "pgstage/health/monitor.h"
 
 struct listing {
@@ -96,6 +97,18 @@ static void put_health(const struct listing *listing, const struct host_report *
     put_wait(listing, report->next_us);
 }
 
+/* Whether it is the accepted primary, or fenced. */
+static void put_situation(const struct listing *listing, const struct host_view *view)
+{
+    const struct situation *situation =
+        view->environment && *view->environment
+            ? failover_situation(listing->admin->failover, view->environment)
+            : NULL;
+    const struct fence *fence = situation ? situation_fence(situation, view->label) : NULL;
+    result_yes(listing->result, situation && text_equal(situation->accepted, view->label));
+    result_text(listing->result, fence ? fence_word(fence->kind) : NULL);
+}
+
 static void put_host(const struct listing *listing, const struct host_view *view,
                      const struct host_report *report)
 {
@@ -122,6 +135,7 @@ static void put_host(const struct listing *listing, const struct host_view *view
     }
     result_text(result, view->label);
     result_yes(result, report && report->is_dr);
+    put_situation(listing, view);
     result_end(result);
 }
 

@@ -235,9 +235,10 @@ static void look_at_writer(struct desk *desk, size_t host)
         return;
     }
     if (known && sighting->timeline && sighting->timeline < known) {
-        alarm_host(desk, host, ALARM_OLDER_TIMELINE,
-                   "takes writes on timeline %" PRIu32 ", older than the accepted %" PRIu32,
-                   sighting->timeline, known);
+        if (sighting->is_fresh)
+            alarm_host(desk, host, ALARM_OLDER_TIMELINE,
+                       "takes writes on timeline %" PRIu32 ", older than the accepted %" PRIu32,
+                       sighting->timeline, known);
         return;
     }
     /* of any but the accepted one everything must be known */

@@ -94,11 +94,14 @@ static bool apply_fences(struct ward *ward, const struct decision *decision,
                          const struct sighting *hosts, size_t count)
 {
     bool changed = false;
+    char now[DECISION_TEXT_BYTES] = "";
+    if (decision->host != DECISION_NO_HOST)
+        snprintf(now, sizeof now, "%s is the primary now", hosts[decision->host].host);
     for (size_t i = 0; i < count; i++) {
         const struct host_decision *of = &decision->of[i];
+        const char *by = *of->text ? of->text : *now ? now : decision->reason;
         if (of->fence != FENCE_NONE)
-            changed |=
-                ward_fence(ward, hosts[i].host, of->fence, *of->text ? of->text : decision->reason);
+            changed |= ward_fence(ward, hosts[i].host, of->fence, by);
         else if (of->unfence)
             changed |= ward_unfence(ward, hosts[i].host,
                                     hosts[i].sight == SIGHT_STANDBY

@@ -136,6 +136,7 @@ SYSTEM_TEST(accept, a_promotion_by_somebody_else_is_followed_and_the_client_goes
     cr_assert_eq(writes_to(client), pair.a->port);
     client_do(idle, "SELECT 1");
     cluster_end(pair.a, CLUSTER_KILL);
+    cr_assert(until(proxy_rows(pair.proxy, "SERVERS", NULL, NULL) == 0, PATIENCE));
     client_send(client, "INSERT INTO t VALUES (3)");
     cluster_promote(pair.b);
     cr_assert_str_eq(client_finish(client, PATIENCE), "", "%s", file_text(pair.proxy->log));

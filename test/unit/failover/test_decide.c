@@ -415,3 +415,28 @@ Test(decide, no_view_of_the_hosts_leads_to_a_forbidden_primary)
     free(decision);
     cr_assert(tried > 100000);
 }
+
+Test(decide, every_alarm_stands_in_the_documentation)
+{
+    const char *folder = getenv("srcdir");
+    char *path = text_print("%s/doc/failover.md", folder ? folder : ".");
+    FILE *file = fopen(path, "r");
+    if (!file)
+        cr_skip_test("no %s", path);
+    char *page = calloc(1, 65536);
+    cr_assert(fread(page, 1, 65535, file) > 0);
+    fclose(file);
+    for (int i = 0; i < ALARM_KINDS; i++) {
+        char *row = text_print("| `%s` | %s |", alarm_word((enum alarm_kind)i),
+                               alarm_help((enum alarm_kind)i));
+        cr_expect(strstr(page, row), "doc/failover.md lacks: %s", row);
+        free(row);
+    }
+    for (int i = FENCE_NONE + 1; i < FENCE_KINDS; i++) {
+        char *word = text_print("`%s`", fence_word((enum fence_kind)i));
+        cr_expect(strstr(page, word), "doc/failover.md lacks %s", word);
+        free(word);
+    }
+    free(page);
+    free(path);
+}
