@@ -67,6 +67,11 @@ static const struct option_word words_CLIENT_GONE[] = {
     {"close", CLIENT_GONE_CLOSE, NULL},
     {NULL, 0, NULL},
 };
+static const struct option_word words_LISTEN_GAP[] = {
+    {"disconnect", LISTEN_GAP_DISCONNECT, NULL},
+    {"notice", LISTEN_GAP_NOTICE, NULL},
+    {NULL, 0, NULL},
+};
 static const struct option_word words_SESSION_STATE[] = {
     {"track", SESSION_STATE_TRACK, NULL}, {"pin", SESSION_STATE_PIN, NULL},
     {"reset", SESSION_STATE_RESET, NULL}, {"reset_always", SESSION_STATE_RESET_ALWAYS, NULL},
@@ -147,6 +152,7 @@ enum {
     FORM_TARGET = FORM_WORDS,
     FORM_SERVER_LOST = FORM_WORDS,
     FORM_CLIENT_GONE = FORM_WORDS,
+    FORM_LISTEN_GAP = FORM_WORDS,
     FORM_SESSION_STATE = FORM_WORDS,
     FORM_FAILOVER = FORM_WORDS,
     FORM_TWO_PRIMARIES = FORM_WORDS,

@@ -6,6 +6,7 @@
  * of themselves (`struct welcome`). Wishes of the pool (open, reclaim, doom) always travel by mail,
  * also to the own worker, so that nothing happens inside the call that caused it.
  */
+#include "pgstage/session/accepted.h"
 #include "pgstage/session/backend.h"
 #include "pgstage/conf/access.h"
 
@@ -184,6 +185,8 @@ void backend_detach(void *attachment)
     check(!backend->plane->running || atomic_load(&backend->listed) == 0);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)
         meaning_unref(backend->shares[i].meaning);
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        accepted_free(backend->shares[i].accepted);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)
         free(atomic_load(&backend->shares[i].kept_watch));
     backend_free(backend);
@@ -378,6 +381,8 @@ static void forget(struct share *share)
         !list_is_empty(&share->servers))
         return;
     timer_detach(share->worker->loop, &share->pump);
+    accepted_free(share->accepted);
+    share->accepted = NULL;
     list_remove(&share->worker->shares, &share->node);
     meaning_unref(share->meaning);
     share->meaning = NULL;

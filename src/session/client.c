@@ -21,6 +21,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
+#include "pgstage/session/listening.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/record.h"
@@ -564,6 +565,7 @@ static void client_leave(struct client *client, enum reason reason, const char *
         console_left(client);
     if (client->server)
         server_abandon(client->server, reason == REASON_CLIENT_TERMINATE);
+    listening_leave(client);
     (void)client_unpin_all(client); /* its server went before it */
     if (share) {
         keep_names(client);

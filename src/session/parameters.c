@@ -297,6 +297,21 @@ void parameters_at(const struct parameters *set, size_t index, const char **name
     *value = set->pairs[index].value;
 }
 
+bool parameters_is_words(const struct parameters *set, size_t index)
+{
+    return set->pairs[index].words;
+}
+
+bool parameters_has(const struct parameters *set, const struct parameters *other, size_t index)
+{
+    const struct pair *pair = &other->pairs[index];
+    bool found;
+    size_t place = place_of(set, pair->name, &found);
+
+    return found && set->pairs[place].words == pair->words &&
+           strcmp(set->pairs[place].value, pair->value) == 0;
+}
+
 bool parameters_equal(const struct parameters *a, const struct parameters *b)
 {
     if (a == b)

@@ -4,6 +4,7 @@
  * The control thread's hand on the data plane. What it wants of a worker goes there as a letter;
  * the sockets are door.c's, what a reload does to each pool is change.c's.
  */
+#include "pgstage/session/listening.h"
 #include "pgstage/session/plane.h"
 
 #include <pthread.h>
@@ -250,6 +251,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     registry_limit_clients(plane->registry, globals->max_client_conn);
     plane->hosts = hosts_new();
     plane->gates = gates_new();
+    plane->hubs = hubs_new();
     list_init(&plane->closings);
     plane->keys = key_cache_new(KEYS_MAX);
     plane->border = border_new();
@@ -328,6 +330,7 @@ void plane_free(struct plane *plane)
         loop_free(plane->workers[i].loop);
     closings_end(plane);
     resolver_free(plane->resolver);
+    hubs_free(plane->hubs);
     registry_free(plane->registry);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++) {
         struct worker *worker = &plane->workers[i];

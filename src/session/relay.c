@@ -61,7 +61,8 @@ static void pass_flush(struct client *client, struct pass *pass)
 {
     size_t count = pass->at - pass->from;
     const uint8_t *bytes = pass->data + pass->from;
-    struct stream *stream = &client->server->stream;
+    struct server *server = client->server;
+    struct stream *stream = &server->stream;
     enum stream_result result = STREAM_DONE;
 
     pass->from = pass->at;
@@ -73,6 +74,10 @@ static void pass_flush(struct client *client, struct pass *pass)
         pass->out = NULL;
     } else if (count) {
         result = stream_write(stream, bytes, count);
+    }
+    if (server->ahead_asked) {
+        server->ahead_asked = false; /* it was among the pieces */
+        buffer_fini(&server->ahead);
     }
     if (result == STREAM_BROKEN)
         stream_read_later(stream);
@@ -280,6 +285,17 @@ static bool may_ask(struct client *client)
            gate_begin(server);
 }
 
+/* What gives the server its client's parameters goes with the client's first message. */
+static void pass_ahead(struct client *client, struct pass *pass)
+{
+    struct server *server = client->server;
+
+    if (server->ahead_asked)
+        return;
+    outgoing_add(pass_pieces(client, pass), server->ahead.data, server->ahead.length);
+    server_ask_ahead(server);
+}
+
 /* A statement that session_state = error does not allow: what goes to the server in its place fails
  * there. */
 static void pass_refusal(struct client *client, struct pass *pass, uint8_t type, size_t total)
@@ -340,6 +356,8 @@ static enum step pass_message(struct client *client, struct pass *pass)
     there = passing.there - FRAME_HEADER_BYTES;
     if (!client->server && is_local(client, &frame, body, there, &out))
         return answer_locally(client, pass, &frame, &out);
+    if (!client->server && tracker_needs_more(client, frame.type, there, frame.body_bytes))
+        return STEP_HOLD;
     if (!client->server && !client_borrow(client))
         return client_is_over(client) ? STEP_OVER : STEP_HOLD;
     if (!may_ask(client))
@@ -361,6 +379,8 @@ static enum step pass_message(struct client *client, struct pass *pass)
         }
     }
     begin_request(client);
+    if (client->server->ahead.length)
+        pass_ahead(client, pass);
     count_message(client, &frame, body, there);
     if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
         watch_statement(client, frame.type, body, there, frame.body_bytes);
@@ -720,11 +740,17 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     default:
         break;
     }
-    if (server->client && server->client->tracker && server->state == SERVER_ACTIVE)
+    if (server->client && server->client->tracker && server->state == SERVER_ACTIVE) {
         tracker_answered(server, frame->type, body, there, &besides->instead);
+        if (server->state == SERVER_GONE)
+            return WEIGHT_GONE;
+    }
     verdict = transaction_answer(&server->transaction, frame->type, status);
     if (verdict == VERDICT_BAD)
         return WEIGHT_CLOSE;
+    if (verdict == VERDICT_SWALLOW && frame->type == 'Z' && server->undecided &&
+        server->state == SERVER_ACTIVE && !server_decide_ahead(server))
+        return WEIGHT_GONE;
     if (frame->type == 'E' || (frame->type == 'C' && there > 1 && body[0] == 'D'))
         note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
     if (server->awaited)

@@ -32,6 +32,9 @@ libpgstage_a_SOURCES += \
 	src/session/server.c include/pgstage/session/server.h \
 	src/session/server_login.c include/pgstage/session/server_login.h \
 	src/session/setup.c \
+	src/session/accepted.c include/pgstage/session/accepted.h \
+	src/session/listening.c src/session/listening_hub.c src/session/listening_inside.h \
+	include/pgstage/session/listening.h \
 	src/session/journal.c include/pgstage/session/journal.h \
 	src/session/tracker.c src/session/tracker_apply.c src/session/tracker_read.c \
 	src/session/tracker_inside.h include/pgstage/session/tracker.h \

@@ -16,10 +16,12 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/accepted.h"
 #include "pgstage/session/border.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/listening.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/lost.h"
 #include "pgstage/session/prepared.h"
@@ -145,16 +147,28 @@ void server_prepare(struct server *server)
     struct client *client = server->client;
     struct buffer sql = {0};
 
+    bool known;
+
     if (parameters_equal(server->parameters, client->parameters) ||
         !parameters_sql(server->parameters, client->parameters, &sql)) {
         activate(server);
         return;
     }
     buffer_put_u8(&sql, '\0');
+    known =
+        accepted_all(server->share->accepted, server->host, server->parameters, client->parameters);
     /* from here on it has the client's; what it reports in its own spelling is noted on top */
     server->before = server->parameters;
     server->parameters = parameters_ref(client->parameters);
     server->undecided = true;
+    if (known) {
+        /* it goes with what the client has sent */
+        server->query_failed = false;
+        message_query(&server->ahead, (const char *)sql.data);
+        buffer_fini(&sql);
+        activate(server);
+        return;
+    }
     server_set_state(server, SERVER_PREPARE);
     (void)server_query(server, (const char *)sql.data);
     buffer_fini(&sql);
@@ -196,6 +210,7 @@ static void decide_parameters(struct server *server)
         dropped = server->parameters;
         server->parameters = server->before;
     } else {
+        accepted_add(&server->share->accepted, server->host, server->parameters);
         spell_as_server(server);
     }
     server->before = NULL;
@@ -203,6 +218,47 @@ static void decide_parameters(struct server *server)
     parameters_unref(dropped);
     parameters_unref(server->said);
     server->said = NULL;
+}
+
+void server_ask_ahead(struct server *server)
+{
+    if (server->ahead.length == 0 || server->ahead_asked)
+        return;
+    server->ahead_asked = true;
+    transaction_ask_for(&server->transaction, 'Q', ANSWER_SWALLOW, 0,
+                        server->stream.offered_bytes + server->ahead.length);
+}
+
+bool server_decide_ahead(struct server *server)
+{
+    struct client *client = server->client;
+
+    decide_parameters(server);
+    if (!server->query_failed) {
+        parameters_unref(client->parameters);
+        client->parameters = parameters_ref(server->parameters);
+        return true;
+    }
+    /* a value that was taken before: what came behind it may have run without it */
+    accepted_free(server->share->accepted);
+    server->share->accepted = NULL;
+    client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
+                   server->query_error);
+    server_close(server, REASON_SERVER_PARAMETERS_FAILED, NULL);
+    return false;
+}
+
+/* What was to go ahead of a message that never came. */
+static void forget_ahead(struct server *server)
+{
+    if (server->ahead.length == 0)
+        return;
+    buffer_fini(&server->ahead);
+    if (server->ahead_asked)
+        return; /* the queue waits for an answer: it is closed for that */
+    server->query_failed = true;
+    decide_parameters(server);
+    server->query_failed = false;
 }
 
 static void prepared(struct server *server)
@@ -271,6 +327,7 @@ static struct client *unlink_client(struct server *server)
     struct client *client = server->client;
 
     gate_part(server);
+    forget_ahead(server);
     if (client) {
         if (server->prepared)
             prepared_unlink(server, client);
@@ -313,6 +370,7 @@ static void server_free(void *object)
     parameters_unref(server->parameters);
     parameters_unref(server->before);
     parameters_unref(server->said);
+    buffer_fini(&server->ahead);
     parameters_unref(server->reported);
     meaning_unref(server->meaning);
     host_unuse(server->host);
@@ -637,6 +695,14 @@ static void active_settled(struct server *server)
     }
     if (mode != POOL_MODE_SESSION && tracker_settled(server))
         return;
+    if (client->hearing) {
+        if (!listening_flush(client))
+            return;
+        if (listening_waits(client)) {
+            client_arm(client); /* its LISTEN goes to this server when it can */
+            return;
+        }
+    }
     if (mode == POOL_MODE_SESSION || client->pins) {
         if (server->close_needed && share_settings(server->share)->server_fast_close) {
             server_close(server, REASON_SERVER_CHANGED, NULL);
@@ -769,8 +835,12 @@ void server_close(struct server *server, enum reason reason, const char *detail)
     timer_detach(server->worker->loop, &server->timer);
     worker_remove_server(server->worker, server);
     list_remove(&server->share->servers, &server->share_node);
-    pool_remove(server->backend->pool, &server->item, now_us);
     loop_release(server->worker->loop, server, server_free);
+    if (server->aside) {
+        server->aside->closed(server, reason);
+        return;
+    }
+    pool_remove(server->backend->pool, &server->item, now_us);
     if (!timer_is_set(&server->share->pump))
         timer_set(server->worker->loop, &server->share->pump, now_us + 100 * CLOCK_MS);
     if (client)
@@ -785,6 +855,13 @@ static void server_event(struct stream *stream, enum stream_event event)
 
     if (server->login) {
         server_login_event(server, event);
+        return;
+    }
+    if (server->aside) {
+        if (event == STREAM_READABLE || event == STREAM_FAILED)
+            server->aside->readable(server);
+        else if (event == STREAM_CLOSED)
+            server_close(server, REASON_SERVER_CRASHED, NULL);
         return;
     }
     switch (event) {
@@ -825,6 +902,10 @@ static void server_timer(struct loop *loop, struct timer *timer)
     if (server->login) {
         server_open_failed(server, REASON_SERVER_CONNECT_TIMEOUT, "08001",
                            reason_text(REASON_SERVER_CONNECT_TIMEOUT));
+        return;
+    }
+    if (server->aside) {
+        server_close(server, REASON_SERVER_CHECK_FAILED, NULL);
         return;
     }
     switch (server->state) {
@@ -893,6 +974,8 @@ void server_discard(struct server *server, uint64_t retry_at_us)
     worker_remove_server(server->worker, server);
     list_remove(&share->servers, &server->share_node);
     loop_release(loop, server, server_free);
+    if (server->aside)
+        return;
     pool_open_failed(pool, loop_now_us(loop), retry_at_us);
     if (!timer_is_set(&share->pump) || (retry_at_us && retry_at_us < share->pump.due_us))
         timer_set(loop, &share->pump,
@@ -926,6 +1009,13 @@ void server_logged_in(struct server *server)
                                           map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1)
                                     : 1;
     server->request_us = now_us;
+    if (server->aside) {
+        server_log(server, RANK_LOG, "new connection to server (from %s), outside the pool",
+                   from_text(server, text));
+        server_set_state(server, SERVER_ACTIVE);
+        server->aside->ready(server);
+        return;
+    }
     server_set_state(server, SERVER_IDLE);
     outcome =
         pool_opened(server->backend->pool, &server->item, server->worker->index, now_us, &grant);

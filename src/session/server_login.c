@@ -79,22 +79,16 @@ static void resolved(struct loop *loop, struct resolver_query *query,
     connect_next(login->server);
 }
 
-void server_open(struct share *share)
+/* Begins with a host; the server may be gone when this returns. */
+static void begin(struct server *server)
 {
+    struct share *share = server->share;
+    struct host *host = server->host;
     struct loop *loop = share->worker->loop;
-    uint64_t now_us = loop_now_us(loop), retry_at_us;
-    struct host *host = choice_pick(share, now_us, &retry_at_us);
+    uint64_t now_us = loop_now_us(loop);
     const char *target;
-    struct server *server;
     struct server_login *login;
 
-    if (!host) {
-        pool_open_failed(share->backend->pool, now_us, retry_at_us);
-        if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)
-            timer_set(loop, &share->pump, retry_at_us);
-        return;
-    }
-    server = server_new(share, host);
     login = memory_new(sizeof(*login));
     login->server = server;
     login->query.answered = resolved;
@@ -110,6 +104,36 @@ void server_open(struct share *share)
     if (resolver_ask(share->backend->plane->resolver, loop, &login->query, target, host_port(host),
                      &login->answer))
         connect_next(server);
+}
+
+void server_open(struct share *share)
+{
+    struct loop *loop = share->worker->loop;
+    uint64_t now_us = loop_now_us(loop), retry_at_us;
+    struct host *host = choice_pick(share, now_us, &retry_at_us);
+
+    if (host) {
+        begin(server_new(share, host));
+        return;
+    }
+    pool_open_failed(share->backend->pool, now_us, retry_at_us);
+    if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)
+        timer_set(loop, &share->pump, retry_at_us);
+}
+
+struct server *server_open_aside(struct share *share, const struct server_aside *aside, void *owner)
+{
+    uint64_t now_us = loop_now_us(share->worker->loop), retry_at_us;
+    struct host *host = choice_pick(share, now_us, &retry_at_us);
+    struct server *server;
+
+    if (!host)
+        return NULL;
+    server = server_new(share, host);
+    server->aside = aside;
+    server->aside_owner = owner;
+    begin(server); /* it is freed at the end of the turn, should it fail at once */
+    return server->state == SERVER_GONE ? NULL : server;
 }
 
 /* Tries the next address of the name; the deadline is that of the whole. */
@@ -634,6 +658,8 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     server_login_free(server->login);
     server->login = NULL;
     server_discard(server, retry_at_us);
+    if (server->aside)
+        server->aside->failed(server, told);
     free(cause);
     free(line);
     free(told);

@@ -32,7 +32,7 @@
 /* It goes now, or as soon as it is free. */
 static void retire(struct server *server, enum reason reason)
 {
-    if (server->state == SERVER_IDLE)
+    if (server->state == SERVER_IDLE || (server->aside && !server->login))
         server_close(server, reason, NULL);
     else if (!server->login)
         server->close_needed = true;

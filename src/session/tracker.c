@@ -20,6 +20,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/listening.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/sql.h"
@@ -48,6 +49,7 @@ static void record_free(struct record *record)
     entries_fini(&record->entries);
     free(record->name);
     free(record->target);
+    free(record->problem);
     free(record);
 }
 
@@ -227,6 +229,29 @@ static enum tracker_step look_at_head(struct client *client, uint8_t type, const
     return TRACKER_NOTE;
 }
 
+/* What a LISTEN needs before it is sent on. */
+static enum tracker_step prepare_listening(struct client *client, const struct entries *entries)
+{
+    int mode = share_settings(client->share)->session_state;
+    uint32_t next = 0;
+    const char *channel;
+    char problem[160];
+
+    while (mode != SESSION_STATE_PIN && (channel = entries_channel(entries, &next))) {
+        switch (listening_prepare(client, channel, problem, sizeof(problem))) {
+        case LISTENING_READY:
+            break;
+        case LISTENING_WAIT:
+            return TRACKER_HOLD;
+        case LISTENING_FAILED:
+            client->tracker->staged->refused = true;
+            client->tracker->staged->problem = text_print("cannot listen: %s", problem);
+            return TRACKER_REFUSE;
+        }
+    }
+    return TRACKER_NOTE;
+}
+
 static enum tracker_step finish_text(struct client *client, const struct record *record)
 {
     if (share_settings(client->share)->session_state == SESSION_STATE_ERROR &&
@@ -234,7 +259,7 @@ static enum tracker_step finish_text(struct client *client, const struct record 
         client->tracker->staged->refused = true;
         return TRACKER_REFUSE;
     }
-    return TRACKER_NOTE;
+    return prepare_listening(client, &record->entries);
 }
 
 static enum tracker_step look_at_text(struct client *client, uint8_t type, const uint8_t *body,
@@ -278,6 +303,7 @@ static enum tracker_step look_at_names(struct client *client, uint8_t type, cons
     struct tracker *tracker = client->tracker;
     struct reader reader;
     const char *name, *target = NULL;
+    const struct named *statement;
     char what = 'P';
 
     reader_init(&reader, body, there);
@@ -292,7 +318,8 @@ static enum tracker_step look_at_names(struct client *client, uint8_t type, cons
     if (!may_act(tracker, name, what == 'P') && !(target && may_act(tracker, target, false)))
         return TRACKER_PASS;
     stage(tracker, type, name, target)->close_what = what;
-    return TRACKER_NOTE;
+    statement = target ? names_find(&tracker->statements, target) : NULL;
+    return statement ? prepare_listening(client, &statement->entries) : TRACKER_NOTE;
 }
 
 enum tracker_step tracker_look(struct client *client, uint8_t type, const uint8_t *body,
@@ -358,11 +385,13 @@ void tracker_piece(struct client *client, const uint8_t *bytes, size_t count)
 void tracker_refusal(const struct client *client, uint8_t type, const uint8_t *body,
                      struct buffer *out)
 {
-    static const char nonsense[] = "pgstage refuses this statement (session_state = error)";
+    static const char nonsense[] = "pgstage refuses this statement";
 
     (void)client;
     if (type == 'P')
         message_parse(out, (const char *)body, nonsense);
+    else if (type == 'B')
+        message_parse(out, "", nonsense); /* it fails as the Bind shall */
     else
         message_query(out, nonsense);
 }
@@ -428,6 +457,10 @@ static void refuse(struct record *record, struct buffer *instead)
 {
     if (!record->refused)
         return;
+    if (record->problem) {
+        message_error(instead, "ERROR", "08006", record->problem, NULL, NULL);
+        return;
+    }
     message_error(
         instead, "ERROR", "0A000", "session state is not allowed in transaction pooling mode", NULL,
         "Use SET LOCAL inside a transaction, or set session_state or pool_mode in pgstage's "

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "pgstage/base/text.h"
+#include "pgstage/session/listening.h"
 #include "pgstage/wire/frame.h"
 #include "tracker_inside.h"
 
@@ -140,6 +141,7 @@ static void discard_all(struct client *client)
     reset_all(client);
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
         client_unpin(client, gone[i]);
+    listening_stop(client, NULL);
 }
 
 void tracker_apply(struct client *client, const struct entry *entry)
@@ -168,9 +170,15 @@ void tracker_apply(struct client *client, const struct entry *entry)
         ask(client, entry->pin == PIN_unknown);
         break;
     case ENTRY_LISTEN:
-        pin(client, PIN_listen);
+        if (mode_of(client) == SESSION_STATE_PIN) {
+            pin(client, PIN_listen);
+            break;
+        }
+        client->server->soiled = true; /* it listens itself, too */
+        listening_start(client, entry->name);
         break;
     case ENTRY_UNLISTEN:
+        listening_stop(client, entry->name);
         if (entry->name)
             ask(client, false);
         else
@@ -187,9 +195,9 @@ void tracker_commit(struct client *client)
 {
     struct journal *journal = &client->tracker->journal;
 
-    for (uint32_t i = 0; i < journal->count; i++)
+    for (uint32_t i = 0; i < journal->count && !client_is_over(client); i++)
         tracker_apply(client, &journal->entries[i]);
-    if (journal->lost)
+    if (journal->lost && !client_is_over(client))
         ask(client, true);
     journal_clear(journal);
 }
@@ -205,6 +213,8 @@ bool tracker_may_hear(const struct server *server)
         return false;
     if (client->pins & UINT32_C(1) << PIN_listen)
         return true;
+    if (mode_of(client) != SESSION_STATE_PIN)
+        return false; /* it hears by the connection that listens for all */
     /* it may come before the ReadyForQuery by which we know that the LISTEN is committed */
     journal = &client->tracker->journal;
     for (uint32_t i = 0; i < journal->count; i++) {
@@ -299,7 +309,7 @@ bool tracker_settled(struct server *server)
     }
     if (client->pins && !parameters_equal(server->parameters, client->parameters)) {
         server_prepare(server);
-        return true;
+        return server->state != SERVER_ACTIVE; /* or it goes ahead of the next message */
     }
     return false;
 }

@@ -21,6 +21,7 @@ struct record {
     uint8_t type;
     bool refused;
     char close_what;        /* Close: 'S' or 'P' */
+    char *problem;          /* refused because of this */
     char *name;             /* Parse, Close: statement (or portal); Bind, Execute: portal */
     char *target;           /* Bind: statement */
     struct entries entries; /* Query, Parse */
@@ -62,6 +63,8 @@ bool entries_read(struct entries *entries, const char *text, size_t length, unsi
 struct entry *entries_add(struct entries *entries, enum entry_kind kind, uint32_t statement);
 void entries_fini(struct entries *entries);
 void entries_copy(struct entries *to, const struct entries *from);
+/* The next LISTEN among them, from *next on; NULL: none. */
+const char *entries_channel(const struct entries *entries, uint32_t *next);
 /* Would one of them be refused with session_state = error? */
 bool entries_are_refused(const struct entries *entries, const struct server *server);
 

@@ -9,6 +9,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/listening.h"
 #include "pgstage/wire/sql.h"
 #include "tracker_inside.h"
 
@@ -100,6 +101,18 @@ static void add_setting(struct entries *entries, uint32_t statement, const char 
     buffer_fini(&value);
 }
 
+/* A channel's name that means the same on every connection. */
+static bool is_channel(const char *name)
+{
+    size_t length = 0;
+
+    for (; name[length]; length++) {
+        if ((unsigned char)name[length] >= 0x80)
+            return false;
+    }
+    return length > 0 && length <= CHANNEL_NAME_MAX_BYTES;
+}
+
 static enum pin identity_pin(const char *name)
 {
     return text_equal_nocase(name, "role") ? PIN_role : PIN_authorization;
@@ -156,8 +169,10 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
         add_pin(entries, ENTRY_UNPIN, number, PIN_temporary);
         break;
     case SQL_LISTEN:
-        if (*name)
+        if (is_channel(name))
             add_named(entries, ENTRY_LISTEN, number, name);
+        else
+            add_pin(entries, ENTRY_PIN, number, PIN_listen);
         break;
     case SQL_UNLISTEN:
         if (*name)
@@ -223,6 +238,17 @@ bool entries_read(struct entries *entries, const char *text, size_t length, unsi
         known = known && statement.verb != SQL_UNKNOWN;
     }
     return known;
+}
+
+const char *entries_channel(const struct entries *entries, uint32_t *next)
+{
+    while (*next < entries->count) {
+        const struct entry *entry = &entries->items[(*next)++];
+
+        if (entry->kind == ENTRY_LISTEN)
+            return entry->name;
+    }
+    return NULL;
 }
 
 bool entries_are_refused(const struct entries *entries, const struct server *server)

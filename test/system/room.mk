@@ -116,6 +116,11 @@ test_system_test_session_state_SOURCES = test/system/session_state.c test/system
 test_system_test_session_state_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_session_state_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_session_leaks
+test_system_test_session_leaks_SOURCES = test/system/session_leaks.c test/system/system.h
+test_system_test_session_leaks_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_session_leaks_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_timeouts
 test_system_test_timeouts_SOURCES = test/system/timeouts.c test/system/system.h
 test_system_test_timeouts_CFLAGS = $(SYSTEM_CFLAGS)

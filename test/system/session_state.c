@@ -484,3 +484,183 @@ SYSTEM_TEST(session_state, prepare_transaction_needs_no_server_of_its_own)
     cr_expect_shows(a, "lock_timeout", "3ms");
     client_do(a, "SELECT * FROM made; DROP TABLE made");
 }
+
+/* ---- together with the query ---- */
+
+static _Atomic int sets_alone, sets_together;
+
+/* Answers everything, and notes whether a SET came in one piece with the query behind it. */
+static void note_sets(struct wire *wire, struct fake *fake)
+{
+    struct wire_message message;
+
+    (void)fake;
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    while (wire_read(wire, &message, 60000) && message.type != 'X') {
+        bool set = message.type == 'Q' && strncmp((char *)message.body, "SET", 3) == 0;
+
+        if (set && wire->count > 5 && strncmp((char *)wire->bytes + 5, "SELECT", 6) == 0)
+            sets_together++;
+        else if (set)
+            sets_alone++;
+        wire_send(wire, 'C', set ? "SET" : "SELECT 0", set ? 4 : 9);
+        wire_send(wire, 'Z', "I", 1);
+    }
+}
+
+/* A value that the host has taken before goes out with the query that needs it. */
+SYSTEM_TEST(session_state, parameters_that_were_taken_before_go_with_the_query)
+{
+    struct fake *fake = fake_start(note_sets, NULL);
+    struct proxy *proxy = proxy_start(ONE "[databases]\napp = %s\n", fake_route(fake));
+    PGconn *a = client_open(proxy, "application_name=a"), *b = client_open(proxy, NULL);
+
+    for (int i = 0; i < 4; i++) {
+        PQclear(PQexec(a, "SELECT 1"));
+        PQclear(PQexec(b, "SELECT 1"));
+    }
+    cr_expect_eq(sets_alone, 1);
+    cr_expect_eq(sets_together, 3);
+}
+
+/* … and when it is refused all the same, its client does not go on as if nothing had happened. */
+SYSTEM_TEST(session_state, a_parameter_that_is_no_longer_taken_ends_its_client)
+{
+    struct proxy *proxy = proxy_start(ONE);
+    PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, NULL);
+
+    client_do(b, "CREATE TEXT SEARCH CONFIGURATION fleeting (COPY = simple)");
+    client_do(a, "SET default_text_search_config = 'public.fleeting'");
+    for (int i = 0; i < 3; i++) {
+        cr_expect_shows(a, "default_text_search_config", "public.fleeting");
+        client_do(b, "SELECT 1");
+    }
+    client_do(b, "DROP TEXT SEARCH CONFIGURATION fleeting");
+    cr_assert_has(client_error(a, "SELECT 1"), "invalid value for parameter");
+    cr_expect_eq(PQstatus(a), CONNECTION_BAD);
+    cr_expect_shows(b, "default_text_search_config", "pg_catalog.english");
+}
+
+/* ---- LISTEN and NOTIFY ---- */
+
+/* Waits for a notification; its channel and payload, "" when none came. */
+static char *heard(PGconn *conn)
+{
+    PGnotify *notify = NULL;
+    char *text;
+
+    (void)until((PQconsumeInput(conn), (notify = PQnotifies(conn)) != NULL), 20000);
+    text = notify ? text_of("%s:%s", notify->relname, notify->extra) : "";
+    PQfreemem(notify);
+    return text;
+}
+
+static bool hears_nothing(PGconn *conn)
+{
+    PQconsumeInput(conn);
+    return PQnotifies(conn) == NULL;
+}
+
+SYSTEM_TEST(session_state, listen_shares_one_connection)
+{
+    struct proxy *proxy = proxy_start(ONE);
+    PGconn *clients[6], *deaf = client_open(proxy, NULL);
+
+    for (int i = 0; i < 6; i++) {
+        clients[i] = client_open(proxy, text_of("application_name=l%d", i));
+        client_do(clients[i], "LISTEN news");
+        client_do(clients[i], text_of("LISTEN \"Only %d\"", i));
+        cr_expect_pinned(proxy, text_of("l%d", i), "");
+    }
+    cr_expect_eq(proxy_rows(proxy, "SERVERS", NULL, NULL), 2);
+    client_do(deaf, "NOTIFY news, 'one'");
+    for (int i = 0; i < 6; i++)
+        cr_expect_str_eq(heard(clients[i]), "news:one");
+    client_do(clients[3], "NOTIFY \"Only 4\", 'two'");
+    cr_expect_str_eq(heard(clients[4]), "Only 4:two");
+    client_do(clients[0], "UNLISTEN news");
+    client_do(clients[1], "UNLISTEN *");
+    client_do(clients[2], "DISCARD ALL");
+    client_do(deaf, "NOTIFY news, 'three'; NOTIFY \"Only 0\", 'four'; NOTIFY \"Only 5\", 'five'");
+    for (int i = 3; i < 6; i++)
+        cr_expect_str_eq(heard(clients[i]), "news:three");
+    cr_expect_str_eq(heard(clients[0]), "Only 0:four");
+    cr_expect_str_eq(heard(clients[5]), "Only 5:five");
+    for (int i = 0; i < 6; i++)
+        cr_expect(hears_nothing(clients[i]), "%d", i);
+    cr_expect(hears_nothing(deaf));
+}
+
+SYSTEM_TEST(session_state, listen_takes_effect_with_its_transaction)
+{
+    struct proxy *proxy = proxy_start(TWO);
+    PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, NULL);
+    PGresult *result;
+
+    client_do(a, "BEGIN; LISTEN x; ROLLBACK");
+    client_do(a, "BEGIN; SAVEPOINT s; LISTEN x; ROLLBACK TO s; LISTEN y; COMMIT");
+    client_do(b, "NOTIFY x, 'no'; NOTIFY y, 'yes'");
+    cr_expect_str_eq(heard(a), "y:yes");
+    cr_expect(hears_nothing(a));
+    /* in a transaction nothing is heard, and all of it afterwards */
+    client_do(a, "BEGIN");
+    client_do(b, "NOTIFY y, '1'");
+    client_do(b, "NOTIFY y, '2'");
+    for (int i = 0; i < 20; i++) {
+        client_do(a, "SELECT 1");
+        pause_ms(5);
+        cr_expect(hears_nothing(a));
+    }
+    client_do(a, "COMMIT");
+    cr_expect_str_eq(heard(a), "y:1");
+    cr_expect_str_eq(heard(a), "y:2");
+    /* a prepared LISTEN, and one's own notification */
+    result = PQprepare(a, "l", "LISTEN z", 0, NULL);
+    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK);
+    PQclear(result);
+    client_do(b, "SELECT 1");
+    result = PQexecParams(a, "LISTEN z", 0, NULL, NULL, NULL, NULL, 0);
+    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s", PQresultErrorMessage(result));
+    PQclear(result);
+    client_do(a, "NOTIFY z, 'own'");
+    cr_expect_str_eq(heard(a), "z:own");
+}
+
+SYSTEM_TEST(session_state, what_may_have_been_missed_is_told)
+{
+    struct cluster *cluster = cluster_start(&(struct cluster_options){0});
+    struct proxy *proxy =
+        proxy_start(TWO "[databases]\napp = %s\nkind = dbname=app %s listen_gap=notice\n",
+                    cluster_route(cluster), cluster_route(cluster));
+    PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, "dbname=kind"), *c;
+
+    client_do(a, "LISTEN x");
+    client_do(b, "LISTEN x");
+    free(cluster_value(cluster,
+                       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename "
+                       "= 'app'"));
+    cr_expect(client_is_closed(a, 20000));
+    c = client_open(proxy, NULL);
+    /* who only wants to be told goes on listening */
+    (void)until((client_do(c, "NOTIFY x, 'again'"), PQconsumeInput(b), PQnotifies(b) != NULL),
+                20000);
+    cr_expect_eq(PQstatus(b), CONNECTION_OK);
+    cr_expect_str_eq(client_value(b, "SELECT 'well'"), "well");
+}
+
+SYSTEM_TEST(session_state, who_does_not_read_notifications_is_ended)
+{
+    struct proxy *proxy = proxy_start(TWO);
+    PGconn *a = client_open(proxy, "application_name=lazy"), *b = client_open(proxy, NULL);
+
+    client_do(a, "LISTEN x");
+    client_do(a, "BEGIN");
+    for (int i = 0; i < 3 && PQstatus(a) == CONNECTION_OK; i++)
+        client_do(b, "SELECT count(pg_notify('x', g || repeat('y', 7000))) FROM "
+                     "generate_series(1, 100) g");
+    cr_expect(until(proxy_logged(proxy, "notifications have not been read"), 20000));
+    cr_expect(client_is_closed(a, 20000));
+    cr_expect_str_eq(client_value(b, "SELECT 'well'"), "well");
+}

@@ -59,6 +59,7 @@ enum target_session_attrs {
     TARGET_PREFER_STANDBY,
 };
 
+enum listen_gap { LISTEN_GAP_DISCONNECT, LISTEN_GAP_NOTICE };
 enum session_state {
     SESSION_STATE_TRACK,
     SESSION_STATE_PIN,

@@ -41,6 +41,7 @@ struct meaning {
 /* How clients of a worker are counted in SHOW POOLS. */
 enum client_tally { TALLY_ACTIVE, TALLY_WAITING, TALLY_NONE, TALLY_COUNT };
 
+struct accepted;
 struct watch;
 
 /* One worker's part. */
@@ -56,6 +57,7 @@ struct share {
     uint32_t tally[TALLY_COUNT];
     uint32_t cancels; /* cancel connections under way */
     struct timer pump;
+    struct accepted *accepted; /* parameters that hosts have taken; NULL: none yet */
     struct watch *watch; /* NULL: monitoring = basic */
     bool expired;        /* its environment has: clients end with their transaction */
     /* shared: atomic */

@@ -20,6 +20,7 @@ struct login;
 struct statement_head;
 struct statement_names;
 struct server;
+struct hearing;
 struct tracker;
 
 /*
@@ -69,6 +70,7 @@ struct client {
     struct server *server;
     struct parameters *parameters; /* the session parameters that follow it */
     struct parameters *startup;    /* … as they were at its login: what RESET leads back to */
+    struct hearing *hearing;       /* of notifications; NULL: it has never listened */
     struct tracker *tracker;       /* of its session's state; NULL: it has never changed any */
     uint8_t *held;                 /* bytes that have come and were not passed on */
     uint32_t held_bytes;

@@ -37,6 +37,10 @@ size_t parameters_count(const struct parameters *set);
 /* The pair at `index` (less than the count) in order of names; texts live as long as the set. */
 void parameters_at(const struct parameters *set, size_t index, const char **name,
                    const char **value);
+/* Is the value at `index` words (parameters_with_words)? */
+bool parameters_is_words(const struct parameters *set, size_t index);
+/* Has `set` the pair that `other` has at `index`? */
+bool parameters_has(const struct parameters *set, const struct parameters *other, size_t index);
 bool parameters_equal(const struct parameters *a, const struct parameters *b);
 /* Memory the set takes. */
 size_t parameters_bytes(const struct parameters *set);

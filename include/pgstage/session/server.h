@@ -17,6 +17,7 @@ struct client;
 struct figures;
 struct prepared;
 struct server_login;
+struct server_aside;
 
 /*
  *  OPENING ─► LOGIN ─► SETUP ─┬─► IDLE ◄──► ACTIVE ─► DRAINING ─┐
@@ -61,7 +62,9 @@ struct server {
     struct meaning *meaning;       /* what it was opened under */
     struct parameters *parameters; /* what it was given for the client it served last */
     struct parameters *before;     /* … what it had until then, while `undecided` */
-    struct parameters *said;       /* PREPARE: what it has reported meanwhile */
+    struct parameters *said;       /* undecided: what it has reported meanwhile */
+    struct buffer ahead;           /* the statement that gives it these, to be sent with the next */
+    bool ahead_asked;              /* … entered in the queue already */
     struct parameters *reported;   /* what it has reported since its login: the pool's welcome */
     uint8_t *tail;                 /* the beginning of a message whose end has not come */
     uint32_t tail_bytes;
@@ -92,6 +95,17 @@ struct server {
     struct address address;
     struct figures *figures; /* of its host; a worker's */
     uint64_t request_us;
+    const struct server_aside *aside; /* it is in no pool: whose it is; NULL: a pool's */
+    void *aside_owner;
+};
+
+/* A server that is in no pool and serves one purpose: what its owner is told. It is logged in as
+ * the pool's others are; then its bytes are the owner's (ACTIVE). */
+struct server_aside {
+    void (*ready)(struct server *server);
+    void (*failed)(struct server *server, const char *problem); /* before it was ready */
+    void (*readable)(struct server *server);
+    void (*closed)(struct server *server, enum reason reason);
 };
 
 /* Has its client had the beginning of a message whose end has not come? */
@@ -102,6 +116,10 @@ static inline bool server_cuts_answer(const struct server *server)
 
 /* Begins to connect for this share's pool (pool_events.open). The worker's thread. */
 void server_open(struct share *share);
+/* Begins to connect one that is in no pool; NULL: no host may be tried now. It may fail before this
+ * returns (`failed` is called; NULL, too). */
+struct server *server_open_aside(struct share *share, const struct server_aside *aside, void *owner)
+    __attribute__((warn_unused_result));
 void server_set_state(struct server *server, enum server_state state);
 const char *server_state_name(const struct server *server);
 /* Closes it, takes it out of its pool; a client that is linked is told (see server_lost). */
@@ -127,6 +145,11 @@ void server_settled(struct server *server);
 void server_update_flow(struct server *server);
 /* Gives the session the parameters that its client has, before that one goes on. */
 void server_prepare(struct server *server);
+/* What must go to it before the next message of its client is about to be asked, if anything:
+ * enters it in the queue. */
+void server_ask_ahead(struct server *server);
+/* The statement that went ahead is answered. False: the server and its client are gone. */
+bool server_decide_ahead(struct server *server);
 /* Asks something of our own before the client goes on; tracker_row and tracker_told get the answer.
  */
 void server_ask(struct server *server, const char *sql);

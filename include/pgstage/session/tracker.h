@@ -36,6 +36,12 @@ static inline bool tracker_concerns(const struct client *client, uint8_t type)
         return false;
     return share_settings(client->share)->pool_mode != POOL_MODE_SESSION;
 }
+/* Is too little of a long message here to look at? Asked before the client is given a server. */
+static inline bool tracker_needs_more(const struct client *client, uint8_t type, size_t there,
+                                      size_t body_bytes)
+{
+    return there < body_bytes && there < LOOP_BUFFER_BYTES / 2 && tracker_concerns(client, type);
+}
 /* Looks at a message that is about to be sent to the client's server; `there` bytes of its body,
  * which may be longer, are here. May be called again for the same message when it had to wait. */
 enum tracker_step tracker_look(struct client *client, uint8_t type, const uint8_t *body,

@@ -30,6 +30,7 @@ struct audit;
 struct figures;
 struct outgoing;
 struct gates;
+struct hubs;
 struct server;
 
 /* Most workers that a cancel key can name. */
@@ -113,6 +114,7 @@ struct plane {
     size_t door_count;
     struct door *doors;
     struct hosts *hosts;
+    struct hubs *hubs; /* of LISTEN */
     struct gates *gates;
     /* NULL: nobody hears what is seen of hosts */
     void (*heard)(void *context, const char *environment, const char *host,
