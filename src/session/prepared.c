@@ -9,7 +9,7 @@
  *
  * Names that a client does not have pass as they are: the server refuses them at the right place
  * in the pipeline, and what belongs to the batch fails with it, as it must. The same holds for a
- * name that is in use: the server is asked to parse what it already has under that number. Where
+ * name that is in use: the server is asked to parse the text over a statement that it has. Where
  * pgstage itself must refuse, a Describe that cannot succeed takes the message's place, and its
  * error is replaced (prepared_answer.c).
  *
@@ -174,8 +174,7 @@ static enum prepared_step look_at_parse(struct client *client, const struct pass
 
     if (plan->name && plan->name->asked) {
         plan->kind = PLAN_DUPLICATE;
-        plan->statement = plan->name->asked;
-        return is_doubtful_there(client, plan->statement) ? PREPARED_HOLD : PREPARED_TAKE;
+        return PREPARED_TAKE;
     }
     if (!plan->name && client->names &&
         statement_names_count(client->names) >=
@@ -341,6 +340,39 @@ static enum prepared_step look_at_deallocate(struct client *client, const struct
     return PREPARED_TAKE;
 }
 
+/* May the text deallocate all names at once? Only asked of texts that the tracker has noted. */
+static bool may_wipe(const char *text)
+{
+    return text && (strcasestr(text, "deallocate") || strcasestr(text, "discard"));
+}
+
+/* Notes that the client's names may all be gone when this message is answered. */
+static void note_wipe(struct client *client, const struct passing *passing)
+{
+    const char *text = NULL;
+    size_t at = FRAME_HEADER_BYTES;
+
+    if (passing->type == 'P')
+        at = string_end(passing, at);
+    if (passing->type == 'B')
+        text = prepared_bound_text(client, passing->data + FRAME_HEADER_BYTES,
+                                   passing->there - FRAME_HEADER_BYTES);
+    else if (at && string_end(passing, at))
+        text = (const char *)passing->data + at;
+    if (!may_wipe(text))
+        return;
+    client->names->wiped = true;
+    client->names->wiped_batch = transaction_batch(transaction_of(client));
+}
+
+static bool may_be_wiped(const struct client *client)
+{
+    const struct statement_names *names = client->names;
+
+    return names && names->wiped &&
+           transaction_is_doubtful(transaction_of(client), names->wiped_batch);
+}
+
 enum prepared_step prepared_look(struct client *client, const struct passing *passing,
                                  struct prepared_plan *plan)
 {
@@ -355,6 +387,10 @@ enum prepared_step prepared_look(struct client *client, const struct passing *pa
         unnamed_sync(client);
         return PREPARED_PASS;
     }
+    if (may_be_wiped(client))
+        return PREPARED_HOLD;
+    if (passing->noted && client->names)
+        note_wipe(client, passing);
     if (passing->type == 'Q') {
         step = look_at_deallocate(client, passing, plan, FRAME_HEADER_BYTES);
         if (step != PREPARED_HOLD && client->unnamed.state != UNNAMED_NONE)
@@ -486,6 +522,19 @@ static struct kept_statement *provide(struct client *client, struct statement *s
     return kept;
 }
 
+/* The server has an empty statement of this name then. */
+static void put_doomed(struct client *client, struct outgoing *out)
+{
+    static const char empty[] = DOOMED "\0\0\0";
+
+    ask_plain(client, 'C', ANSWER_QUIET);
+    outgoing_header(out, 'C', 1 + sizeof(DOOMED));
+    outgoing_add(out, "S" DOOMED, 1 + sizeof(DOOMED));
+    ask_plain(client, 'P', ANSWER_QUIET);
+    outgoing_header(out, 'P', sizeof(empty));
+    outgoing_add(out, empty, sizeof(empty));
+}
+
 static const char *name_of(const struct passing *passing, const struct prepared_plan *plan)
 {
     return (const char *)passing->data + plan->name_at;
@@ -532,16 +581,22 @@ static void send_parse(struct client *client, const struct passing *passing,
     count_parse(client);
 }
 
-/* The name is in use: so is its number on the server, which says so after what it says first. */
+/* The name is in use: the server is given a text under a name that it has for sure, and says what
+ * is wrong with that after whatever else may be wrong. */
 static void send_duplicate(struct client *client, const struct passing *passing,
                            struct prepared_plan *plan, struct outgoing *out)
 {
-    struct kept_statement *kept = provide(client, plan->statement, out);
-    struct change *change = ask(client, 'P', ANSWER_FORWARD);
+    struct change *change;
 
-    change->number = kept->number;
-    put_parse(out, kept, passing->data + plan->rest_at, passing->there - plan->rest_at,
-              passing->total - plan->rest_at);
+    put_doomed(client, out);
+    change = ask(client, 'P', ANSWER_FORWARD);
+    change->used = plan->name;
+    change->sqlstate = text_copy("42P05");
+    change->text = text_print("prepared statement \"%s\" already exists", name_of(passing, plan));
+    statement_names_use(plan->name);
+    outgoing_header(out, 'P', sizeof(DOOMED) + passing->total - plan->rest_at);
+    outgoing_add(out, DOOMED, sizeof(DOOMED));
+    outgoing_add(out, passing->data + plan->rest_at, passing->there - plan->rest_at);
 }
 
 static void put_bytes(struct outgoing *out, const uint8_t *bytes, size_t count)
@@ -560,6 +615,8 @@ static void send_use(struct client *client, const struct passing *passing,
     size_t before = plan->name_at - FRAME_HEADER_BYTES, rest = passing->there - plan->rest_at;
 
     change->number = kept->number;
+    change->used = plan->name;
+    statement_names_use(plan->name);
     outgoing_header(out, passing->type, before + kept->name_bytes + passing->total - plan->rest_at);
     put_bytes(out, passing->data + FRAME_HEADER_BYTES, before);
     outgoing_copy(out, kept->name, kept->name_bytes);
@@ -600,12 +657,10 @@ static void send_refusal(struct client *client, const struct passing *passing,
 static void send_deallocate(struct client *client, const struct passing *passing,
                             struct prepared_plan *plan, struct outgoing *out)
 {
-    static const char empty[] = DOOMED "\0\0\0", sql[] = "DEALLOCATE " DOOMED;
+    static const char sql[] = "DEALLOCATE " DOOMED;
     struct change *change;
 
-    ask_plain(client, 'P', ANSWER_QUIET);
-    outgoing_header(out, 'P', sizeof(empty));
-    outgoing_add(out, empty, sizeof(empty));
+    put_doomed(client, out);
     change = ask(client, passing->type, ANSWER_FORWARD);
     expect_name(client, change, plan->name, NULL);
     if (passing->type == 'Q') {

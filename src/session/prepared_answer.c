@@ -89,6 +89,8 @@ static void apply(struct server *server, struct change change, bool done)
         statement_names_answer(server->client->names, change.name, change.statement, done);
         update_pin(server->client);
     }
+    if (change.used)
+        statement_names_used(server->client->names, change.used);
     if (change.kept)
         statement_set_answer(&prepared->set, change.kept, change.there, done);
     free(change.sqlstate);
@@ -159,8 +161,10 @@ static size_t find_our_name(const char *text, const char **found, uint64_t *numb
     return 0;
 }
 
-/* The text with the client's names in place of ours. */
-static bool put_translated(struct buffer *out, const struct client *client, const char *text)
+/* The text with the client's names in place of ours; `change` (NULL: none) tells which of several
+ * names for the same statement was used. */
+static bool put_translated(struct buffer *out, const struct client *client,
+                           const struct change *change, const char *text)
 {
     const char *found;
     uint64_t number;
@@ -168,7 +172,12 @@ static bool put_translated(struct buffer *out, const struct client *client, cons
     size_t length;
 
     while ((length = find_our_name(text, &found, &number))) {
-        const char *name = client->names ? statement_names_of_number(client->names, number) : NULL;
+        const char *name = NULL;
+
+        if (change && change->used && change->number == number)
+            name = change->used->name;
+        else if (client->names)
+            name = statement_names_of_number(client->names, number);
 
         buffer_put(out, text, (size_t)(found - text));
         buffer_put(out, name ? name : found, name ? strlen(name) : length);
@@ -180,8 +189,8 @@ static bool put_translated(struct buffer *out, const struct client *client, cons
 }
 
 /* The whole ErrorResponse, its texts translated; false when nothing had to be. */
-static bool translate(const struct client *client, const uint8_t *body, size_t length,
-                      struct buffer *out)
+static bool translate(const struct client *client, const struct change *change, const uint8_t *body,
+                      size_t length, struct buffer *out)
 {
     size_t begin = message_begin(out, 'E');
     struct reader reader;
@@ -194,7 +203,7 @@ static bool translate(const struct client *client, const uint8_t *body, size_t l
 
         buffer_put_u8(out, field);
         if (field == 'M' || field == 'D' || field == 'H')
-            changed |= put_translated(out, client, text);
+            changed |= put_translated(out, client, change, text);
         else
             buffer_put_string(out, text);
     }
@@ -225,7 +234,8 @@ bool prepared_error(struct server *server, const uint8_t *body, size_t length, s
     struct error_fields fields;
 
     (void)error_fields_read(&fields, body, length);
-    if (change && change->sqlstate && strcmp(fields.severity, "ERROR") == 0) {
+    if (change && change->sqlstate && strcmp(fields.severity, "ERROR") == 0 &&
+        (!change->used || strcmp(fields.sqlstate, change->sqlstate) == 0)) {
         message_error(out, "ERROR", change->sqlstate, change->text, NULL, change->hint);
         return true;
     }
@@ -240,7 +250,7 @@ bool prepared_error(struct server *server, const uint8_t *body, size_t length, s
     if (strcmp(fields.sqlstate, "26000") == 0)
         believe(server, &fields, change ? change->number : 0);
     if (server->client && memmem(body, length, SERVER_NAME_PREFIX, PREFIX_BYTES) &&
-        translate(server->client, body, length, out))
+        translate(server->client, change, body, length, out))
         return true;
     buffer_fini(out);
     return false;
@@ -286,13 +296,19 @@ void prepared_unlink(struct server *server, struct client *client)
 
         if (change->name)
             statement_names_answer(client->names, change->name, change->statement, false);
-        change->name = NULL;
+        if (change->used)
+            statement_names_used(client->names, change->used);
+        change->name = change->used = NULL;
         change->statement = NULL;
     }
-    if (client->names && client->names->long_ones) {
+    if (!client->names)
+        return;
+    client->names->wiped = false;
+    if (client->names->long_ones) {
         statement_names_forget_long(client->names);
         update_pin(client);
-        statement_set_release(&prepared->set);
+        if (prepared)
+            statement_set_release(&prepared->set);
     }
 }
 

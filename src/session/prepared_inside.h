@@ -15,9 +15,10 @@ struct change {
     struct statement *statement; /* a name's reference; NULL: the name is closed */
     struct kept_statement *kept; /* that the server will have or not; NULL: nothing */
     bool there;
-    bool failed;     /* it was answered with an error, and more answers follow */
-    uint64_t number; /* the statement that is bound or described; 0: another matter */
-    char *sqlstate;  /* the error is to be replaced by this one; NULL: it is not */
+    bool failed;                 /* it was answered with an error, and more answers follow */
+    struct statement_name *used; /* the name that is bound, described or parsed again; NULL: none */
+    uint64_t number;             /* its statement's */
+    char *sqlstate;              /* the error is to be replaced by this one; NULL: it is not */
     char *text, *hint;
 };
 

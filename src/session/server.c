@@ -329,7 +329,7 @@ static struct client *unlink_client(struct server *server)
     gate_part(server);
     forget_ahead(server);
     if (client) {
-        if (server->prepared)
+        if (server->prepared || client->names)
             prepared_unlink(server, client);
         server->client = NULL;
         client->server = NULL;

@@ -54,7 +54,7 @@ static void stand_for(struct statement_names *names, struct statement_name *name
 
 static void drop_when_unused(struct statement_names *names, struct statement_name *name)
 {
-    if (name->statement || name->pending)
+    if (name->statement || name->pending || name->uses)
         return;
     HASH_DEL(names->by_name, name);
     free(name);
@@ -97,6 +97,12 @@ void statement_names_forget_long(struct statement_names *names)
         stand_for(names, name, NULL);
         drop_when_unused(names, name);
     }
+}
+
+void statement_names_used(struct statement_names *names, struct statement_name *name)
+{
+    name->uses--;
+    drop_when_unused(names, name);
 }
 
 void statement_names_clear(struct statement_names *names)

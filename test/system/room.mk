@@ -44,6 +44,11 @@ test_system_test_patroni_SOURCES = test/system/failover_patroni.c test/system/fa
 test_system_test_patroni_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_patroni_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_differential
+test_system_test_differential_SOURCES = test/system/differential.c test/system/system.h
+test_system_test_differential_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_differential_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
+
 SYSTEM_TESTS += test/system/test_flow
 test_system_test_flow_SOURCES = test/system/flow.c test/system/system.h
 test_system_test_flow_CFLAGS = $(SYSTEM_CFLAGS)

@@ -27,12 +27,15 @@ struct statement_name {
     struct statement *asked;     /* whose reference is `statement`'s or a pending change's */
     uint32_t pending;            /* changes that await their answer */
     uint32_t batch;              /* of the last of them */
+    uint32_t uses;               /* messages that name it and await their answer */
     UT_hash_handle hh;
     char name[]; /* of STATEMENT_NAME_MAX_BYTES at most */
 };
 
 struct statement_names {
     struct statement_name *by_name; /* uthash */
+    bool wiped;                     /* a text was asked that may deallocate all names … */
+    uint32_t wiped_batch;           /* … in this batch, last */
     uint32_t long_ones;             /* names that stand for a long statement */
 };
 
@@ -54,6 +57,13 @@ void statement_names_replace(struct statement_names *names, struct statement_nam
                              struct statement *statement);
 /* The server that had the long ones is no longer the client's. */
 void statement_names_forget_long(struct statement_names *names);
+/* A message that names it was asked; it was answered, or dropped: the name may be gone afterwards.
+ */
+static inline void statement_names_use(struct statement_name *name)
+{
+    name->uses++;
+}
+void statement_names_used(struct statement_names *names, struct statement_name *name);
 /* All names have gone at once (DEALLOCATE ALL); what is pending comes after that. */
 void statement_names_clear(struct statement_names *names);
 size_t statement_names_count(const struct statement_names *names);
