@@ -188,6 +188,14 @@ const struct environment_config *snapshot_environment(const struct snapshot *sna
     return &environment->config;
 }
 
+bool snapshot_has_production(const struct snapshot *snapshot)
+{
+    for (size_t i = 0; i < snapshot->environments.count; i++)
+        if (snapshot_environment(snapshot, i)->production_class)
+            return true;
+    return false;
+}
+
 const struct environment_config *snapshot_find_environment(const struct snapshot *snapshot,
                                                            const char *name)
 {

@@ -88,6 +88,8 @@ static bool lacks_tls(struct client *client, const struct settings *environment_
         return false;
     if (door_of(client)->listener->settings->client_tls_sslmode >= TLS_REQUIRE)
         return true;
+    if (client->console && snapshot_has_production(setup_of(client)->snapshot))
+        return !loopback; /* whoever administers production comes as its clients do */
     return environment_settings->client_tls_sslmode >= TLS_REQUIRE && !loopback;
 }
 

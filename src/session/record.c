@@ -22,14 +22,6 @@ struct duty {
     bool refuse;  /* without a record no login */
 };
 
-static bool has_production(const struct snapshot *snapshot)
-{
-    for (size_t i = 0; i < snapshot_environment_count(snapshot); i++)
-        if (snapshot_environment(snapshot, i)->production_class)
-            return true;
-    return false;
-}
-
 static struct duty duty_of(const struct client *client, bool refused)
 {
     const struct snapshot *snapshot = client->worker->setup->snapshot;
@@ -46,7 +38,7 @@ static struct duty duty_of(const struct client *client, bool refused)
         production = environment->production_class;
     else
         production =
-            (client->console || (refused && !login_is_routed(client))) && has_production(snapshot);
+            (client->console || (refused && !login_is_routed(client))) && snapshot_has_production(snapshot);
     duty.wanted = production || client->console || settings->audit_logins ||
                   (environment && settings->monitoring == MONITORING_COMPREHENSIVE);
     /* whoever has to mend the disk must reach the console */

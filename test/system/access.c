@@ -323,6 +323,34 @@ SYSTEM_TEST(access, the_address_that_a_proxy_tells_is_the_clients)
     cr_assert(proxy_logged(proxy, "@[2001:db8::9]:4386 login attempt"));
 }
 
+SYSTEM_TEST(access, the_console_beside_production_wants_tls_from_elsewhere)
+{
+    SKIP_ON_PGBOUNCER();
+    static const char production[] = "auth_type = scram-sha-256\n"
+                                     "[environment p]\nclass = production\nhosts = pg.invalid\n"
+                                     "server_tls_ca_file = %s\nmin_pool_size = 0\n";
+    const char *header = "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n";
+    struct bytes startup = startup_packet("user", "admin", "database", "pgstage", NULL);
+
+    for (int i = 0; i < 2; i++) {
+        int port = port_take();
+        struct proxy *proxy = start_behind(
+            port, "127.0.0.0/8", i ? text_of(production, pki_shared_ca()->certificate) : "");
+        struct wire *wire = wire_open_port(port);
+        struct bytes bytes = {0};
+
+        bytes_add(&bytes, header, strlen(header));
+        bytes_add(&bytes, startup.data, startup.count);
+        wire_write(wire, bytes.data, bytes.count);
+        if (i)
+            cr_assert_has(wire_error(wire, 10000), "SSL required");
+        else
+            cr_assert_str_eq(wire_types(wire, 'Z', 10000), "RKZ");
+        /* loopback crosses no wire */
+        proxy_do(proxy, "SHOW VERSION");
+    }
+}
+
 SYSTEM_TEST(access, allow_from_is_about_the_address_behind_the_proxy)
 {
     SKIP_ON_PGBOUNCER();

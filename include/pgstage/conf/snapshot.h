@@ -119,6 +119,8 @@ const struct ident *snapshot_ident(const struct snapshot *snapshot);
 size_t snapshot_environment_count(const struct snapshot *snapshot);
 const struct environment_config *snapshot_environment(const struct snapshot *snapshot,
                                                       size_t index);
+/* Is any of them of a production class? */
+bool snapshot_has_production(const struct snapshot *snapshot);
 /* NULL when there is none. Hash lookups, as all of snapshot_find_…. */
 const struct environment_config *snapshot_find_environment(const struct snapshot *snapshot,
                                                            const char *name);
