@@ -24,7 +24,8 @@
 static bool standings_equal(const struct standing *a, const struct standing *b)
 {
     return a->write == b->write && a->standby == b->standby && a->read_only == b->read_only &&
-           a->breaker_open == b->breaker_open;
+           a->breaker_open == b->breaker_open && a->system_identifier == b->system_identifier &&
+           a->timeline == b->timeline;
 }
 
 static void tell(struct ward *ward, struct ward_host *host, struct standing standing)
@@ -48,7 +49,11 @@ void ward_tell(struct ward *ward, const char *writer, bool unknown)
         enum standing_writer by = text_equal(host->label, writer)                  ? WRITER_THIS
                                   : unknown && host->sighting.sight == SIGHT_BLIND ? WRITER_BY_ROLE
                                                                                    : WRITER_OTHER;
-        tell(ward, host, standing_of(&host->report, by, is_shut_out));
+        struct standing standing = standing_of(&host->report, by, is_shut_out);
+        standing.system_identifier = ward->situation->system_identifier;
+        if (standing.write == ALLOW_YES)
+            standing.timeline = ward->situation->timeline;
+        tell(ward, host, standing);
     }
 }
 

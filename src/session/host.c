@@ -46,6 +46,8 @@ struct host {
     _Atomic int64_t connections;
     _Atomic unsigned users;
     _Atomic unsigned standing, generation;
+    _Atomic uint64_t system_identifier;
+    _Atomic uint32_t timeline;
     _Atomic uint64_t retry_at_us;
     _Atomic uint64_t misfit_until_us[2]; /* for those that want a primary, a standby */
     _Atomic uint64_t trouble_us, role_us;
@@ -333,8 +335,18 @@ struct standing host_standing(const struct host *host)
 bool host_set_standing(struct host *host, const struct standing *standing)
 {
     unsigned packed = pack(standing);
+    uint64_t identifier = atomic_exchange(&host->system_identifier, standing->system_identifier);
+    uint32_t timeline = atomic_exchange(&host->timeline, standing->timeline);
+    unsigned before = atomic_exchange_explicit(&host->standing, packed, memory_order_acq_rel);
 
-    return atomic_exchange_explicit(&host->standing, packed, memory_order_acq_rel) != packed;
+    return before != packed || identifier != standing->system_identifier ||
+           timeline != standing->timeline;
+}
+
+struct host_identity host_identity(const struct host *host)
+{
+    return (struct host_identity){atomic_load(&host->system_identifier),
+                                  atomic_load(&host->timeline)};
 }
 
 unsigned host_generation(const struct host *host)

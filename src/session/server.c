@@ -727,6 +727,8 @@ void server_settled(struct server *server)
     }
     switch (server->state) {
     case SERVER_SETUP:
+        if (server->query_failed && server_login_forgives(server))
+            break;
         if (server->query_failed)
             server_open_failed(server, REASON_SERVER_LOGIN_FAILED, server->query_sqlstate,
                                server->query_error);

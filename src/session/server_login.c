@@ -40,9 +40,12 @@ struct derivation {
 
 struct server_login {
     enum phase phase;
-    bool authenticated; /* AuthenticationOk has come */
-    bool asks_role;     /* pg_is_in_recovery() has been asked: */
-    char role;          /* 't', 'f'; 0: not answered */
+    bool authenticated;         /* AuthenticationOk has come */
+    bool asks_role;             /* pg_is_in_recovery() has been asked: */
+    bool asks_identity;         /* … and the system identifier and timeline */
+    char role;                  /* 't', 'f'; 0: not answered */
+    uint64_t system_identifier; /* 0: not answered */
+    uint32_t timeline;          /* of a server that takes writes */
     struct resolver_query query;
     struct resolver_answer answer;
     size_t address_index;
@@ -371,7 +374,7 @@ static void role_is_right(struct server *server)
     const struct settings *settings = &server->meaning->effective->settings;
     struct buffer out = {0};
 
-    server->login->asks_role = false;
+    server->login->asks_role = server->login->asks_identity = false;
     if (!settings->connect_query || !*settings->connect_query) {
         server_logged_in(server);
         return;
@@ -391,23 +394,92 @@ static void role_is(struct server *server, bool in_recovery)
                     in_recovery ? "it is a standby" : "it is no standby");
 }
 
-/* Servers before 14 do not report in_hot_standby: they are asked. */
-static void ask_role(struct server *server)
+static void ask(struct server *server, const char *sql)
 {
     struct buffer out = {0};
 
     server->login->asks_role = true;
     transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
-    message_query(&out, "SELECT pg_catalog.pg_is_in_recovery()");
+    message_query(&out, sql);
     (void)say(server, &out);
 }
 
-/* One row of one boolean, in text. */
+/* Servers before 14 do not report in_hot_standby: they are asked. */
+static void ask_role(struct server *server)
+{
+    ask(server, "SELECT pg_catalog.pg_is_in_recovery()");
+}
+
+/* Where an environment's cluster is known, each new connection asks whether it has come to it: an
+ * address can lead to another server before the next probe sees it. */
+static void ask_identity(struct server *server)
+{
+    server->login->asks_identity = true;
+    ask(server, "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, CASE WHEN NOT "
+                "pg_catalog.pg_is_in_recovery() THEN "
+                "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END "
+                "FROM pg_catalog.pg_control_system()");
+}
+
+/* A column of a DataRow as text, cut to `size`; false: there is none, or it is NULL. */
+static bool read_column(struct reader *reader, char *text, size_t size)
+{
+    uint32_t length = reader_u32(reader);
+    const uint8_t *bytes;
+
+    if (length == UINT32_MAX || reader->failed)
+        return false;
+    bytes = reader_bytes(reader, length);
+    if (!bytes || length >= size)
+        return false;
+    memcpy(text, bytes, length);
+    text[length] = '\0';
+    return true;
+}
+
+/* One row: in recovery or not; and, when that was asked for, identifier and WAL file. */
 void server_login_row(struct server *server, const uint8_t *body, size_t length)
 {
-    if (server->login->asks_role && length == 7 && wire_get_u16(body) == 1 &&
-        wire_get_u32(body + 2) == 1)
-        server->login->role = (char)body[6];
+    struct server_login *login = server->login;
+    struct reader reader;
+    char text[32];
+
+    if (!login->asks_role)
+        return;
+    reader_init(&reader, body, length);
+    if (reader_u16(&reader) != (login->asks_identity ? 3 : 1))
+        return;
+    if (read_column(&reader, text, sizeof(text)) && !text[1])
+        login->role = text[0];
+    if (!login->asks_identity)
+        return;
+    if (read_column(&reader, text, sizeof(text)))
+        login->system_identifier = strtoull(text, NULL, 10);
+    if (read_column(&reader, text, sizeof(text)) && strlen(text) == 24) {
+        text[8] = '\0'; /* the file's name begins with the timeline */
+        login->timeline = (uint32_t)strtoul(text, NULL, 16);
+    }
+}
+
+/* False: it is another server than the one that was accepted; the login has failed. */
+static bool identity_is_right(struct server *server)
+{
+    const struct server_login *login = server->login;
+    struct host_identity expected = host_identity(server->host);
+    char text[128];
+
+    if (login->system_identifier && expected.system_identifier &&
+        login->system_identifier != expected.system_identifier)
+        snprintf(text, sizeof(text), "system identifier %" PRIu64 " instead of %" PRIu64,
+                 login->system_identifier, expected.system_identifier);
+    else if (login->role == 'f' && login->timeline && login->timeline < expected.timeline)
+        snprintf(text, sizeof(text),
+                 "it takes writes on timeline %" PRIu32 ", which is over: %" PRIu32 " was accepted",
+                 login->timeline, expected.timeline);
+    else
+        return true;
+    step_failed(server, REASON_SERVER_WRONG_CLUSTER, text);
+    return false;
 }
 
 bool server_login_goes_on(struct server *server)
@@ -416,10 +488,21 @@ bool server_login_goes_on(struct server *server)
 
     if (!server->login->asks_role)
         return false;
-    if (role == 't' || role == 'f')
-        role_is(server, role == 't');
-    else
+    if (role != 't' && role != 'f')
         step_failed(server, REASON_SERVER_PROTOCOL, "no answer to pg_is_in_recovery()");
+    else if (identity_is_right(server))
+        role_is(server, role == 't');
+    return true;
+}
+
+bool server_login_forgives(struct server *server)
+{
+    if (!server->login || !server->login->asks_identity)
+        return false;
+    /* somebody has revoked pg_control_system(): the probes' word must do */
+    server->login->asks_identity = false;
+    server->query_failed = false;
+    ask_role(server);
     return true;
 }
 
@@ -432,7 +515,9 @@ static void ready(struct server *server, char status)
         return;
     }
     server_set_state(server, SERVER_SETUP);
-    if (standby)
+    if (host_identity(server->host).system_identifier)
+        ask_identity(server);
+    else if (standby)
         role_is(server, strcmp(standby, "on") == 0);
     else if (choice_needs_role(server))
         ask_role(server);
@@ -615,6 +700,7 @@ static bool is_trouble(enum reason reason, const char *sqlstate)
     case REASON_SERVER_BROKEN:
     case REASON_SERVER_CRASHED:
     case REASON_SERVER_WRONG_ROLE:
+    case REASON_SERVER_WRONG_CLUSTER:
         return true;
     default:
         return false;

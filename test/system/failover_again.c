@@ -230,4 +230,14 @@ SYSTEM_TEST(failover_again, a_name_that_means_another_address)
     client_do(client, "INSERT INTO note VALUES (2)");
     cr_expect_eq(rows_on(&sky->stars[0], "note"), 1);
     cr_expect_eq(rows_on(&sky->stars[1], "note"), 2);
+    /* back to where the timeline is over: a mistake, and nobody is written to until it is mended */
+    hosts_rewrite(hosts, "127.0.0.1 localhost db.drill.test\n");
+    cr_expect(until(has_alarm(proxy, "older_timeline", NULL), PATIENCE_MS));
+    client_send(client, "INSERT INTO note VALUES (3)");
+    pause_ms(1000);
+    cr_expect_not(client_is_ready(client));
+    cr_expect_eq(rows_on(&sky->stars[0], "note"), 1);
+    hosts_rewrite(hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
+    cr_expect_str_eq(client_finish(client, PATIENCE_MS), "");
+    cr_expect_eq(rows_on(&sky->stars[1], "note"), 3);
 }

@@ -186,3 +186,38 @@ SYSTEM_TEST(failover_follow, a_diverged_former_primary_without_rewind_serves_no_
     cr_expect_gt(from_third, 0, "no read went to the good standby");
     scene_judge(scene, new, old, 0);
 }
+
+/* Behind the address of the primary stands another cluster: restored from somewhere, or a mistake
+ * of the network's. */
+SYSTEM_TEST(failover_follow, another_cluster_behind_the_address_is_refused)
+{
+    struct scene_options options = {.sky = {.standbys = 1, .valve = {true}}};
+    struct scene *scene = scene_start(&options);
+    struct star *primary = &scene->sky->stars[0];
+    struct star other = *primary;
+    struct pki_certificate same = {.certificate = text_of("%s/pg1.crt", scene->sky->folder),
+                                   .key = text_of("%s/pg1.key", scene->sky->folder)};
+    struct cluster_options given = {.name = "stranger",
+                                    .certificate = &same,
+                                    .stranger = true,
+                                    .hba = "local all all trust\n"
+                                           "hostssl all all 127.0.0.1/32 scram-sha-256\n"};
+
+    other.cluster = cluster_start(&given);
+    constellation_fill(&other);
+    /* everything through the wire is cut, and new connections lead to the other one */
+    atomic_store(&primary->valve->target_port, other.cluster->port);
+    valve_turn(primary->valve, VALVE_REFUSE, 0);
+    valve_turn(primary->valve, VALVE_OPEN, 0);
+    cr_expect(until(has_alarm(scene->proxy, "wrong_cluster", primary), PATIENCE_MS));
+    pause_ms(1000);
+    cr_expect_eq(rows_on(&other, "transfer"), 0, "another cluster was written to");
+    atomic_store(&primary->valve->target_port, primary->cluster->port);
+    valve_turn(primary->valve, VALVE_REFUSE, 0);
+    valve_turn(primary->valve, VALVE_OPEN, 0);
+    scene_goes_on(scene, 100);
+    cr_expect(until(!has_alarm(scene->proxy, "wrong_cluster", NULL), PATIENCE_MS));
+    nobody_was_disconnected(scene);
+    cr_expect_eq(rows_on(&other, "transfer"), 0, "another cluster was written to");
+    scene_judge(scene, primary, NULL, 0);
+}

@@ -54,6 +54,12 @@ uint64_t host_users(const struct host *host);
 
 /* What the control plane has said; all-zero before. Hot enough to be one atomic. */
 struct standing host_standing(const struct host *host);
+/* What a new connection must find there; zeros: anything. */
+struct host_identity {
+    uint64_t system_identifier;
+    uint32_t timeline;
+};
+struct host_identity host_identity(const struct host *host);
 /* True: it is another one than before. Control thread. */
 bool host_set_standing(struct host *host, const struct standing *standing);
 

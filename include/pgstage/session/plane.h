@@ -268,6 +268,10 @@ struct standing {
     enum allowance standby; /* pools that ask for a standby: it is one, not too late */
     bool read_only;         /* its sessions are read-only by default though it is no standby */
     bool breaker_open;      /* nobody connects to it */
+    /* What a new server connection must find there: behind an address may stand another server from
+     * one moment to the next, before any probe has seen it. 0: not known. */
+    uint64_t system_identifier;
+    uint32_t timeline; /* of a host that takes writes: at least this one */
 };
 /* Says so of a host, named by its label (see health/report.h); a host that no pool has used yet
  * keeps it for later. Takes effect at once for new server connections; those that no longer fit

@@ -15,6 +15,8 @@ void server_login_free(struct server_login *login);
 void server_login_row(struct server *server, const uint8_t *body, size_t length);
 /* The login's own statement has succeeded. True: there is more to do; false: it has logged in. */
 bool server_login_goes_on(struct server *server);
+/* An error was the answer to the login's own statement. True: it goes on without. */
+bool server_login_forgives(struct server *server);
 /* Events of a server whose `login` stands. */
 void server_login_event(struct server *server, enum stream_event event);
 
