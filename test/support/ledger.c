@@ -74,7 +74,7 @@ struct ledger {
     pthread_mutex_t mutex;
     char problem[512], last_error[512];
     struct {
-        char sqlstate[6];
+        char sqlstate[8];
         long count;
     } codes[CODES];
     /* owner: the test */
@@ -485,9 +485,11 @@ char *ledger_last_error(struct ledger *ledger)
     char *text;
 
     pthread_mutex_lock(&ledger->mutex);
-    text = text_of("%s", ledger->last_error);
+    text = text_of("%s (all:", ledger->last_error);
+    for (int i = 0; i < CODES && ledger->codes[i].sqlstate[0]; i++)
+        text = text_of("%s %s %ld times", text, ledger->codes[i].sqlstate, ledger->codes[i].count);
     pthread_mutex_unlock(&ledger->mutex);
-    return text;
+    return text_of("%s)", text);
 }
 
 long ledger_told(struct ledger *ledger, const char *sqlstate)

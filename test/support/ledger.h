@@ -48,7 +48,7 @@ long ledger_unknown(const struct ledger *ledger);
 long ledger_failed(const struct ledger *ledger);
 /* Connections that working clients have lost; each connects again. */
 long ledger_closed(const struct ledger *ledger);
-/* The last error that a client was told, "" without one; allocated. */
+/* The last error that a client was told, and how often each SQLSTATE came; allocated. */
 char *ledger_last_error(struct ledger *ledger);
 /* How often this SQLSTATE was told. */
 long ledger_told(struct ledger *ledger, const char *sqlstate);
