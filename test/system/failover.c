@@ -115,6 +115,20 @@ bool has_alarm(struct proxy *proxy, const char *alarm, const struct star *star)
     return found;
 }
 
+bool is_fenced(struct proxy *proxy, const struct star *star)
+{
+    PGresult *rows = proxy_show(proxy, "FENCES");
+    int host = PQfnumber(rows, "host");
+    bool found = false;
+
+    if (host < 0)
+        support_fail("SHOW FENCES has no column host");
+    for (int row = 0; row < PQntuples(rows); row++)
+        found = found || names_star(PQgetvalue(rows, row, host), star);
+    PQclear(rows);
+    return found;
+}
+
 char *last_failover(struct proxy *proxy, const char *column)
 {
     PGresult *rows = proxy_show(proxy, "FAILOVERS");

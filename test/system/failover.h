@@ -52,6 +52,8 @@ char *host_field(struct proxy *proxy, const struct star *star, const char *colum
 bool host_is(struct proxy *proxy, const struct star *star, const char *column, const char *value);
 /* Is there an alarm of this name (about this star, unless NULL) in SHOW ALARMS? */
 bool has_alarm(struct proxy *proxy, const char *alarm, const struct star *star);
+/* Is it in SHOW FENCES? */
+bool is_fenced(struct proxy *proxy, const struct star *star);
 /* A field of the newest row of SHOW FAILOVERS, "" without any; allocated. */
 char *last_failover(struct proxy *proxy, const char *column);
 /* Which star serves a connection that asks as this one does (by the server's port). */

@@ -130,6 +130,7 @@ SYSTEM_TEST(failover_follow, an_old_primary_that_comes_back_gets_nothing_until_i
     cluster_end(old->cluster, CLUSTER_KILL);
     cluster_promote(new->cluster);
     scene_goes_on(scene, 50);
+    cr_expect(is_fenced(scene->proxy, old));
     /* as it was: a primary on its own timeline */
     cluster_again(old->cluster);
     long before = rows_on(old, "transfer");
@@ -140,7 +141,7 @@ SYSTEM_TEST(failover_follow, an_old_primary_that_comes_back_gets_nothing_until_i
     star_rejoin(scene->sky, old, new, true);
     cr_expect(until(star_streams(old), PATIENCE_MS));
     cr_expect(until(host_is(scene->proxy, old, "role", "standby"), PATIENCE_MS));
-    cr_expect(until(!has_alarm(scene->proxy, "two_primaries", NULL), PATIENCE_MS));
+    cr_expect(until(!is_fenced(scene->proxy, old), PATIENCE_MS), "it streams, and is still fenced");
     ledger_stop(scene->ledger);
     struct ledger_verdict verdict = ledger_judge(scene->ledger, new->cluster);
     ledger_expect_sound(&verdict, true);
@@ -177,6 +178,7 @@ SYSTEM_TEST(failover_follow, a_diverged_former_primary_without_rewind_serves_no_
     for (int i = 0; i < 40; i++) {
         PGconn *reader = client_open(scene->proxy, "dbname=app_read");
 
+        cr_expect(is_fenced(scene->proxy, old));
         cr_expect_eq(client_number(reader, "SELECT count(*) FROM note WHERE id = 4711"), 0,
                      "lost rows were read");
         from_third += served_by(scene->sky, reader) == &scene->sky->stars[2];
