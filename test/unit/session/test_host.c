@@ -53,7 +53,8 @@ Test(host, is_found_by_its_label_and_environment)
 Test(host, keeps_its_standing)
 {
     struct host *host = hosts_get(hosts, "e", &config);
-    struct standing standing = {ALLOW_YES, ALLOW_NO, true, true}, read = host_standing(host);
+    struct standing standing = {ALLOW_YES, ALLOW_NO, true, true, 0, 0};
+    struct standing read = host_standing(host);
 
     cr_assert_eq(read.write, ALLOW_UNKNOWN);
     cr_assert(!read.breaker_open);
@@ -63,6 +64,23 @@ Test(host, keeps_its_standing)
     cr_assert_eq(read.write, ALLOW_YES);
     cr_assert_eq(read.standby, ALLOW_NO);
     cr_assert(read.read_only && read.breaker_open);
+}
+
+Test(host, keeps_what_a_connection_must_find_there)
+{
+    struct host *host = hosts_get(hosts, "e", &config);
+    struct standing standing = {.write = ALLOW_YES, .system_identifier = 7, .timeline = 2};
+
+    cr_assert_eq(host_identity(host).system_identifier, 0);
+    cr_assert(host_set_standing(host, &standing));
+    cr_assert_eq(host_identity(host).system_identifier, 7);
+    cr_assert_eq(host_identity(host).timeline, 2);
+    cr_assert(!host_set_standing(host, &standing), "the same is no news");
+    standing.timeline = 3;
+    cr_assert(host_set_standing(host, &standing));
+    standing.system_identifier = 8;
+    cr_assert(host_set_standing(host, &standing));
+    cr_assert_eq(host_identity(host).timeline, 3);
 }
 
 Test(host, with_several_addresses_is_several)
