@@ -259,6 +259,13 @@ void stream_close(struct stream *stream)
     stream->tls_problem = NULL;
 }
 
+void stream_abort(struct stream *stream)
+{
+    struct linger none = {.l_onoff = 1};
+    if (stream->fd >= 0)
+        (void)setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 {
     if (stream->state == STREAM_STATE_CLOSED || stream->state == STREAM_STATE_FAILED)

@@ -186,8 +186,12 @@ static void close_on_worker(struct loop *loop, unsigned slot, void *argument)
     list_for_each_safe (node, &worker->servers) {
         struct server *server = list_entry(node, struct server, node);
 
-        if (server->host == closing->host && server_is_outdated(server))
-            server_close(server, closing->reason, closing->detail);
+        if (server->host != closing->host || !server_is_outdated(server))
+            continue;
+        /* a host that is cut off must not get the rest of it when the way is open again */
+        if (server->state != SERVER_IDLE)
+            stream_abort(&server->stream);
+        server_close(server, closing->reason, closing->detail);
     }
     /* afterwards: a server that is free of its cancel would be lent again */
     cancel_abort_host(worker, closing->host);

@@ -83,6 +83,10 @@ void stream_detach(struct stream *stream);
 /* Detaches, shuts TLS down as far as that needs no waiting, closes the descriptor, frees what
  * waits. Harmless when closed already. */
 void stream_close(struct stream *stream);
+/* What has been written and not yet reached the peer's kernel will not reach it any more once the
+ * stream is closed (TCP): else the kernel goes on trying for minutes, and a peer that was cut off
+ * receives it when the way is open again. Closing is then a reset. */
+void stream_abort(struct stream *stream);
 static inline bool stream_is_open(const struct stream *stream)
 {
     return stream->state != 0;

@@ -287,7 +287,8 @@ void plane_set_addresses(struct plane *plane, const char *environment,
                          size_t count);
 /* Closes every server connection to the host on all workers: idle, active, opening, and
  * cancel requests under way; then calls `done` on the control loop (never from inside this call).
- * Nothing can be sent on any connection that had begun before. New ones are not kept away: that is
+ * Nothing is sent on any connection that had begun before, and what was under
+ * way to a host that is cut off does not reach it later either. New ones are not kept away: that is
  * the standing's. `reason` stands in the log, `detail` (may be NULL) behind it. */
 void plane_close_host(struct plane *plane, const char *environment, const char *host,
                       enum reason reason, const char *detail, void (*done)(void *context),

@@ -240,6 +240,18 @@ Test(stream_tcp, last_words_can_be_read_after_a_write_has_failed)
     cr_assert(b.ended);
 }
 
+/* A host that is cut off must not get the rest of a query when the way is open again. */
+Test(stream_tcp, what_an_aborted_stream_has_not_delivered_is_dropped)
+{
+    stream_pause(&b.stream);
+    (void)write_until_queued();
+    stream_abort(&a.stream);
+    stream_close(&a.stream);
+    stream_resume(&b.stream);
+    cr_assert(turn_until(loop, peer_has_ended, &b));
+    cr_assert_eq(b.end_error, ECONNRESET);
+}
+
 Test(stream_tcp, a_queued_write_that_fails_is_told)
 {
     stream_pause(&b.stream);
