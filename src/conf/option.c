@@ -56,6 +56,12 @@ static const struct option_word words_TARGET[] = {
     {"prefer-standby", TARGET_PREFER_STANDBY, NULL},
     {NULL, 0, NULL},
 };
+static const struct option_word words_NO_PRIMARY[] = {
+    {"wait", NO_PRIMARY_WAIT, NULL},
+    {"read_only", NO_PRIMARY_READ_ONLY, NULL},
+    {"error", NO_PRIMARY_ERROR, NULL},
+    {NULL, 0, NULL},
+};
 static const struct option_word words_SERVER_LOST[] = {
     {"error", SERVER_LOST_ERROR, NULL},
     {"disconnect", SERVER_LOST_DISCONNECT, NULL},
@@ -150,6 +156,7 @@ enum {
     FORM_TLS_MODE = FORM_WORDS,
     FORM_BALANCE = FORM_WORDS,
     FORM_TARGET = FORM_WORDS,
+    FORM_NO_PRIMARY = FORM_WORDS,
     FORM_SERVER_LOST = FORM_WORDS,
     FORM_CLIENT_GONE = FORM_WORDS,
     FORM_LISTEN_GAP = FORM_WORDS,

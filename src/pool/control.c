@@ -59,8 +59,10 @@ void pool_hold(struct pool *pool, uint64_t now_us)
 void pool_release(struct pool *pool, uint64_t now_us)
 {
     pool_enter(pool);
-    if (pool->shut)
+    if (pool->shut) {
         pool->retry_at_us = 0; /* what failed before says nothing of the servers of now */
+        pool->ramp = RAMP_RELEASED;
+    }
     pool->shut = false;
     pool_leave(pool, now_us);
 }

@@ -29,6 +29,10 @@
 #define YIELD_AFTER_US UINT64_C(1000000)
 /* min_pool_size that a limit holds back is tried again after this time. */
 #define MINIMUM_RETRY_US UINT64_C(1000000)
+/* After a failure one connection at a time is tried, after a release so many; each success allows
+ * one more (which doubles them with each round), up to where it is no limit any more. */
+#define RAMP_RELEASED 2
+#define RAMP_FULL 64
 /* Connections asked for, and places wished for, in one go. */
 #define OPEN_BATCH 16
 #define NEVER_US UINT64_MAX
@@ -132,6 +136,7 @@ struct pool {
     struct list orphans;            /* RESERVED items whose waiter has gone */
     struct list untold;             /* items (by `news`) whose owner has to hear of their state */
     uint64_t retry_at_us;           /* back-off after a failed open */
+    size_t ramp;                    /* opens that may be under way at a time; 0: not limited */
     uint64_t last_used_us;
     unsigned next_worker;
 };

@@ -237,6 +237,10 @@ enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigne
     if (item_is_obsolete(pool, item))
         pool->obsolete++;
     pool->retry_at_us = 0;
+    if (pool->ramp) {
+        pool->ramp = pool->ramp < RAMP_FULL ? pool->ramp + 1 : 0;
+        pool->minimum_due = true; /* what it held back */
+    }
     enum pool_outcome outcome = hand_on(pool, item, NULL, now_us, grant);
     pool_leave(pool, now_us);
     return outcome;
@@ -248,6 +252,7 @@ void pool_open_failed(struct pool *pool, uint64_t now_us, uint64_t retry_at_us)
     check(pool->opening > 0);
     pool->opening--;
     pool->retry_at_us = retry_at_us;
+    pool->ramp = 1;
     leave_freeing(pool, now_us, NULL, false);
 }
 

@@ -58,12 +58,23 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* How many more may be tried at the same time when `coming` are on their way besides: servers that
+ * have just come back are not to be met by everybody at once. */
+static size_t pace(const struct pool *pool, size_t coming)
+{
+    size_t under_way = pool->opening + coming;
+    if (!pool->ramp)
+        return SIZE_MAX;
+    return under_way < pool->ramp ? pool->ramp - under_way : 0;
+}
+
 /* Connections that waiters need beyond those being opened; at most a batch. */
 static size_t opens_wanted(struct pool *pool, uint64_t now_us)
 {
     if (pool->paused || pool->shut || pool->queued <= pool->opening || now_us < pool->retry_at_us)
         return 0;
-    return least(OPEN_BATCH, least(pool->queued - pool->opening, room(pool, now_us)));
+    size_t most = least(room(pool, now_us), pace(pool, 0));
+    return least(OPEN_BATCH, least(pool->queued - pool->opening, most));
 }
 
 /* Connections that min_pool_size asks for when `coming` more are on their way. */
@@ -82,11 +93,14 @@ static size_t minimum_wanted(const struct pool *pool, uint64_t now_us, size_t co
     }
     size_t living = size - pool->states[ITEM_DOOMED];
     size_t most = settings->pool_size ? (size_t)settings->pool_size - size : SIZE_MAX;
+    most = least(most, pace(pool, coming));
     return living < target ? least(OPEN_BATCH, least(most, target - living)) : 0;
 }
 
 bool pool_is_unsettled(struct pool *pool, uint64_t now_us)
 {
+    if (pool->minimum_due)
+        return true;
     if (!pool->queued && !pool->standing)
         return false;
     if (pool->standing && pool->items + pool->opening == 0)

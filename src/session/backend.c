@@ -183,6 +183,7 @@ void backend_detach(void *attachment)
     struct backend *backend = attachment;
 
     check(!backend->plane->running || atomic_load(&backend->listed) == 0);
+    gate_forget(backend);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)
         meaning_unref(backend->shares[i].meaning);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)

@@ -22,6 +22,7 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/wait.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/startup.h"
@@ -271,16 +272,9 @@ void cancel_server(struct server *server)
 
 /* ---- whose key is it? ---- */
 
-/* Its query has not been sent: it is refused at the end of the turn. What was on the way for it has
- * been called off before, so that no server can be linked in between. */
 static void refuse_held(struct client *client)
 {
-    client_set_state(client, CLIENT_IDLE);
-    client->active_us = loop_now_us(client->worker->loop);
-    loss_refuse(&client->loss, "57014", "canceling statement due to user request", NULL);
-    client->granted = true;
-    loop_defer(client->worker->loop, &client->task);
-    client_arm(client);
+    wait_refuse(client, "57014", "canceling statement due to user request");
 }
 
 /* True when a connection to a server was begun, which will tell the requester. */
@@ -288,7 +282,6 @@ static bool cancel_client(struct client *client, uint64_t requester_id)
 {
     switch (client->state) {
     case CLIENT_WAITING:
-        client_forget_wait(client);
         refuse_held(client);
         return false;
     case CLIENT_ACTIVE:

@@ -17,6 +17,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/net/resolver.h"
+#include "pgstage/session/gate.h"
 
 /* How long a host with the wrong role is left alone, and when to look again when nothing else says
  * so. */
@@ -163,6 +164,8 @@ struct host *choice_pick(struct share *share, uint64_t now_us, uint64_t *retry_a
     *retry_at_us = now_us + again_us;
     list = memory_get((meaning->host_count + 1) * RESOLVER_ADDRESSES_MAX * sizeof(*list));
     count = collect(meaning, settings->target_session_attrs, now_us, list, retry_at_us);
+    if (count == 0 && gate_takes_standby(share))
+        count = collect(meaning, TARGET_STANDBY, now_us, list, retry_at_us);
     if (count > 0) {
         chosen = choose(share, list, count, now_us);
         host = list[chosen].host;
@@ -181,6 +184,23 @@ bool choice_wants_primary(const struct effective *effective)
     int target = effective->settings.target_session_attrs;
 
     return effective->environment && (target == TARGET_READ_WRITE || target == TARGET_PRIMARY);
+}
+
+bool choice_knows_no_primary(const struct share *share)
+{
+    const struct meaning *meaning = share->meaning;
+    bool none = true;
+
+    for (size_t i = 0; i < meaning->host_count && none; i++) {
+        struct host *parts[RESOLVER_ADDRESSES_MAX];
+        size_t count = host_use_parts(meaning->hosts[i], parts, RESOLVER_ADDRESSES_MAX);
+
+        for (size_t k = 0; k < count; k++) {
+            none = none && rank_of(parts[k], TARGET_PRIMARY, i >= meaning->dr_from) == CHOICE_NONE;
+            host_unuse(parts[k]);
+        }
+    }
+    return none;
 }
 
 bool choice_needs_role(const struct server *server)
@@ -231,7 +251,8 @@ bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us)
         host_is_misfit(server->host, standby, now_us + CHOICE_AGAIN_US);
     if (target == TARGET_PREFER_STANDBY)
         fits = !has_other(server, now_us);
-    return fits;
+    server->stands_in = !fits && in_recovery && gate_takes_standby(server->share);
+    return fits || server->stands_in;
 }
 
 /* Would the pool rather have a host of this rank, and is there one that can be used? */
@@ -259,6 +280,10 @@ bool choice_fits(const struct server *server)
     struct standing standing = host_standing(server->host);
     enum choice_rank rank = choice_rank(target, &standing);
 
+    if (server->stands_in)
+        return gate_takes_standby(server->share) && !standing.breaker_open &&
+               choice_rank(TARGET_STANDBY, &standing) != CHOICE_NONE &&
+               !has_better(server, target, CHOICE_FALLBACK);
     if (standing.breaker_open || rank == CHOICE_NONE)
         return false;
     return rank != CHOICE_FALLBACK || !has_better(server, target, rank);

@@ -28,6 +28,7 @@
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/tracker.h"
+#include "pgstage/session/wait.h"
 #include "pgstage/wire/message.h"
 
 /* How long a client that was told its end may take to read it. */
@@ -35,23 +36,6 @@
 
 static void client_event(struct stream *stream, enum stream_event event);
 static void client_run(struct loop_task *task);
-/* query_wait_notify comes before query_wait_timeout, once for each wait. */
-static void wait_timed_out(struct client *client, uint64_t now_us)
-{
-    uint64_t limit_us = share_settings(client->share)->query_wait_timeout_us;
-    struct buffer out = {0};
-
-    if (limit_us && now_us >= client->waiter.since_us + limit_us) {
-        client_fail(client, REASON_QUERY_WAIT_TIMEOUT, NULL);
-        return;
-    }
-    client->wait_notified = true;
-    message_notice(&out, "NOTICE", "00000",
-                   "No server connection available in postgres backend, client being queued");
-    if (client_send_buffer(client, &out))
-        client_arm(client);
-}
-
 static void client_timer(struct loop *loop, struct timer *timer);
 
 /* ---- states ---- */
@@ -122,6 +106,8 @@ void client_set_state(struct client *client, enum client_state state)
         client->tally = (uint8_t)tally;
     }
     client->state = state;
+    if (client->at_gate && state != CLIENT_WAITING)
+        gate_leave(client);
 }
 
 /* ---- beginning ---- */
@@ -253,40 +239,9 @@ bool client_send_buffer(struct client *client, struct buffer *bytes)
     return sent;
 }
 
-/* ---- waiting for a server ---- */
-
 void client_hold(struct client *client, const uint8_t *bytes, size_t count)
 {
     memory_keep(&client->held, &client->held_bytes, bytes, count);
-}
-
-bool client_borrow(struct client *client)
-{
-    struct share *share = client->share;
-    struct loop *loop = client->worker->loop;
-    struct pool_item *item = pool_borrow(share->backend->pool, &client->waiter, loop_now_us(loop));
-
-    client->wait_notified = false;
-    if (client->state == CLIENT_IDLE && !item)
-        client_set_state(client, CLIENT_WAITING);
-    if (item) {
-        struct pool_grant grant = {.waiter = &client->waiter};
-
-        server_dispose(list_entry(item, struct server, item), POOL_LENT, &grant);
-        return !client_is_over(client) && client->server;
-    }
-    /* somebody has to look again when a back-off or reserve_pool_timeout is over */
-    if (!timer_is_set(&share->pump))
-        timer_set(loop, &share->pump, loop_now_us(loop) + 100 * CLOCK_MS);
-    client_arm(client);
-    return false;
-}
-
-void client_forget_wait(struct client *client)
-{
-    if (client->share)
-        pool_forget(client->share->backend->pool, &client->waiter,
-                    loop_now_us(client->worker->loop));
 }
 
 /* ---- time ---- */
@@ -320,9 +275,7 @@ void client_arm(struct client *client)
             due_us = earlier(0, client->active_us, globals->client_login_timeout_us);
             break;
         }
-        due_us = earlier(0, client->waiter.since_us, settings->query_wait_timeout_us);
-        if (client->state == CLIENT_WAITING && !client->wait_notified)
-            due_us = earlier(due_us, client->waiter.since_us, settings->query_wait_notify_us);
+        due_us = wait_due(client);
         break;
     case CLIENT_IDLE:
         due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
@@ -389,7 +342,7 @@ static void client_timer(struct loop *loop, struct timer *timer)
         if (record_is_waiting(client))
             client_fail(client, REASON_LOGIN_AUDIT, "the disk does not answer");
         else
-            wait_timed_out(client, loop_now_us(loop));
+            wait_is_due(client, loop_now_us(loop));
         break;
     case CLIENT_IDLE:
         client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);

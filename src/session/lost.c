@@ -17,6 +17,7 @@
 
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/gate.h"
 #include "pgstage/session/server.h"
 
 /* May it keep nothing of the session that was lost? */
@@ -103,6 +104,8 @@ void lost_server(struct server *server, struct client *client, enum reason reaso
 {
     const struct settings *settings = share_settings(client->share);
 
+    if (!untouched && server->transaction.count > 0)
+        gate_erred(client->share);
     if (untouched) {
         go_on(client);
     } else if (cut || client->parting) {

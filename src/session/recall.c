@@ -15,9 +15,7 @@
 
 #include "pgstage/base/map.h"
 #include "pgstage/base/memory.h"
-#include "pgstage/session/parameters.h"
 #include "pgstage/wire/intent.h"
-#include "pgstage/wire/sql.h"
 
 /* Names with intents that are kept for one client, and how long they may be. */
 #define RECALL_NAMES_MAX 64
@@ -39,22 +37,11 @@ void recall_fini(struct recall *recall)
     }
 }
 
-static uint8_t read_text(const struct parameters *own, const struct parameters *reported,
-                         const char *text, size_t there)
+static uint8_t read_text(unsigned mode, const char *text, size_t there)
 {
     size_t length = strnlen(text, there);
-    bool cut = length == there; /* its NUL is not here */
-    const char *strings, *encoding;
 
-    if (!cut && intent_is_plain(text, length))
-        return 0;
-    strings = parameters_get(own, "standard_conforming_strings");
-    encoding = parameters_get(own, "client_encoding");
-    if (!strings)
-        strings = parameters_get(reported, "standard_conforming_strings");
-    if (!encoding)
-        encoding = parameters_get(reported, "client_encoding");
-    return intent_of(text, length, cut, sql_mode_of(strings, encoding));
+    return intent_of(text, length, length == there, mode); /* cut: its NUL is not here */
 }
 
 static void keep(struct recall *recall, const char *name, uint8_t intent)
@@ -95,8 +82,7 @@ static uint8_t find_statement(const struct recall *recall, const char *name)
     return (uint8_t)(known->last | (known->all & INTENT_COMMITS));
 }
 
-static uint8_t parse(struct recall *recall, const struct parameters *own,
-                     const struct parameters *reported, const uint8_t *body, size_t there)
+static uint8_t parse(struct recall *recall, unsigned mode, const uint8_t *body, size_t there)
 {
     const char *name = (const char *)body, *text = memchr(body, '\0', there);
     uint8_t intent;
@@ -106,7 +92,7 @@ static uint8_t parse(struct recall *recall, const struct parameters *own,
         return INTENT_COMMITS;
     }
     text++;
-    intent = read_text(own, reported, text, there - (size_t)(text - name));
+    intent = read_text(mode, text, there - (size_t)(text - name));
     if (*name) {
         keep(recall, name, intent);
     } else {
@@ -144,16 +130,15 @@ static uint8_t describe(const struct recall *recall, const uint8_t *body, size_t
     return body[1] ? recall->portals : recall->portal;
 }
 
-uint8_t recall_message(struct recall *recall, const struct parameters *own,
-                       const struct parameters *reported, uint8_t type, const uint8_t *body,
+uint8_t recall_message(struct recall *recall, unsigned mode, uint8_t type, const uint8_t *body,
                        size_t there)
 {
     switch (type) {
     case 'Q':
         recall->fresh = false;
-        return read_text(own, reported, (const char *)body, there);
+        return read_text(mode, (const char *)body, there);
     case 'P':
-        return parse(recall, own, reported, body, there);
+        return parse(recall, mode, body, there);
     case 'B':
         return bind(recall, body, there);
     case 'D':

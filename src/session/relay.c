@@ -109,10 +109,7 @@ static struct outgoing *pass_pieces(struct client *client, struct pass *pass)
 /* What a message names, for the case that its answer never comes. */
 static uint8_t recall(struct client *client, uint8_t type, const uint8_t *body, size_t there)
 {
-    const struct server *server = client->server;
-
-    return recall_message(&client->recall, client->parameters, server ? server->reported : NULL,
-                          type, body, there);
+    return recall_message(&client->recall, client->sql_mode, type, body, there);
 }
 
 /* The client has no server: does it get its answer here? */

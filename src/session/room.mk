@@ -45,6 +45,7 @@ libpgstage_a_SOURCES += \
 	src/session/transaction.c include/pgstage/session/transaction.h \
 	src/session/unnamed.c include/pgstage/session/unnamed.h \
 	src/session/view.c \
+	src/session/wait.c include/pgstage/session/wait.h \
 	src/session/warm.c \
 	src/session/watch.c include/pgstage/session/watch.h include/pgstage/tables/figures.def \
 	include/pgstage/tables/security.def \

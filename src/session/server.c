@@ -1010,6 +1010,9 @@ void server_logged_in(struct server *server)
     server->retire_us = lifetime_us ? now_us + lifetime_us -
                                           map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1)
                                     : 1;
+    if (server->stands_in && !choice_knows_no_primary(server->share))
+        server->retire_us = now_us + CLOCK_SECOND; /* only trying tells that a primary is back */
+    gate_found(server);
     server->request_us = now_us;
     if (server->aside) {
         server_log(server, RANK_LOG, "new connection to server (from %s), outside the pool",

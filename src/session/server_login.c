@@ -120,6 +120,7 @@ void server_open(struct share *share)
         return;
     }
     pool_open_failed(share->backend->pool, now_us, retry_at_us);
+    gate_missed(share, retry_at_us);
     if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)
         timer_set(loop, &share->pump, retry_at_us);
 }
@@ -746,6 +747,8 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     server_discard(server, retry_at_us);
     if (server->aside)
         server->aside->failed(server, told);
+    else if (retry_at_us && !lasting)
+        gate_missed(server->share, retry_at_us);
     free(cause);
     free(line);
     free(told);

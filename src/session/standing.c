@@ -41,6 +41,16 @@ static void retire(struct server *server, enum reason reason)
         server_open_failed(server, REASON_SERVER_CONNECT_FAILED, "08001", "the host is down");
 }
 
+void standing_retire(struct share *share)
+{
+    list_for_each_safe (node, &share->servers) {
+        struct server *server = list_entry(node, struct server, share_node);
+
+        if (!choice_fits(server))
+            retire(server, REASON_SERVER_WRONG_ROLE);
+    }
+}
+
 struct standing_letter {
     struct mail mail;
     char *environment;    /* whose servers are looked at; NULL: of none */

@@ -675,6 +675,7 @@ bool transaction_unanswered(const struct transaction *transaction, uint64_t sent
             walk->in_copy = false;
             continue;
         }
+        unit->waits |= action_of(entry) == ANSWER_PRODUCE;
         if (action_of(entry) != ANSWER_FORWARD || (entry->type == 'S' && walk->in_copy))
             continue;
         if (entry->type == 'S' && walk->skip && !(first && transaction->skipping)) {

@@ -753,7 +753,7 @@ SYSTEM_TEST(lost, what_never_reached_the_socket_is_told_from_what_may_have_run)
     sent++;
     /* until its client is paused, since the server's socket takes no more */
     while (sent < 2000 && proxy_figure(proxy, "SOCKETS", "type", "S", "send_avail") <= 0) {
-        for (int i = 0; i < 10; i++, sent++)
+        for (int i = 0; i < 25; i++, sent++)
             wire_query(wire, sql);
     }
     cr_assert_lt(sent, 2000);

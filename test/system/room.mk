@@ -84,8 +84,13 @@ test_system_test_login_SOURCES = test/system/login.c test/system/input.c test/sy
 test_system_test_login_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_login_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_gate
+test_system_test_gate_SOURCES = test/system/gate.c test/system/system.h
+test_system_test_gate_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_gate_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
+
 SYSTEM_TESTS += test/system/test_lost
-test_system_test_lost_SOURCES = test/system/lost.c test/system/system.h
+test_system_test_lost_SOURCES = test/system/lost.c test/system/no_primary.c test/system/system.h
 test_system_test_lost_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_lost_LDADD = $(SYSTEM_LIBS)
 

@@ -44,6 +44,7 @@ enum tls_mode {
 
 enum load_balance_hosts { BALANCE_ROUND_ROBIN, BALANCE_DISABLE, BALANCE_LEAST, BALANCE_RANDOM };
 
+enum no_primary_action { NO_PRIMARY_WAIT, NO_PRIMARY_READ_ONLY, NO_PRIMARY_ERROR };
 enum server_lost_action { SERVER_LOST_ERROR, SERVER_LOST_DISCONNECT };
 
 /* What happens to a running query when its client vanishes. */

@@ -71,6 +71,7 @@ struct backend {
     struct gate *gate; /* of its environment; NULL: it has none */
     /* shared: atomic */
     _Atomic unsigned turn;   /* round-robin of hosts */
+    struct missing primary;  /* gate.c's */
     _Atomic unsigned listed; /* shares in the lists of their workers */
     /* shared: mutex */
     pthread_mutex_t mutex;

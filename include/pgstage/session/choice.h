@@ -30,6 +30,8 @@ bool choice_needs_role(const struct server *server);
 bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us);
 /* May this server go on serving, by what is known of its host now? */
 bool choice_fits(const struct server *server);
+/* Does the control plane know of every host of the pool that it takes no writes? */
+bool choice_knows_no_primary(const struct share *share);
 /* Does the pool want the primary only? */
 bool choice_wants_primary(const struct effective *effective);
 

@@ -88,6 +88,7 @@ struct client {
     bool parting;            /* gone, with a Terminate at the end of `held` */
     bool awaiting;           /* `held` goes on when more answers have come */
     bool granted;            /* `held` is to be passed on before more is read */
+    bool at_gate;            /* counted among those who wait for a primary */
     bool wait_notified;      /* it has had its query_wait_notify */
     uint8_t recorded;        /* enum record_state */
     uint32_t pins;           /* mask of enum pin: it keeps its server between transactions */

@@ -14,7 +14,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct parameters;
 struct recall_name;
 
 struct recall {
@@ -32,10 +31,9 @@ struct recall {
 void recall_fini(struct recall *recall);
 /* Notes a message of the client (Query, Parse, Bind, Execute, Sync …) that is dealt with now, and
  * tells the intent of what it names: its text, the statement it binds, the portal it executes or
- * describes. The first `there` bytes of the body are at hand. The session's parameters (any may be
- * NULL): those that the client has set, and those that its server reported at first. */
-uint8_t recall_message(struct recall *recall, const struct parameters *own,
-                       const struct parameters *reported, uint8_t type, const uint8_t *body,
+ * describes. The first `there` bytes of the body are at hand. `mode`: enum sql_mode, how its
+ * session reads texts. */
+uint8_t recall_message(struct recall *recall, unsigned mode, uint8_t type, const uint8_t *body,
                        size_t there);
 /* A transaction begins: the portals of the last one have gone. */
 static inline void recall_begin(struct recall *recall)

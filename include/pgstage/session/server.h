@@ -75,6 +75,7 @@ struct server {
     char told[16]; /* the last row of a statement of our own that is listened to */
     char *query_error;
     bool undecided;    /* whether it took the parameters that it was given is not known yet */
+    bool stands_in;    /* on a standby, because its pool lacks a primary */
     bool kept;         /* by a client in no transaction, and counted so at the gate */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */

@@ -12,6 +12,8 @@
 /* Something is wrong with the server's host, or seems so: the control plane hears it, a letter for
  * each host in 100 ms at most. */
 void server_saw_trouble(struct server *server);
+/* Closes the share's servers that no longer fit, now or as soon as they are free. */
+void standing_retire(struct share *share);
 /* A login found the host in (or out of) recovery: told when it is news. */
 void server_saw_role(struct server *server, bool in_recovery);
 /* The server says that it is in recovery now, or no more: told, and a server that does not serve

@@ -21,8 +21,7 @@ enum intent {
     INTENT_EMPTY = 32,       /* no statement is in it */
 };
 
-/* A mask. `cut`: the text goes on behind its end. `mode`: enum sql_mode; only looked at when the
- * text needs reading, so what it takes to know it may be put off: see intent_is_plain. */
+/* A mask. `cut`: the text goes on behind its end. `mode`: enum sql_mode. */
 uint8_t intent_of(const char *text, size_t length, bool cut, unsigned mode);
 /* Is it one statement that has nothing to do with transactions, whatever the mode? Then intent_of
  * is 0. False says nothing. */

@@ -213,9 +213,67 @@ Test(size, nothing_is_opened_before_the_back_off_is_over)
     queue_up(pool, clients + 1, 1);
     cr_assert_eq(pool_pump(pool, now_us + 99), now_us + 100);
     cr_assert_eq(notes_of(NOTE_OPEN), 0);
+    /* then one connection is tried; when it stands, the others follow */
     pool_pump(pool, now_us + 100);
-    cr_assert_eq(notes_of(NOTE_OPEN), 2);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    now_us += 100;
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    (void)server_open(pool, &outcome, &grant);
+    cr_assert_eq(outcome, POOL_LENT);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
     forget_all(pool, clients, 2);
+    stage_clear();
+}
+
+Test(size, after_a_failure_each_success_allows_one_more_at_a_time)
+{
+    stage_start(1);
+    struct pool *pool = pool_of_size(60);
+    struct pool_waiter clients[40];
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    queue_up(pool, clients, 1);
+    cr_assert_eq(note_take(NOTE_OPEN, pool).kind, NOTE_OPEN);
+    pool_open_failed(pool, now_us, now_us + 100);
+    queue_up(pool, clients + 1, 39);
+    now_us += 100;
+    pool_pump(pool, now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    for (size_t width = 2; width <= 16; width++) {
+        (void)server_open(pool, &outcome, &grant);
+        cr_assert_eq(notes_of(NOTE_OPEN), width, "%zu at a time", notes_of(NOTE_OPEN));
+    }
+    /* and a failure begins again */
+    size_t under_way = notes_of(NOTE_OPEN);
+    for (size_t i = 0; i < under_way; i++) {
+        cr_assert_eq(note_take(NOTE_OPEN, pool).kind, NOTE_OPEN);
+        pool_open_failed(pool, now_us, now_us + 100);
+    }
+    now_us += 100;
+    pool_pump(pool, now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    forget_all(pool, clients, 40);
+    stage_clear();
+}
+
+Test(size, clients_that_are_released_open_a_few_connections_at_first)
+{
+    stage_start(1);
+    struct pool *pool = pool_of_size(60);
+    struct pool_waiter clients[40];
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    pool_hold(pool, now_us);
+    queue_up(pool, clients, 40);
+    cr_assert_eq(notes_of(NOTE_OPEN), 0);
+    pool_release(pool, now_us);
+    cr_assert_eq(notes_of(NOTE_OPEN), 2);
+    (void)server_open(pool, &outcome, &grant);
+    cr_assert_eq(notes_of(NOTE_OPEN), 3);
+    (void)server_open(pool, &outcome, &grant);
+    cr_assert_eq(notes_of(NOTE_OPEN), 4);
+    forget_all(pool, clients, 40);
     stage_clear();
 }
 
@@ -231,7 +289,11 @@ Test(size, the_minimum_waits_for_the_back_off_too)
     cr_assert_eq(pool_pump(pool, now_us + 50), now_us + 100);
     cr_assert_eq(notes_of(NOTE_OPEN), 0);
     pool_pump(pool, now_us + 100);
-    cr_assert_eq(notes_of(NOTE_OPEN), 3);
+    cr_assert_eq(notes_of(NOTE_OPEN), 1);
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    (void)server_open(pool, &outcome, &grant);
+    cr_assert_eq(notes_of(NOTE_OPEN), 2);
     stage_clear();
 }
 

@@ -5,6 +5,7 @@
  *
  *     <Q text     the client sends it, and all of it reaches the server's socket
  *     ~Q text     … and not all of it does
+ *     !Q text     as <, and somebody wants to hear of the answer (ANSWER_NOTED)
  *     >CZT        the server answers with these messages; Z is followed by the status
  *     LOST        the server is lost; LOST 25P03: it said FATAL with that SQLSTATE
  *     Q text      the client sends it afterwards
@@ -80,10 +81,10 @@ static void make_body(const char *line, struct buffer *body)
 static uint8_t recall(struct stage *stage, const char *line, struct buffer *body)
 {
     make_body(line, body);
-    return recall_message(&stage->recall, NULL, NULL, (uint8_t)line[0], body->data, body->length);
+    return recall_message(&stage->recall, 0, (uint8_t)line[0], body->data, body->length);
 }
 
-static void send(struct stage *stage, const char *line, bool reaches)
+static void send(struct stage *stage, const char *line, bool reaches, unsigned note)
 {
     struct buffer body = {0};
     uint8_t intent = recall(stage, line, &body);
@@ -91,8 +92,8 @@ static void send(struct stage *stage, const char *line, bool reaches)
     stage->offered += FRAME_HEADER_BYTES + body.length;
     if (reaches)
         stage->sent = stage->offered;
-    transaction_ask_for(&stage->transaction, (uint8_t)line[0], ANSWER_FORWARD, intent,
-                        stage->offered);
+    (void)transaction_ask_for(&stage->transaction, (uint8_t)line[0], ANSWER_FORWARD | note, intent,
+                              stage->offered);
     buffer_fini(&body);
 }
 
@@ -173,8 +174,8 @@ static void play(char status, const char *script)
     transaction_init(&stage.transaction);
     stage.transaction.status = status;
     while ((line = strsep(&rest, "\n"))) {
-        if (line[0] == '<' || line[0] == '~') {
-            send(&stage, line + 1, line[0] == '<');
+        if (line[0] == '<' || line[0] == '~' || line[0] == '!') {
+            send(&stage, line + 1, line[0] != '~', line[0] == '!' ? ANSWER_NOTED : 0);
         } else if (line[0] == '>') {
             answer(&stage, line + 1);
         } else if (line[0] == '=') {
@@ -351,6 +352,14 @@ Test(loss, in_a_transaction_only_its_end_is_unknown)
     }
 }
 
+Test(loss, an_answer_that_somebody_else_wants_to_hear_of_is_the_clients_too)
+{
+    play('T', "!Q COMMIT\nLOST\n=E08007 ZI");
+    play('I', "!Q SET a = 1\n<Q SELECT 1\nLOST\n=E08007 ZI E08007 ZI");
+    play('I', "!Q SET a = 1\n>E\nLOST\n=ZI");
+    play('I', "!P - BEGIN\n<B - -\n!E -\n<S\nLOST\n=E57P01 ZE");
+}
+
 Test(loss, the_text_of_a_named_statement_decides)
 {
     play('T', "<P c COMMIT\n<P i INSERT INTO t VALUES (1)\n<S\n>11ZT\n<B - c\n<E -\n<S\nLOST\n"
@@ -467,8 +476,8 @@ static struct stage *cut(char status, const char *before, const char *line)
     transaction_init(&stage.transaction);
     stage.transaction.status = status;
     if (before)
-        send(&stage, before, true);
-    send(&stage, line, false);
+        send(&stage, before, true, 0);
+    send(&stage, line, false, 0);
     transaction_retract(&stage.transaction, (uint8_t)line[0], stage.sent);
     lose(&stage, "");
     loss_cut(&stage.loss, (uint8_t)line[0], 0);
@@ -500,7 +509,7 @@ Test(loss, what_was_sent_behind_a_lost_transaction_does_not_run_outside_of_it)
 
     transaction_init(&stage.transaction);
     stage.transaction.status = 'T';
-    send(&stage, "Q UPDATE a", true);
+    send(&stage, "Q UPDATE a", true, 0);
     lose(&stage, "");
     cr_expect_str_eq(stage.got, "E57P01 ZI");
     stage.got[0] = '\0';

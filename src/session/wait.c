@@ -1,0 +1,149 @@
+/*
+ * wait.c: how long a client waits for a server.
+ *
+ *   there is a primary, all its servers are busy ── query_wait_timeout ──► FATAL 53300, as
+ * PgBouncer no primary, or the gate is shut ───────────── failover_wait_timeout ─► ERROR 08006, it
+ * stays
+ *
+ * The two do not add up: query_wait_timeout begins anew when the primary is back, since only then
+ * waiting says something about the size of the pool. A client that is logging in is told FATAL in
+ * both cases. failover_queue_limit and no_primary_action = error end the wait before it begins.
+ */
+#include "pgstage/session/wait.h"
+
+#include <stdlib.h>
+
+#include "pgstage/base/clock.h"
+#include "pgstage/base/text.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/gate.h"
+#include "pgstage/session/server.h"
+#include "pgstage/wire/message.h"
+
+/* ---- asking ---- */
+
+bool client_borrow(struct client *client)
+{
+    struct share *share = client->share;
+    struct loop *loop = client->worker->loop;
+    struct pool_item *item = pool_borrow(share->backend->pool, &client->waiter, loop_now_us(loop));
+
+    client->wait_notified = false;
+    if (client->state == CLIENT_IDLE && !item)
+        client_set_state(client, CLIENT_WAITING);
+    if (item) {
+        struct pool_grant grant = {.waiter = &client->waiter};
+
+        server_dispose(list_entry(item, struct server, item), POOL_LENT, &grant);
+        return !client_is_over(client) && client->server;
+    }
+    /* somebody has to look again when a back-off or reserve_pool_timeout is over */
+    if (!timer_is_set(&share->pump))
+        timer_set(loop, &share->pump, loop_now_us(loop) + 100 * CLOCK_MS);
+    wait_look(client);
+    return false;
+}
+
+void client_forget_wait(struct client *client)
+{
+    if (client->share)
+        pool_forget(client->share->backend->pool, &client->waiter,
+                    loop_now_us(client->worker->loop));
+}
+
+/* ---- time ---- */
+
+static uint64_t earlier(uint64_t due_us, uint64_t since_us, uint64_t limit_us)
+{
+    uint64_t other_us = since_us + limit_us;
+
+    return limit_us && (!due_us || other_us < due_us) ? other_us : due_us;
+}
+
+/* When its patience ends; 0: never. */
+static uint64_t patience_ends(const struct client *client)
+{
+    const struct settings *settings = share_settings(client->share);
+    uint64_t since_us = client->waiter.since_us;
+    uint64_t opened_us = gate_opened_us(client->share);
+
+    if (gate_is_shut(client->share))
+        return earlier(0, since_us, settings->failover_wait_timeout_us);
+    return earlier(0, since_us > opened_us ? since_us : opened_us, settings->query_wait_timeout_us);
+}
+
+uint64_t wait_due(const struct client *client)
+{
+    const struct settings *settings = share_settings(client->share);
+    uint64_t due_us = patience_ends(client);
+
+    if (client->state == CLIENT_WAITING && !client->wait_notified)
+        due_us = earlier(due_us, client->waiter.since_us, settings->query_wait_notify_us);
+    return due_us;
+}
+
+/* ---- the end of a wait ---- */
+
+void wait_refuse(struct client *client, const char *sqlstate, const char *text)
+{
+    client_forget_wait(client);
+    client_set_state(client, CLIENT_IDLE);
+    client->active_us = loop_now_us(client->worker->loop);
+    loss_refuse(&client->loss, sqlstate, text, NULL);
+    client->granted = true;
+    loop_defer(client->worker->loop, &client->task);
+    client_arm(client);
+}
+
+/* It hears that there is no primary for it: an ERROR, or FATAL while it is logging in. */
+static void give_up(struct client *client, enum reason reason, const char *detail)
+{
+    char *text = text_print("%s: %s", reason_text(reason), detail);
+
+    gate_erred(client->share);
+    if (client->state == CLIENT_WAITING)
+        wait_refuse(client, reason_sqlstate(reason), text);
+    else
+        client_fail_as(client, reason, reason_sqlstate(reason), text);
+    free(text);
+}
+
+void wait_is_due(struct client *client, uint64_t now_us)
+{
+    uint64_t notify_us = share_settings(client->share)->query_wait_notify_us;
+    uint64_t ends_us = patience_ends(client);
+    struct buffer out = {0};
+
+    if (ends_us && now_us >= ends_us) {
+        if (gate_is_shut(client->share))
+            give_up(client, REASON_FAILOVER_WAIT_TIMEOUT, "no primary took the query in time");
+        else
+            client_fail(client, REASON_QUERY_WAIT_TIMEOUT, NULL);
+        return;
+    }
+    if (client->state == CLIENT_WAITING && !client->wait_notified && notify_us &&
+        now_us >= client->waiter.since_us + notify_us) {
+        client->wait_notified = true;
+        message_notice(&out, "NOTICE", "00000",
+                       "No server connection available in postgres backend, client being queued");
+        if (!client_send_buffer(client, &out))
+            return;
+    }
+    client_arm(client);
+}
+
+void wait_look(struct client *client)
+{
+    if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME) {
+        if (!gate_enter(client)) {
+            give_up(client, REASON_FAILOVER_QUEUE_LIMIT,
+                    "too many clients wait for a primary already");
+            return;
+        }
+        if (gate_refuses(client->share)) {
+            give_up(client, REASON_NO_PRIMARY, "the environment has no primary");
+            return;
+        }
+    }
+    client_arm(client);
+}

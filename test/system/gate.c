@@ -1,0 +1,255 @@
+/*
+ * gate: plane_hold and plane_release, as the procedures of failover call them: a plane of the
+ * test's own, in this process, before a real PostgreSQL. The test's thread is the control thread.
+ */
+#include "system.h"
+
+#include "pgstage/conf/report.h"
+#include "pgstage/conf/snapshot.h"
+#include "pgstage/session/plane.h"
+#include "pgstage/worker/loop.h"
+
+TestSuite(gate, .timeout = 90);
+
+#define PATIENCE_MS 30000
+
+struct stage {
+    struct loop *control;
+    struct plane *plane;
+    int port;
+};
+
+static void ignore(void *context)
+{
+    (void)context;
+}
+
+static struct stage stage_start(const char *more)
+{
+    static const struct plane_hooks hooks = {.pools_changed = ignore, .idle = ignore};
+    struct stage stage = {.port = port_take()};
+    struct report report = {0};
+    struct snapshot *snapshot;
+    char problem[256];
+    char *file = text_of("%s/gate.ini", test_folder());
+    char *users = text_of("%s/users.txt", test_folder());
+
+    signal(SIGPIPE, SIG_IGN);
+    file_write(users, 0600, "\"app\" \"\"\n");
+    file_write(file, 0644,
+               text_of("[pgstage]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n"
+                       "auth_type = trust\nauth_file = %s\nworkers = 2\n"
+                       "[environment e]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+                       "pool_size = 8\nquery_wait_timeout = 1\n%s"
+                       "[databases]\napp = environment=e dbname=app\n"
+                       "[users]\napp =\n",
+                       stage.port, users, cluster_shared()->port, more));
+    snapshot = snapshot_load(file, &report);
+    cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
+    report_fini(&report);
+    stage.control = loop_new(0, NULL);
+    stage.plane = plane_new(stage.control, snapshot, &hooks, NULL, 0, problem, sizeof problem);
+    cr_assert_not_null(stage.plane, "%s", problem);
+    snapshot_unref(snapshot);
+    cr_assert(plane_start(stage.plane));
+    return stage;
+}
+
+static void stage_end(struct stage *stage)
+{
+    plane_free(stage->plane);
+    loop_free(stage->control);
+}
+
+static PGconn *client_of(const struct stage *stage)
+{
+    PGconn *conn = NULL;
+
+    cr_assert(until((PQfinish(conn),
+                     conn = PQconnectdb(text_of("host=127.0.0.1 port=%d dbname=app user=app "
+                                                "sslmode=disable",
+                                                stage->port)),
+                     PQstatus(conn) == CONNECTION_OK),
+                    PATIENCE_MS),
+              "%s", PQerrorMessage(conn));
+    return conn;
+}
+
+/* The support's own words for this have the names of the product's functions. */
+static void sql_do(PGconn *conn, const char *sql)
+{
+    PGresult *result = PQexec(conn, sql);
+
+    cr_assert_leq(PQresultStatus(result), PGRES_TUPLES_OK, "%s: %s", sql, PQerrorMessage(conn));
+    PQclear(result);
+}
+
+static void sql_send(PGconn *conn, const char *sql)
+{
+    cr_assert(PQsendQuery(conn, sql), "%s", PQerrorMessage(conn));
+}
+
+static bool sql_is_ready(PGconn *conn)
+{
+    cr_assert(PQconsumeInput(conn), "%s", PQerrorMessage(conn));
+    return !PQisBusy(conn);
+}
+
+/* Reads all results; the SQLSTATE of the first error, or "". */
+static const char *sql_finish(PGconn *conn)
+{
+    const char *state = "";
+    PGresult *result;
+
+    cr_assert(until(sql_is_ready(conn), PATIENCE_MS));
+    while ((result = PQgetResult(conn))) {
+        if (PQresultStatus(result) > PGRES_TUPLES_OK && !*state)
+            state = text_of("%s", PQresultErrorField(result, PG_DIAG_SQLSTATE));
+        PQclear(result);
+    }
+    return state;
+}
+
+static struct gate_counts counts_of(const struct stage *stage)
+{
+    struct gate_counts counts;
+
+    plane_gate_counts(stage->plane, "e", &counts);
+    return counts;
+}
+
+static void hold_and_release(const char *mode)
+{
+    struct stage stage = stage_start(mode);
+    PGconn *running = client_of(&stage), *idle = client_of(&stage), *fresh;
+
+    sql_do(idle, "SELECT 1");
+    sql_do(running, "BEGIN");
+    cr_assert_eq(counts_of(&stage).running, 1);
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    cr_assert(counts_of(&stage).held);
+    cr_assert_eq(counts_of(&stage).running, 1);
+
+    /* new transactions wait, longer than query_wait_timeout */
+    sql_send(idle, "SELECT 2");
+    fresh = client_of(&stage);
+    sql_send(fresh, "SELECT 3");
+    pause_ms(1500);
+    cr_assert_not(sql_is_ready(idle));
+    cr_assert_not(sql_is_ready(fresh));
+    /* what runs goes on to its end */
+    sql_do(running, "SELECT 4");
+    sql_do(running, "COMMIT");
+    cr_assert(until(counts_of(&stage).running == 0, PATIENCE_MS));
+    sql_send(running, "BEGIN");
+    pause_ms(200);
+    cr_assert_not(sql_is_ready(running));
+    cr_assert_eq(counts_of(&stage).running, 0);
+
+    plane_release(stage.plane, "e");
+    cr_assert_not(counts_of(&stage).held);
+    cr_assert_str_eq(sql_finish(idle), "");
+    cr_assert_str_eq(sql_finish(fresh), "");
+    cr_assert_str_eq(sql_finish(running), "");
+    sql_do(running, "COMMIT");
+    PQfinish(running);
+    PQfinish(idle);
+    PQfinish(fresh);
+    stage_end(&stage);
+}
+
+Test(gate, transactions_are_held_and_released)
+{
+    hold_and_release("pool_mode = transaction\n");
+}
+
+Test(gate, sessions_are_held_between_their_transactions)
+{
+    hold_and_release("pool_mode = session\n");
+}
+
+Test(gate, a_client_that_is_pinned_is_held_between_its_transactions)
+{
+    struct stage stage = stage_start("pool_mode = transaction\n");
+    PGconn *pinned = client_of(&stage);
+
+    sql_do(pinned, "SELECT pg_advisory_lock(4711)");
+    cr_assert(until(counts_of(&stage).running == 0, PATIENCE_MS));
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    sql_send(pinned, "SELECT 5");
+    pause_ms(300);
+    cr_assert_not(sql_is_ready(pinned));
+    cr_assert_eq(counts_of(&stage).running, 0);
+    plane_release(stage.plane, "e");
+    cr_assert_str_eq(sql_finish(pinned), "");
+    PQfinish(pinned);
+    stage_end(&stage);
+}
+
+Test(gate, a_wait_at_a_gate_that_stays_shut_ends_with_an_error)
+{
+    struct stage stage = stage_start("pool_mode = transaction\nfailover_wait_timeout = 2\n");
+    PGconn *client = client_of(&stage);
+
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    sql_send(client, "SELECT 1");
+    cr_assert_str_eq(sql_finish(client), "08006");
+    cr_assert_eq(counts_of(&stage).queued, 1);
+    cr_assert_eq(counts_of(&stage).errored, 1);
+    plane_release(stage.plane, "e");
+    sql_do(client, "SELECT 42");
+    PQfinish(client);
+    stage_end(&stage);
+}
+
+Test(gate, pools_that_do_not_write_go_on_unless_all_are_held)
+{
+    struct stage stage = stage_start("pool_mode = transaction\ntarget_session_attrs = any\n");
+    PGconn *client = client_of(&stage);
+
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    sql_do(client, "SELECT 1");
+    plane_hold(stage.plane, "e", GATE_ALL);
+    sql_send(client, "SELECT 2");
+    pause_ms(200);
+    cr_assert_not(sql_is_ready(client));
+    plane_release(stage.plane, "e");
+    cr_assert_str_eq(sql_finish(client), "");
+    PQfinish(client);
+    stage_end(&stage);
+}
+
+/* Nobody is lent anything from when plane_hold has returned, and nothing gets lost meanwhile. */
+Test(gate, nothing_runs_between_hold_and_release_under_load)
+{
+    struct stage stage = stage_start("pool_mode = transaction\n");
+    PGconn *clients[12];
+    long held = 0;
+
+    for (int i = 0; i < 12; i++)
+        sql_send(clients[i] = client_of(&stage), "SELECT pg_sleep(0.001)");
+    for (int round = 0; round < 30; round++) {
+        int64_t quiet_until;
+
+        for (int64_t end = now_ms() + 20; now_ms() < end;) {
+            for (int i = 0; i < 12; i++) {
+                if (!sql_is_ready(clients[i]))
+                    continue;
+                cr_assert_str_eq(sql_finish(clients[i]), "");
+                sql_send(clients[i], "SELECT pg_sleep(0.001)");
+            }
+        }
+        plane_hold(stage.plane, "e", GATE_WRITERS);
+        cr_assert(until(counts_of(&stage).running == 0, PATIENCE_MS));
+        for (quiet_until = now_ms() + 20; now_ms() < quiet_until; pause_ms(1))
+            cr_assert_eq(counts_of(&stage).running, 0);
+        held += (long)counts_of(&stage).waiting;
+        plane_release(stage.plane, "e");
+    }
+    for (int i = 0; i < 12; i++) {
+        cr_assert_str_eq(sql_finish(clients[i]), "");
+        PQfinish(clients[i]);
+    }
+    cr_assert_gt(held, 30);
+    stage_end(&stage);
+}
