@@ -24,7 +24,8 @@
 #include "pgstage/session/plane.h"
 #include "step.h"
 
-#define LOOK_US (50 * CLOCK_MS)
+#define LOOK_US (10 * CLOCK_MS)
+#define ANSWER_LIMIT_US (10 * CLOCK_SECOND)
 #define PROBE_US (200 * CLOCK_MS)
 
 /* ---- locks ---- */
@@ -317,11 +318,42 @@ static void wait_for_writer(struct procedure *procedure)
     procedure_poll(procedure, PROBE_US, wait_for_writer);
 }
 
+static void ask_recovery(struct procedure *procedure);
+
+static void on_recovery(void *context, struct delegate *delegate, const struct probe_result *result)
+{
+    struct procedure *procedure = context;
+    (void)delegate;
+    procedure->promoted = result->error == PROBE_FINE && PQntuples(result->rows) == 1 &&
+                                  PQgetvalue(result->rows, 0, 0)[0] == 'f'
+                              ? PROMOTED_YES
+                              : PROMOTED_UNKNOWN;
+}
+
+static void after_recovery(void *context)
+{
+    struct procedure *procedure = context;
+    const struct delegate *delegate = delegation_find(procedure->delegation, procedure->candidate);
+    if (procedure->promoted == PROMOTED_YES)
+        procedure_next(procedure);
+    else if (delegate->is_open)
+        procedure_poll(procedure, LOOK_US, ask_recovery);
+    else
+        wait_for_writer(procedure); /* whether it happens, the monitor sees */
+}
+
+/* pg_promote's own waiting looks ten times a second only. */
+static void ask_recovery(struct procedure *procedure)
+{
+    delegation_ask(procedure->delegation, procedure->candidate,
+                   "SELECT pg_catalog.pg_is_in_recovery()",
+                   procedure_now_us(procedure) + ANSWER_LIMIT_US, on_recovery, after_recovery);
+}
+
 static void on_promoted(void *context, struct delegate *delegate, const struct probe_result *result)
 {
     struct procedure *procedure = context;
-    if (result->error == PROBE_FINE && PQntuples(result->rows) == 1 &&
-        PQgetvalue(result->rows, 0, 0)[0] == 't') {
+    if (result->error == PROBE_FINE) {
         procedure->promoted = PROMOTED_YES;
     } else if (result->error == PROBE_SERVER) {
         /* refused before anything was done: a missing grant, or no standby any more */
@@ -329,24 +361,23 @@ static void on_promoted(void *context, struct delegate *delegate, const struct p
         procedure_note(procedure, "%s", delegate->problem);
     } else {
         procedure->promoted = PROMOTED_UNKNOWN;
-        procedure_note(procedure, "pg_promote: %s",
-                       delegate->has_failed ? delegate->problem : "not over in time");
+        procedure_note(procedure, "pg_promote: %s", delegate->problem);
     }
 }
 
-static void on_promote_over(void *context)
+static void after_promoted(void *context)
 {
     struct procedure *procedure = context;
     switch (procedure->promoted) {
     case PROMOTED_YES:
-        procedure_next(procedure);
+        ask_recovery(procedure);
         break;
     case PROMOTED_NO:
         procedure->is_past_return = false;
         procedure_fail(procedure, "%s refuses pg_promote: %s", procedure->candidate,
                        procedure->note ? procedure->note : "");
         break;
-    case PROMOTED_UNKNOWN: /* it was asked for: whether it happens, the monitor sees */
+    case PROMOTED_UNKNOWN:
         wait_for_writer(procedure);
         break;
     }
@@ -361,13 +392,10 @@ void step_promote(struct procedure *procedure)
                        delegate ? delegate->problem : "");
         return;
     }
-    char *sql = text_print("SELECT pg_catalog.pg_promote(true, %d)",
-                           (int)(PROMOTE_LIMIT_US / 2 / CLOCK_SECOND));
     procedure->promoted = PROMOTED_UNKNOWN;
-    delegation_ask(procedure->delegation, procedure->candidate, sql,
-                   procedure_now_us(procedure) + PROMOTE_LIMIT_US / 2 + 5 * CLOCK_SECOND,
-                   on_promoted, on_promote_over);
-    free(sql);
+    delegation_ask(procedure->delegation, procedure->candidate,
+                   "SELECT pg_catalog.pg_promote(false)",
+                   procedure_now_us(procedure) + ANSWER_LIMIT_US, on_promoted, after_promoted);
 }
 
 /* ---- prove ---- */

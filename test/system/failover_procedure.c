@@ -221,6 +221,27 @@ SYSTEM_TEST(failover_procedure, abort_ends_where_it_began)
     cr_assert_eq(rows_on(old, "note"), 4);
 }
 
+/* A command that hangs is ended at its deadline, and what it began is taken back. */
+SYSTEM_TEST(failover_procedure, a_command_that_hangs_does_not_hold_clients_for_long)
+{
+    struct scene_options options = {.sky = {.standbys = 1}};
+    struct scene *scene =
+        quiet_scene(&options, UNFENCED "demote_command = % stop pg1; % sleep 300\n"
+                                       "undemote_command = % start pg1\n"
+                                       "failover_command_timeout = 2\n");
+    struct star *old = &scene->sky->stars[0];
+    PGconn *client = client_open(scene->proxy, NULL);
+    char *text;
+
+    text = client_error(proxy_console(scene->proxy), "FAILOVER drill PLANNED");
+    cr_assert_has(text, "demote_command did not end in time");
+    cr_assert_has(text, "way back demote: done");
+    cr_assert_eq(hand_count("start pg1"), 1);
+    client_do(client, "INSERT INTO note VALUES (1)");
+    cr_assert_eq(served_by(scene->sky, client), old);
+    cr_assert(nobody_promoted(scene));
+}
+
 /* In follow mode something else promotes: switchover_command asks it to, while clients wait. */
 SYSTEM_TEST(failover_procedure, in_follow_mode_switchover_command_does_it_while_clients_wait)
 {
