@@ -373,12 +373,34 @@ static bool may_be_wiped(const struct client *client)
            transaction_is_doubtful(transaction_of(client), names->wiped_batch);
 }
 
+/* The usual case, of a client without names: Parse of the unnamed statement, or Bind of what this
+ * very batch has parsed. */
+static bool is_usual(struct client *client, const struct passing *passing)
+{
+    const uint8_t *body = passing->data + FRAME_HEADER_BYTES;
+    const struct server *server = client->server;
+
+    if (client->names || passing->there < FRAME_HEADER_BYTES + 2 || body[0] != '\0')
+        return false;
+    if (passing->type == 'P' && passing->there == passing->total) {
+        unnamed_parse(client, body + 1, passing->there - FRAME_HEADER_BYTES - 1, true);
+        return true;
+    }
+    if (passing->type != 'B' || body[1] != '\0' || server->unnamed_links != server->links ||
+        client->unnamed.batch != transaction_batch(&server->transaction))
+        return false;
+    unnamed_bound(client);
+    return true;
+}
+
 enum prepared_step prepared_look(struct client *client, const struct passing *passing,
                                  struct prepared_plan *plan)
 {
     enum prepared_step step;
     const char *name;
 
+    if (!transaction_is_ignoring(transaction_of(client)) && is_usual(client, passing))
+        return PREPARED_PASS;
     plan->kind = PLAN_PASS;
     plan->name = NULL;
     if (transaction_is_ignoring(transaction_of(client)) && passing->type != 'S')

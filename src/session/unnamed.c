@@ -18,7 +18,8 @@ void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, boo
 {
     struct unnamed *unnamed = &client->unnamed;
 
-    client_unpin(client, PIN_unnamed_statement);
+    if (client->pins)
+        client_unpin(client, PIN_unnamed_statement);
     unnamed->batch = transaction_batch(&client->server->transaction);
     unnamed->bound = false;
     unnamed->state = whole ? UNNAMED_KEPT : UNNAMED_LONG;
@@ -55,7 +56,8 @@ void unnamed_bound(struct client *client)
     struct unnamed *unnamed = &client->unnamed;
 
     unnamed->bound = true;
-    client_unpin(client, PIN_unnamed_statement);
+    if (client->pins)
+        client_unpin(client, PIN_unnamed_statement);
     if (unnamed->capacity <= UNNAMED_KEEP_BYTES)
         return;
     free(unnamed->text);

@@ -30,7 +30,7 @@ TestSuite(differential, .timeout = 1800);
 #define PLAYERS 3
 #define CLIENTS 4 /* of each player */
 #define NAMES 6
-#define TABLES 20 /* of each client: a new one when it is not known what became of the last */
+#define TABLES 6 /* of each client: a new one when it is not known what became of the last */
 
 struct side {
     struct wire *wire;
@@ -38,7 +38,8 @@ struct side {
 };
 
 struct client {
-    unsigned number; /* its table and its values */
+    unsigned number; /* its table and its values: no other client of any test has it */
+    unsigned tables; /* how many it has used up */
     struct side direct, pooled;
     bool parsed; /* an unnamed statement is there on both sides */
 };
@@ -155,6 +156,9 @@ static void put_parse(struct player *player, const char *statement)
     struct bytes body = {0};
     char *sql = text(player);
     unsigned types = percent(player, 15) ? 1 : 0;
+
+    if (!*statement)
+        player->client->parsed = false; /* it may be skipped: only its own batch may rely on it */
 
     bytes_add_text(&body, statement);
     bytes_add_text(&body, sql);
@@ -564,7 +568,8 @@ static void vanish(struct player *player)
     struct client *client = player->client;
 
     tell(player, "client %u vanishes\n", client->number);
-    if (client->number + PLAYERS * CLIENTS <= PLAYERS * CLIENTS * TABLES) {
+    if (client->tables + 1 < TABLES) {
+        client->tables++;
         make_batch(player);
         (void)send_batch(player, client->direct.wire);
         (void)send_batch(player, client->pooled.wire);
@@ -667,13 +672,14 @@ static bool play_sequence(struct player *player, uint64_t seed)
 
 /* ---- the players ---- */
 
-static int play(struct proxy *proxy, unsigned index, uint64_t seed, unsigned sequences, int report)
+static int play(struct proxy *proxy, unsigned index, unsigned first, uint64_t seed,
+                unsigned sequences, int report)
 {
     struct player player = {.proxy = proxy, .direct_port = cluster_shared()->port};
     size_t before = 0, kept = 0;
 
     for (unsigned i = 0; i < CLIENTS; i++) {
-        player.clients[i].number = 1 + index * CLIENTS + i;
+        player.clients[i].number = first + index * CLIENTS + i;
         open_client(&player, &player.clients[i]);
     }
     for (unsigned i = 0; i < sequences; i++) {
@@ -696,7 +702,7 @@ static int play(struct proxy *proxy, unsigned index, uint64_t seed, unsigned seq
     return 0;
 }
 
-static void make_tables(void)
+static void make_tables(unsigned first)
 {
     static const char *const databases[] = {"app", "db2"};
 
@@ -704,7 +710,7 @@ static void make_tables(void)
         PGconn *conn = cluster_connect(cluster_shared(), databases[i]);
 
         client_do(conn, "SET client_min_messages = warning");
-        for (unsigned k = 1; k <= PLAYERS * CLIENTS * TABLES; k++)
+        for (unsigned k = first; k < first + PLAYERS * CLIENTS * TABLES; k++)
             client_do(conn, text_of("DROP TABLE IF EXISTS d%u; CREATE TABLE d%u (a int);"
                                     "GRANT ALL ON d%u TO app",
                                     k, k, k));
@@ -719,8 +725,10 @@ static unsigned long number_of(const char *variable, unsigned long otherwise)
     return value ? strtoul(value, NULL, 10) : otherwise;
 }
 
-static void run(const char *settings, unsigned long sequences)
+/* Tests run side by side on the same cluster: each has tables of its own. */
+static void run(unsigned test, const char *settings, unsigned long sequences)
 {
+    unsigned first = 1 + test * PLAYERS * CLIENTS * TABLES;
     struct proxy *proxy;
     unsigned long seed = number_of("PGSTAGE_TEST_SEED", (unsigned long)time(NULL) * 100);
     pid_t players[PLAYERS];
@@ -730,13 +738,13 @@ static void run(const char *settings, unsigned long sequences)
     ssize_t got;
 
     sequences = number_of("PGSTAGE_TEST_SEQUENCES", sequences);
-    make_tables();
+    make_tables(first);
     proxy = proxy_start("%s", settings);
     cr_assert_eq(pipe(report), 0);
     for (unsigned i = 0; i < PLAYERS; i++) {
         players[i] = fork();
         if (players[i] == 0)
-            _exit(play(proxy, i, seed, (unsigned)(sequences / PLAYERS), report[1]));
+            _exit(play(proxy, i, first, seed, (unsigned)(sequences / PLAYERS), report[1]));
     }
     close(report[1]);
     while ((got = read(report[0], story + length, (1 << 20) - 1 - length)) > 0)
@@ -755,17 +763,18 @@ static void run(const char *settings, unsigned long sequences)
 
 SYSTEM_TEST(differential, transaction_mode_says_what_postgresql_says)
 {
-    run("pool_mode = transaction\ndefault_pool_size = 4\nmax_prepared_statements = 3\n", 1500);
+    run(0, "pool_mode = transaction\ndefault_pool_size = 4\nmax_prepared_statements = 3\n", 1500);
 }
 
 SYSTEM_TEST(differential, one_statement_for_each_server_is_enough)
 {
-    run("pool_mode = transaction\ndefault_pool_size = 3\nmax_prepared_statements = 1\n"
+    run(1,
+        "pool_mode = transaction\ndefault_pool_size = 3\nmax_prepared_statements = 1\n"
         "server_lifetime = 1\n",
         600);
 }
 
 SYSTEM_TEST(differential, session_mode_says_what_postgresql_says)
 {
-    run("pool_mode = session\ndefault_pool_size = 20\n", 300);
+    run(2, "pool_mode = session\ndefault_pool_size = 20\n", 300);
 }

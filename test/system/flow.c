@@ -207,3 +207,22 @@ SYSTEM_TEST(flow, a_stalled_reader_under_tls_costs_no_time_and_gets_all_in_the_e
     cr_assert_eq(rows, 1500);
     PQfinish(client);
 }
+
+SYSTEM_TEST(flow, a_long_query_may_come_in_small_pieces)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    struct bytes query = {0};
+    unsigned char type = 'Q';
+    char *sql = text_of("SELECT 'whole'%*s", 40000, "");
+
+    bytes_add(&query, &type, 1);
+    bytes_add32(&query, (uint32_t)strlen(sql) + 5);
+    bytes_add_text(&query, sql);
+    for (size_t at = 0; at < query.count; at += 1000) {
+        cr_assert(
+            wire_write(wire, query.data + at, query.count - at < 1000 ? query.count - at : 1000));
+        pause_ms(2); /* so that they are read one by one; what is asserted does not depend on it */
+    }
+    cr_assert_str_eq(wire_value(wire, 20000), "whole");
+}
