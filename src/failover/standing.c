@@ -27,6 +27,13 @@ static enum allowance write_of(const struct host_report *report)
     return report->role == ROLE_PRIMARY ? ALLOW_YES : ALLOW_NO;
 }
 
+/* A host that fails at TLS answers at once, and clients are to hear what is wrong with it: nothing is
+ * won by keeping connections away. */
+static bool is_left_alone(const struct host_report *report)
+{
+    return report->breaker != BREAKER_CLOSED && report->error != PROBE_TLS;
+}
+
 struct standing standing_of(const struct host_report *report, enum standing_writer writer,
                             bool shut_out)
 {
@@ -34,7 +41,7 @@ struct standing standing_of(const struct host_report *report, enum standing_writ
         .write = ALLOW_NO,
         .standby = ALLOW_NO,
         .read_only = report->read_only,
-        .breaker_open = report->breaker != BREAKER_CLOSED,
+        .breaker_open = is_left_alone(report),
     };
 
     if (shut_out || (report->is_dr && writer != WRITER_THIS))

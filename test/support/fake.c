@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,13 @@ static void *connection_main(void *argument)
 static void *acceptor_main(void *argument)
 {
     struct fake *fake = argument;
+    sigset_t pipe_signal;
     int fd;
 
+    /* OpenSSL writes with write(2) to peers that may be gone; the other threads inherit this */
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, NULL);
     while ((fd = accept4(fake->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         struct connection *connection = calloc(1, sizeof *connection);
         pthread_t thread;

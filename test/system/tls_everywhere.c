@@ -91,9 +91,14 @@ static void serve_danger(struct wire *wire, struct fake *fake)
 
 /* Data, probe and cancel connections come to such a server and go away; `reason` is what CHECK says
  * and, unless `quiet`, the log. */
-static void refused_everywhere(struct danger *danger, const char *reason, bool quiet)
+static void refused_everywhere(const struct danger *wanted, const char *reason, bool quiet)
 {
     SKIP_ON_PGBOUNCER();
+    /* probes come until the very end, when the test's own function has returned */
+    static struct danger kept;
+    struct danger *danger = &kept;
+    danger->answer = wanted->answer;
+    danger->shown = wanted->shown;
     struct fake *bad = fake_start(serve_danger, danger);
     struct relay *relay = relay_start(bad->port);
     struct proxy *proxy = proxy_before(relay->port, "");
@@ -109,11 +114,10 @@ static void refused_everywhere(struct danger *danger, const char *reason, bool q
     const char *sql = text_of("SELECT pg_sleep(83.%d)", relay->port);
     PGconn *client = NULL;
     /* the failures before hold attempts back for a while */
-    for (int64_t end = now_ms() + 10000; now_ms() < end; PQfinish(client)) {
-        client = client_try(proxy, NULL);
-        if (PQstatus(client) == CONNECTION_OK)
-            break;
-    }
+    cr_assert(until((PQfinish(client), client = client_try(proxy, NULL),
+                     PQstatus(client) == CONNECTION_OK),
+                    60000),
+              "data: the good server is not reached");
     client_send(client, sql);
     cr_assert(until(sleeps(cluster_shared(), sql), 5000), "data: the good server is not reached");
     relay_turn(relay, bad->port);
