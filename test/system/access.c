@@ -233,7 +233,7 @@ SYSTEM_TEST(access, an_environment_that_has_expired_refuses_logins)
 SYSTEM_TEST(access, pools_are_drained_when_their_environment_expires)
 {
     SKIP_ON_PGBOUNCER();
-    struct proxy *proxy = start("", in_seconds(3), "");
+    struct proxy *proxy = start("", in_seconds(8), "");
     PGconn *idle = enter(proxy, "closed"), *busy = enter(proxy, "closed");
     PGconn *other = enter(proxy, "open");
 
@@ -241,14 +241,14 @@ SYSTEM_TEST(access, pools_are_drained_when_their_environment_expires)
     client_do(idle, "SELECT 1");
     client_do(other, "SELECT 1");
     cr_assert(proxy_logged(proxy, "environment closed expires at"));
-    cr_assert(client_is_closed(idle, 10000));
+    cr_assert(client_is_closed(idle, 40000));
     cr_assert(proxy_logged(proxy, "environment closed has expired"));
     /* its transaction is allowed to end */
     client_do(busy, "SELECT 1");
     client_do(busy, "COMMIT");
-    cr_assert(client_is_closed(busy, 5000));
+    cr_assert(client_is_closed(busy, 20000));
     cr_assert(until(
-        proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") == 0, 5000));
+        proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") == 0, 20000));
     client_do(other, "SELECT 1");
     cr_assert_has(refused(proxy, "closed"), "57P03");
 }
