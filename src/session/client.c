@@ -288,6 +288,8 @@ void client_arm(struct client *client)
             due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
         else if (client->server->transaction.status != 'I')
             due_us = earlier(due_us, client->active_us, settings->idle_transaction_timeout_us);
+        else if (client->server->kept && client->held_bytes) /* at the gate */
+            due_us = earlier(0, client->active_us, settings->failover_wait_timeout_us);
         else
             due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
         break;
@@ -311,7 +313,10 @@ static void active_timed_out(struct client *client, uint64_t now_us)
     bool settled = transaction_is_settled(transaction);
 
     if (settled && transaction->status == 'I') {
-        client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);
+        client_fail(client,
+                    client->server->kept && client->held_bytes ? REASON_FAILOVER_WAIT_TIMEOUT
+                                                               : REASON_CLIENT_IDLE_TIMEOUT,
+                    NULL);
     } else if (settings->transaction_timeout_us &&
                now_us >= client->transaction_us + settings->transaction_timeout_us) {
         if (!settled)

@@ -1,11 +1,12 @@
 /*
  * lost.c: a server has gone while a client had it.
  *
- *                       ┌─ nothing of its was sent ──────────► it gets another one, and hears
- * nothing server_close ─► lost├─ half a message was received ──────► its connection ends without a
- * word ├─ session mode, pinned ─────────────► FATAL 57P01: its session has gone, too └─ else
- * loss_tell ──► an error for each ReadyForQuery that it is owed └──► the transaction that it
- * believes in is made up
+ *   server_close ─► lost_server
+ *                     ├─ nothing of the client's was sent ─► it gets another one, hears nothing
+ *                     ├─ half a message was received ──────► its connection ends without a word
+ *                     ├─ session mode, pinned ─────────────► FATAL 57P01: its session has gone, too
+ *                     └─ else loss_tell ─► an error for each ReadyForQuery that it is owed;
+ *                                          the transaction that it believes in is made up
  *
  * A message is never sent to a second server: what had been given to the lost one is answered with
  * an error, and what had not, is still in client->held.

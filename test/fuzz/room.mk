@@ -7,6 +7,7 @@ fuzz_targets += test/fuzz/fuzz_scram
 fuzz_targets += test/fuzz/fuzz_ini
 fuzz_targets += test/fuzz/fuzz_proxy
 fuzz_targets += test/fuzz/fuzz_sql
+fuzz_targets += test/fuzz/fuzz_intent
 fuzz_targets += test/fuzz/fuzz_hba
 fuzz_targets += test/fuzz/fuzz_mask
 fuzz_targets += test/fuzz/fuzz_chain
@@ -48,6 +49,11 @@ test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c
 test_fuzz_fuzz_sql_CFLAGS = $(FUZZ_COMPILE)
 test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_sql_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_intent_SOURCES = test/fuzz/fuzz_intent.c
+test_fuzz_fuzz_intent_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_intent_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_intent_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_hba_SOURCES = test/fuzz/fuzz_hba.c
 test_fuzz_fuzz_hba_CFLAGS = $(FUZZ_COMPILE)

@@ -202,6 +202,22 @@ Test(gate, a_wait_at_a_gate_that_stays_shut_ends_with_an_error)
     stage_end(&stage);
 }
 
+Test(gate, a_session_at_a_gate_that_stays_shut_ends)
+{
+    struct stage stage = stage_start("pool_mode = session\nfailover_wait_timeout = 2\n");
+    PGconn *client = client_of(&stage);
+
+    sql_do(client, "SELECT 1");
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    sql_send(client, "SELECT 2");
+    cr_assert(until((PQconsumeInput(client), !PQisBusy(client)), PATIENCE_MS));
+    PGresult *result = PQgetResult(client);
+    cr_assert_str_eq(PQresultErrorField(result, PG_DIAG_SQLSTATE), "08006");
+    PQclear(result);
+    PQfinish(client);
+    stage_end(&stage);
+}
+
 Test(gate, pools_that_do_not_write_go_on_unless_all_are_held)
 {
     struct stage stage = stage_start("pool_mode = transaction\ntarget_session_attrs = any\n");

@@ -90,7 +90,8 @@ test_system_test_gate_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_gate_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
 SYSTEM_TESTS += test/system/test_lost
-test_system_test_lost_SOURCES = test/system/lost.c test/system/no_primary.c test/system/system.h
+test_system_test_lost_SOURCES = test/system/lost.c test/system/lost_ledger.c \
+	test/system/no_primary.c test/system/system.h
 test_system_test_lost_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_lost_LDADD = $(SYSTEM_LIBS)
 
