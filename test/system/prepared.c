@@ -4,6 +4,8 @@
  */
 #include "system.h"
 
+#include <sys/socket.h>
+
 #include "transcript.h"
 
 SYSTEM_SUITE(prepared);
@@ -706,4 +708,54 @@ SYSTEM_TEST(prepared, parse_complete_comes_in_its_place_with_flush)
     cr_assert_str_eq(wire_types(wire, 'C', PATIENCE_MS), "12DC");
     wire_sync(wire);
     assert_said(wire, 1, "Z[I]");
+}
+
+/* Parse, Bind, Describe, Execute and Close of two names and the unnamed statement, as bytes. */
+static struct bytes every_message(void)
+{
+    struct bytes all = {0};
+    int ends[2];
+    struct wire *scratch;
+    unsigned char piece[4096];
+    ssize_t got;
+
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    scratch = wire_of(ends[0]);
+    wire_parse(scratch, "first", "SELECT $1 || ' first'");
+    wire_bind(scratch, "portal", "first", "value", NULL);
+    wire_describe(scratch, 'P', "portal");
+    wire_execute(scratch, "portal", 0);
+    wire_parse(scratch, "", "SELECT 'unnamed'");
+    wire_bind(scratch, "", "", NULL);
+    wire_execute(scratch, "", 0);
+    wire_describe(scratch, 'S', "first");
+    wire_close_name(scratch, 'S', "first");
+    wire_sync(scratch);
+    wire_bind(scratch, "", "first", NULL);
+    wire_sync(scratch);
+    wire_close(scratch);
+    while ((got = read(ends[1], piece, sizeof piece)) > 0)
+        bytes_add(&all, piece, (size_t)got);
+    close(ends[1]);
+    return all;
+}
+
+SYSTEM_TEST(prepared, messages_may_be_cut_anywhere)
+{
+    struct proxy *proxy = start("max_prepared_statements = 1\n");
+    struct wire *wire = wire_client(proxy);
+    struct bytes all = every_message();
+
+    for (size_t cut = 1; cut < all.count; cut++) {
+        cr_assert(wire_write(wire, all.data, cut));
+        if (cut % 4 == 0)
+            pause_ms(1); /* often enough it is read as it was cut */
+        cr_assert(wire_write(wire, all.data + cut, all.count - cut));
+        assert_said(wire, 2,
+                    "1 2 T[?column?:25:4294967295:0] D[value first] C[SELECT 1] "
+                    "1 2 D[unnamed] C[SELECT 1] t[\\00\\01\\00\\00\\00\\19] "
+                    "T[?column?:25:4294967295:0] 3 Z[I] "
+                    "E[26000 prepared statement \"first\" does not exist] Z[I]");
+    }
+    free(all.data);
 }

@@ -20,4 +20,9 @@ check_PROGRAMS += test/tsan/test_pool_tsan
 TESTS += test/tsan/test_pool_tsan
 test_tsan_test_pool_tsan_SOURCES = test/tsan/test_pool_tsan.c
 test_tsan_test_pool_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
+
+check_PROGRAMS += test/tsan/test_statements_tsan
+TESTS += test/tsan/test_statements_tsan
+test_tsan_test_statements_tsan_SOURCES = test/tsan/test_statements_tsan.c
+test_tsan_test_statements_tsan_LDADD = libpgstage.a $(PRODUCT_LIBS)
 endif
