@@ -443,6 +443,7 @@ static void client_free(void *object)
     login_free(client->login);
     parameters_unref(client->parameters);
     parameters_unref(client->startup);
+    parameters_unref(client->mode_of);
     tracker_free(client->tracker);
     prepared_client_free(client);
     free(client->held);

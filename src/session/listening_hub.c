@@ -23,6 +23,8 @@
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 
+/* How often the pool is asked whether a connection of now is still the right one. */
+#define LOOK_US (10 * CLOCK_SECOND)
 /* Channels over which no more are taken. */
 #define HUB_CHANNELS_MAX 100000
 
@@ -251,6 +253,19 @@ static void note_problem(struct hub *hub, const uint8_t *body, size_t length)
 
 /* ---- the connection ---- */
 
+/* After RECONNECT, or a RELOAD that changed what the pool means, the connection is an old one. */
+static void look_at_age(struct loop *loop, struct timer *timer)
+{
+    struct hub *hub = list_entry(timer, struct hub, timer);
+
+    if (!hub->server || !hub->ready)
+        return;
+    if (hub->server->item.generation != pool_generation(hub->pool))
+        server_close(hub->server, REASON_SERVER_OBSOLETE, NULL);
+    else
+        timer_set(loop, timer, loop_now_us(loop) + LOOK_US);
+}
+
 static void ready(struct server *server)
 {
     struct hub *hub = server->aside_owner;
@@ -260,6 +275,8 @@ static void ready(struct server *server)
 
     free(sql);
     hub->ready = sent;
+    hub->timer.fire = look_at_age;
+    timer_set(hub->worker->loop, &hub->timer, loop_now_us(hub->worker->loop) + LOOK_US);
     HASH_ITER (hh, hub->channels, channel, next) {
         if (!hub->ready || !hub->server)
             return;

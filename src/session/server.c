@@ -31,6 +31,7 @@
 #include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
+#include "pgstage/wire/sql.h"
 
 static void recycle(struct server *server);
 static void active_settled(struct server *server);
@@ -1014,6 +1015,9 @@ void server_logged_in(struct server *server)
         server->retire_us = now_us + CLOCK_SECOND; /* only trying tells that a primary is back */
     gate_found(server);
     server->request_us = now_us;
+    server->sql_mode =
+        (uint8_t)sql_mode_of(parameters_get(server->reported, "standard_conforming_strings"),
+                             parameters_get(server->reported, "client_encoding"));
     if (server->aside) {
         server_log(server, RANK_LOG, "new connection to server (from %s), outside the pool",
                    from_text(server, text));

@@ -157,19 +157,23 @@ static void follow_server(struct tracker *tracker, const struct server *server)
     tracker->links = server->links;
 }
 
+/* What it has asked for is what it gets before its first statement; the rest is the server's own.
+ * The set is only read when it is another one than last time. */
 void tracker_linked(struct client *client)
 {
-    static const char *const names[] = {"standard_conforming_strings", "client_encoding"};
-    const struct server *server = client->server;
-    const char *values[2];
+    const char *conforming, *encoding;
 
-    for (int i = 0; i < 2; i++) {
-        /* what it has asked for is what it gets before its first statement */
-        values[i] = parameters_get(client->parameters, names[i]);
-        if (!values[i])
-            values[i] = parameters_get(server->reported, names[i]);
+    if (client->parameters != client->mode_of) {
+        parameters_unref(client->mode_of);
+        client->mode_of = parameters_ref(client->parameters);
+        conforming = parameters_get(client->parameters, "standard_conforming_strings");
+        encoding = parameters_get(client->parameters, "client_encoding");
+        client->own_mode = (uint8_t)sql_mode_of(conforming, encoding);
+        client->own_mode_mask =
+            (uint8_t)((conforming ? SQL_BACKSLASH : 0) | (encoding ? SQL_MIXED : 0));
     }
-    client->sql_mode = (uint8_t)sql_mode_of(values[0], values[1]);
+    client->sql_mode =
+        (uint8_t)((client->server->sql_mode & ~client->own_mode_mask) | client->own_mode);
 }
 
 static struct record *stage(struct tracker *tracker, uint8_t type, const char *name,
@@ -287,7 +291,8 @@ static enum tracker_step look_at_text(struct client *client, uint8_t type, const
     if (there < body_bytes)
         return look_at_head(client, type, name, text, length);
     length = strnlen(text, length);
-    if (sql_look(text, length, client->sql_mode) & SQL_MAY_STATE)
+    if (sql_glance(text, length) & SQL_UNREAD &&
+        sql_look(text, length, client->sql_mode) & SQL_MAY_STATE)
         return finish_text(client, stage_text(client, type, name, text, length));
     if (type == 'P' && client->tracker && may_act(client->tracker, name, false)) {
         follow_server(client->tracker, client->server);
@@ -398,13 +403,16 @@ void tracker_refusal(const struct client *client, uint8_t type, const uint8_t *b
 
 /* ---- answers ---- */
 
-/* What is done as soon as it is done, whatever becomes of the transaction. */
-static void apply_at_once(struct client *client, const struct entries *entries, uint32_t statement)
+/* What is done as soon as it is done, whatever becomes of the transaction. A statement that failed
+ * may have made something all the same, but has taken nothing away for certain. */
+static void apply_at_once(struct client *client, const struct entries *entries, uint32_t statement,
+                          bool succeeded)
 {
     for (uint32_t i = 0; i < entries->count; i++) {
         const struct entry *entry = &entries->items[i];
 
-        if (entry->at_once && entry->statement == statement)
+        if (entry->at_once && entry->statement == statement &&
+            (succeeded || entry->kind != ENTRY_UNPIN))
             tracker_apply(client, entry);
     }
 }
@@ -414,7 +422,7 @@ static bool enter(struct client *client, const struct entries *entries, uint32_t
 {
     bool to_savepoint = false;
 
-    apply_at_once(client, entries, statement);
+    apply_at_once(client, entries, statement, true);
     for (uint32_t i = 0; i < entries->count; i++) {
         const struct entry *entry = &entries->items[i];
 
@@ -475,7 +483,7 @@ static void failed(struct client *client, struct record *record, struct buffer *
 
     /* a lock may have been taken before it failed */
     if (entries && ran)
-        apply_at_once(client, entries, record->type == 'Q' ? record->completed : 0);
+        apply_at_once(client, entries, record->type == 'Q' ? record->completed : 0, false);
     tracker->failed = true;
     if (record)
         refuse(record, instead);
@@ -529,7 +537,7 @@ void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, 
     case 's': {
         const struct entries *entries = entries_of(tracker, record);
         if (entries)
-            apply_at_once(client, entries, 0);
+            apply_at_once(client, entries, 0, true);
         break;
     }
     case '1':

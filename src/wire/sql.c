@@ -201,27 +201,38 @@ static void walk_to_end(struct walk *walk, struct sql_token token)
 enum sql_verb sql_first_word(const char *word, size_t length)
 {
     static const struct {
-        const char *word;
-        enum sql_verb verb;
+        char word[12];
+        uint8_t length;
+        uint8_t verb;
     } verbs[] = {
-        {"abort", SQL_ROLLBACK}, {"begin", SQL_BEGIN},         {"close", SQL_CLOSE},
-        {"commit", SQL_COMMIT},  {"create", SQL_TEMPORARY},    {"deallocate", SQL_DEALLOCATE},
-        {"declare", SQL_HOLD},   {"discard", SQL_DISCARD_ALL}, {"drop", SQL_DROP},
-        {"end", SQL_COMMIT},     {"explain", SQL_UNKNOWN},     {"listen", SQL_LISTEN},
-        {"load", SQL_LOAD},      {"prepare", SQL_PREPARE},     {"release", SQL_RELEASE},
-        {"reset", SQL_RESET},    {"rollback", SQL_ROLLBACK},   {"savepoint", SQL_SAVEPOINT},
-        {"set", SQL_SET},        {"start", SQL_BEGIN},         {"unlisten", SQL_UNLISTEN},
+        {"abort", 5, SQL_ROLLBACK},    {"begin", 5, SQL_BEGIN},
+        {"close", 5, SQL_CLOSE},       {"commit", 6, SQL_COMMIT},
+        {"create", 6, SQL_TEMPORARY},  {"deallocate", 10, SQL_DEALLOCATE},
+        {"declare", 7, SQL_HOLD},      {"discard", 7, SQL_DISCARD_ALL},
+        {"drop", 4, SQL_DROP},         {"end", 3, SQL_COMMIT},
+        {"explain", 7, SQL_UNKNOWN},   {"listen", 6, SQL_LISTEN},
+        {"load", 4, SQL_LOAD},         {"prepare", 7, SQL_PREPARE},
+        {"release", 7, SQL_RELEASE},   {"reset", 5, SQL_RESET},
+        {"rollback", 8, SQL_ROLLBACK}, {"savepoint", 9, SQL_SAVEPOINT},
+        {"set", 3, SQL_SET},           {"start", 5, SQL_BEGIN},
+        {"unlisten", 8, SQL_UNLISTEN},
     };
-    char folded[12];
+    /* where the words with a letter begin in the table, from `a` on */
+    static const uint8_t places[27] = {0,  1,  2,  5,  9,  11, 11, 11, 11, 11, 11, 11, 13, 13,
+                                       13, 13, 14, 14, 17, 20, 20, 21, 21, 21, 21, 21, 21};
+    unsigned letter = length ? (unsigned)((word[0] | 0x20) - 'a') : 26;
 
-    if (length < 3 || length > 10)
+    if (letter >= 26)
         return SQL_QUIET;
-    for (size_t i = 0; i < length; i++)
-        folded[i] = word[i] >= 'A' && word[i] <= 'Z' ? (char)(word[i] - 'A' + 'a') : word[i];
-    folded[length] = '\0';
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs && verbs[i].word[0] <= folded[0]; i++) {
-        if (strcmp(verbs[i].word, folded) == 0)
-            return verbs[i].verb;
+    for (unsigned i = places[letter]; i < places[letter + 1]; i++) {
+        size_t same = 1;
+
+        if (verbs[i].length != length)
+            continue;
+        while (same < length && (word[same] | 0x20) == verbs[i].word[same])
+            same++;
+        if (same == length)
+            return (enum sql_verb)verbs[i].verb;
     }
     return SQL_QUIET;
 }

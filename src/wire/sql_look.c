@@ -4,7 +4,7 @@
  * Nearly every query is one statement that begins with SELECT, INSERT or the like and calls nothing
  * that matters. So: the first word decides, when no further statement can follow (no semicolon but
  * at the end) and none of a few letter sequences is anywhere in the text. They are looked for in
- * blocks of 16 bytes, with loops that compilers turn into a handful of vector instructions; a hit
+ * blocks of 16 bytes, with the vector operations that GCC and Clang have for every machine; a hit
  * that means nothing ("template", a semicolon in a string) costs one reading by sql_next.
  */
 #include <string.h>
@@ -14,49 +14,53 @@
 
 #define BLOCK 16
 #define AHEAD 3 /* the longest sequence looks so far ahead */
+/* No text that is shorter can do anything but by a further statement: SELECT setseed(1). */
+#define SHORT_BYTES 16
 
-/* Is one of ";", "u&", "temp", "advi", "t_co", "tsee" in the block? Letters in either case. */
+typedef uint8_t block __attribute__((vector_size(BLOCK)));
+
+static block load(const uint8_t *at)
+{
+    block bytes;
+
+    memcpy(&bytes, at, BLOCK);
+    return bytes;
+}
+
+/* Is one of ";", "u&", "temp", "dvi" (advisory), "t_co" (set_config), "tsee" (setseed) in the
+ * block, or does it begin there? Letters in either case. */
 static bool block_hits(const uint8_t *at)
 {
-    uint8_t hits = 0;
+    block raw = load(at), next = load(at + 1);
+    block a = raw | 0x20, b = next | 0x20, c = load(at + 2) | 0x20, d = load(at + 3) | 0x20;
+    block hits = (block)(raw == ';') | (block)((a == 'u') & (next == '&')) |
+                 (block)((a == 'd') & (b == 'v') & (c == 'i')) |
+                 (block)((a == 't') & (((b == 'e') & (c == 'm') & (d == 'p')) |
+                                       ((b == ('_' | 0x20)) & (c == 'c') & (d == 'o')) |
+                                       ((b == 's') & (c == 'e') & (d == 'e'))));
+    uint64_t halves[2];
 
-    for (int i = 0; i < BLOCK; i++) {
-        uint8_t a = at[i] | 0x20, b = at[i + 1] | 0x20, c = at[i + 2] | 0x20, d = at[i + 3] | 0x20;
-        uint8_t temp =
-            (uint8_t)(a ^ 't') | (uint8_t)(b ^ 'e') | (uint8_t)(c ^ 'm') | (uint8_t)(d ^ 'p');
-        uint8_t advi =
-            (uint8_t)(a ^ 'a') | (uint8_t)(b ^ 'd') | (uint8_t)(c ^ 'v') | (uint8_t)(d ^ 'i');
-        uint8_t config = (uint8_t)(a ^ 't') | (uint8_t)(b ^ ('_' | 0x20)) | (uint8_t)(c ^ 'c') |
-                         (uint8_t)(d ^ 'o');
-        uint8_t seed =
-            (uint8_t)(a ^ 't') | (uint8_t)(b ^ 's') | (uint8_t)(c ^ 'e') | (uint8_t)(d ^ 'e');
-        uint8_t unicode = (uint8_t)(a ^ 'u') | (uint8_t)(at[i + 1] ^ '&');
-        uint8_t end = at[i] ^ ';';
-
-        hits |= (uint8_t)((temp == 0) | (advi == 0) | (config == 0) | (seed == 0) | (unicode == 0) |
-                          (end == 0));
-    }
-    return hits != 0;
+    memcpy(halves, &hits, sizeof(halves));
+    return (halves[0] | halves[1]) != 0;
 }
 
 static bool hits(const char *text, size_t length)
 {
     const uint8_t *at = (const uint8_t *)text;
-    uint8_t last[BLOCK + AHEAD] = {0};
+    const uint8_t *end = at + length;
 
-    for (; length >= BLOCK + AHEAD; at += BLOCK, length -= BLOCK) {
+    if (length < BLOCK + AHEAD) {
+        uint8_t last[BLOCK + AHEAD] = {0};
+
+        memcpy(last, at, length);
+        return block_hits(last) || (length > BLOCK && memchr(end - AHEAD, ';', AHEAD));
+    }
+    for (; (size_t)(end - at) >= BLOCK + AHEAD; at += BLOCK) {
         if (block_hits(at))
             return true;
     }
-    memcpy(last, at, length);
-    if (block_hits(last))
-        return true;
-    /* what is left may be longer than a block by less than AHEAD */
-    if (length <= BLOCK)
-        return false;
-    memmove(last, last + BLOCK, AHEAD);
-    memset(last + AHEAD, 0, BLOCK);
-    return block_hits(last);
+    /* what is left begins in a block that overlaps; in the last bytes there is only room for ; */
+    return block_hits(end - BLOCK - AHEAD) || end[-1] == ';' || end[-2] == ';' || end[-3] == ';';
 }
 
 /* Without the blanks and the semicolons at its end. */
@@ -100,7 +104,7 @@ static bool first_word(const char *text, size_t length, const char **word, size_
         while (count < length && ((text[count] >= 'a' && text[count] <= 'z') ||
                                   (text[count] >= 'A' && text[count] <= 'Z')))
             count++;
-        if (count < length && (text[count] == ' ' || text[count] == '\n')) {
+        if (count == length || text[count] == ' ' || text[count] == '\n') {
             *word = text;
             *word_bytes = count;
             return true;
@@ -145,22 +149,34 @@ static unsigned look_closely(const char *text, size_t length, unsigned mode)
     return look;
 }
 
-unsigned sql_look(const char *text, size_t length, unsigned mode)
+/* May something in it matter besides what it begins with? Without its end. */
+static bool has_more(const char *text, size_t length)
+{
+    return length < SHORT_BYTES ? memchr(text, ';', length) != NULL : hits(text, length);
+}
+
+unsigned sql_glance(const char *text, size_t length)
 {
     size_t whole = without_end(text, length), word_bytes;
     enum sql_verb verb;
     const char *word;
     unsigned look;
 
-    if (mode & SQL_MIXED || !first_word(text, whole, &word, &word_bytes))
-        return look_closely(text, length, mode);
+    if (!first_word(text, whole, &word, &word_bytes))
+        return SQL_MAY_ALL | SQL_UNREAD;
     verb = sql_first_word(word, word_bytes);
     look = look_of_verb(verb);
-    if (verb == SQL_ROLLBACK && text + whole > word + word_bytes)
-        look = SQL_MAY_STATE; /* TO a savepoint? */
-    if (look == 0 && !hits(text, whole))
-        return 0;
-    return look == SQL_MAY_COMMIT && !hits(text, whole) ? look : look_closely(text, length, mode);
+    if (look & SQL_MAY_STATE || (verb == SQL_ROLLBACK && text + whole > word + word_bytes) ||
+        has_more(text, whole))
+        return SQL_MAY_ALL | SQL_UNREAD; /* ROLLBACK TO a savepoint? */
+    return look;
+}
+
+unsigned sql_look(const char *text, size_t length, unsigned mode)
+{
+    unsigned look = sql_glance(text, length);
+
+    return look & SQL_UNREAD ? look_closely(text, length, mode) : look;
 }
 
 bool sql_look_at_piece(const char *text, size_t length)

@@ -265,6 +265,22 @@ SYSTEM_TEST(session_state, state_that_is_rolled_back_does_not_pin)
     cr_expect_pinned(proxy, "a", "");
 }
 
+/* A statement that fails takes nothing away. */
+SYSTEM_TEST(session_state, a_failed_deallocate_does_not_unpin)
+{
+    struct proxy *proxy = proxy_start(TWO);
+    PGconn *a = client_open(proxy, "application_name=a");
+
+    client_do(a, "PREPARE p AS SELECT 1");
+    client_do(a, "BEGIN");
+    cr_expect_str_eq(client_sqlstate(a, "SELECT 1/0"), "22012");
+    cr_expect_str_eq(client_sqlstate(a, "DEALLOCATE ALL"), "25P02");
+    client_do(a, "COMMIT");
+    cr_expect_str_eq(pinned(proxy, "a"), "prepare");
+    client_do(a, "EXECUTE p; DEALLOCATE ALL");
+    cr_expect_pinned(proxy, "a", "");
+}
+
 SYSTEM_TEST(session_state, a_pinned_client_works_on_its_own_server)
 {
     struct proxy *proxy = proxy_start(TWO);

@@ -80,15 +80,16 @@ struct server {
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
     bool stained;      /* state is left in its session that can only go with it */
-    bool soiled;       /* a client's state may be left in its session: it is cleaned when it is free */
-    bool cleaning;     /* RESET: by the tracker's statements */
-    bool asking;       /* PREPARE: it is asked what of its client's state there is */
-    bool releasing;    /* free, but a cancel aimed at it is under way or bytes wait */
-    unsigned cancels;  /* cancel connections aimed at it */
-    uint64_t links;    /* how often it was linked: tells one client's time from another's */
-    uint64_t unnamed_links;     /* the value of `links` whose client's unnamed statement it has */
-    struct prepared *prepared;  /* what it has prepared; NULL: never anything */
-    uint32_t awaited;           /* changes of names and statements that await an answer */
+    bool soiled;   /* a client's state may be left in its session: it is cleaned when it is free */
+    bool cleaning; /* RESET: by the tracker's statements */
+    uint8_t sql_mode;          /* enum sql_mode, by what it reported at its login */
+    bool asking;               /* PREPARE: it is asked what of its client's state there is */
+    bool releasing;            /* free, but a cancel aimed at it is under way or bytes wait */
+    unsigned cancels;          /* cancel connections aimed at it */
+    uint64_t links;            /* how often it was linked: tells one client's time from another's */
+    uint64_t unnamed_links;    /* the value of `links` whose client's unnamed statement it has */
+    struct prepared *prepared; /* what it has prepared; NULL: never anything */
+    uint32_t awaited;          /* changes of names and statements that await an answer */
     struct server_login *login; /* until it is ready */
     uint32_t remote_pid;
     uint8_t *cancel_secret;

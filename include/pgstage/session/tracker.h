@@ -72,8 +72,8 @@ void tracker_told(struct server *server);
 bool tracker_leaves_doubt(const struct client *client);
 void tracker_free(struct tracker *tracker);
 
-/* The client has got a server: its texts are read under the parameters it has there. To be called
- * again when one of them changes. */
+/* The client has got a server: its texts are read under the parameters it has there (sql_mode). To
+ * be called again when one of them changes. */
 void tracker_linked(struct client *client);
 
 /* The statements that clean a session for the next client without touching prepared statements. The

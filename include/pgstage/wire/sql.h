@@ -140,10 +140,15 @@ enum sql_look {
     SQL_MAY_COMMIT = 1, /* COMMIT, END or PREPARE TRANSACTION may be in it */
     SQL_MAY_STATE =
         2, /* it may change session state, or undo such a change: read it with sql_next */
-    SQL_MAY_ALL = SQL_MAY_COMMIT | SQL_MAY_STATE
+    SQL_MAY_ALL = SQL_MAY_COMMIT | SQL_MAY_STATE,
+    SQL_UNREAD = 4 /* sql_glance: it has to be read to know more */
 };
 
-/* What the text may do; 0 for the ordinary query. A text that cannot be read may do all. */
+/* What the text may do, by its first word and a search for a few letter sequences; the same
+ * whatever the mode is. 0 for the ordinary query. */
+unsigned sql_glance(const char *text, size_t length);
+
+/* The same, and it is read where that is needed. A text that cannot be read may do all. */
 unsigned sql_look(const char *text, size_t length, unsigned mode);
 /* The same for a text of which only the beginning is here. */
 unsigned sql_look_at_head(const char *text, size_t length);
