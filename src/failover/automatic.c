@@ -16,7 +16,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/health/monitor.h"
 #include "pgstage/session/plane.h"
-#include "procedure_inside.h"
+#include "step.h"
 
 #define LOOK_US (200 * CLOCK_MS)
 #define LONGEST_PAUSE_US (60 * CLOCK_SECOND)
@@ -266,6 +266,26 @@ static void go_on(struct procedures *procedures, const char *environment,
         log_warning("failover: %s: cannot go on: %s", environment, problem);
 }
 
+/* A switchover had stopped the old primary, and had not come to its promotion. */
+static void start_again(struct procedures *procedures, const char *environment,
+                        const struct intent *intent)
+{
+    char problem[256];
+    struct procedure_spec spec = {
+        .environment = environment,
+        .type = EPISODE_PLANNED,
+        .plan = plan_undemote,
+        .is_chosen = true,
+        .is_resumed = true,
+        .candidate = intent->to,
+        .by = "found unfinished at the start",
+        .detection_ms = UINT64_MAX,
+        .loss_bytes = 0,
+    };
+    if (!procedure_start(procedures, &spec, problem, sizeof problem))
+        log_warning("failover: %s: cannot go on: %s", environment, problem);
+}
+
 /*
  * The candidate takes writes: the promotion went through, and it is accepted without us. It is
  * still a standby: with the old primary at work nothing was promoted; with the old one down the
@@ -279,7 +299,16 @@ void automatic_unfinished(void *context, const char *environment, const struct i
         monitor_find(procedures->monitor, environment, intent->to);
     const struct host_report *old =
         intent->from ? monitor_find(procedures->monitor, environment, intent->from) : NULL;
-    if (procedures->is_stopped || is_writer(candidate) || !is_standby(candidate))
+    if (procedures->is_stopped)
+        return;
+    if (text_equal(intent->type, INTENT_DEMOTE)) {
+        if (is_writer(old))
+            give_up(procedures, environment, intent);
+        else if (old && old->health == HEALTH_CRITICAL && !is_writer(candidate))
+            start_again(procedures, environment, intent);
+        return;
+    }
+    if (is_writer(candidate) || !is_standby(candidate))
         return;
     if (is_writer(old) && is_untouched(candidate))
         give_up(procedures, environment, intent);

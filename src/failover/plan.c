@@ -35,6 +35,12 @@ static uint64_t limit_command(const struct procedure *procedure)
     return procedure->settings->failover_command_timeout_us + 5 * CLOCK_SECOND;
 }
 
+/* The command, and until its server takes writes. */
+static uint64_t limit_undemote(const struct procedure *procedure)
+{
+    return procedure->settings->failover_command_timeout_us + 60 * CLOCK_SECOND;
+}
+
 static uint64_t limit_drain(const struct procedure *procedure)
 {
     return procedure->settings->drain_timeout_us + 5 * CLOCK_SECOND;
@@ -125,6 +131,10 @@ const struct step plan_switch[] = {
      .help = "read how far the old primary has written",
      .limit_us = limit_short,
      .begin = step_position},
+    {.name = "mark",
+     .help = "write down that the old primary is about to be stopped",
+     .limit_us = limit_short,
+     .begin = step_mark},
     {.name = "demote",
      .help = "demote_command stops the old primary",
      .limit_us = limit_command,
@@ -194,6 +204,14 @@ const struct step plan_follow[] = {
      .limit_us = limit_short,
      .begin = step_accept},
     {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release},
+    {.name = NULL},
+};
+
+const struct step plan_undemote[] = {
+    {.name = "undemote",
+     .help = "a switchover was found unfinished: undemote_command starts the old primary again",
+     .limit_us = limit_undemote,
+     .begin = step_undemote},
     {.name = NULL},
 };
 

@@ -533,7 +533,9 @@ static void set_up(struct procedure *procedure, struct procedures *procedures,
     procedure->candidate = text_copy(spec->candidate);
     procedure->system_identifier = situation->system_identifier;
     procedure->old_timeline = situation->timeline;
-    procedure->plan = plan_of(spec->type, procedure->settings->failover_mode == FAILOVER_PROMOTE);
+    procedure->plan =
+        spec->plan ? spec->plan
+                   : plan_of(spec->type, procedure->settings->failover_mode == FAILOVER_PROMOTE);
     procedure->began_us = loop_now_us(procedures->loop);
     procedure->deadline.fire = on_deadline;
     procedure->poll.fire = on_poll;

@@ -40,7 +40,7 @@ struct step {
     bool is_no_return; /* from its beginning on there is no way back */
 };
 
-extern const struct step plan_promote[], plan_switch[], plan_follow[];
+extern const struct step plan_promote[], plan_switch[], plan_follow[], plan_undemote[];
 /* Which one an operator's or pgstage's own failover of this type has. */
 const struct step *plan_of(enum episode_type type, bool promotes);
 /* Rows of DRY RUN: guards, steps, estimate. */
@@ -131,6 +131,7 @@ struct procedure_spec {
     const char *environment;
     enum episode_type type;
     bool is_dr, leaves_site, is_chosen, is_resumed;
+    const struct step *plan; /* NULL: that of the type */
     const char *candidate; /* NULL: none (follow mode without TO) */
     const char *by;
     uint64_t detection_ms; /* UINT64_MAX: not known */

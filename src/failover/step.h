@@ -8,6 +8,8 @@
 #include "procedure_inside.h"
 
 #define LOGIN_LIMIT_US (3 * CLOCK_SECOND)
+/* The intent of a switchover that has not come to its promotion. */
+#define INTENT_DEMOTE "demotion"
 #define PROMOTE_LIMIT_US (120 * CLOCK_SECOND)
 
 void step_locks(struct procedure *procedure);
@@ -28,6 +30,8 @@ void step_approach(struct procedure *procedure);
 void undo_hold(struct procedure *procedure);
 void step_drain(struct procedure *procedure);
 void step_position(struct procedure *procedure);
+void step_mark(struct procedure *procedure);
+void step_undemote(struct procedure *procedure);
 void step_demote(struct procedure *procedure);
 void undo_demote(struct procedure *procedure);
 void step_stopped(struct procedure *procedure);

@@ -152,6 +152,29 @@ void step_position(struct procedure *procedure)
     procedure_survey(procedure, note_position);
 }
 
+static void on_marked(struct procedure *procedure, int how)
+{
+    if (how == FAILOVER_NOT_SAVED)
+        procedure_fail(procedure, "state_dir cannot be written, and without a note there a restart "
+                                  "would leave the old primary stopped");
+    else
+        procedure_next(procedure);
+}
+
+static void on_mark_saved(void *context, enum failover_saved how)
+{
+    letter_arrive(context, (int)how);
+}
+
+/* A pgstage that ends while the old primary is stopped finds this, and starts it again. */
+void step_mark(struct procedure *procedure)
+{
+    struct failover *failover = procedure->procedures->failover;
+    failover_intent(failover, procedure->environment->name, INTENT_DEMOTE, procedure->old,
+                    procedure->candidate, procedure->old_timeline);
+    failover_save(failover, on_mark_saved, procedure_letter(procedure, on_marked));
+}
+
 static void on_demoted(struct procedure *procedure, const struct hook_result *result)
 {
     char text[20];
@@ -197,6 +220,38 @@ void undo_demote(struct procedure *procedure)
 {
     procedure_run(procedure, "undemote_command", procedure->settings->undemote_command,
                   on_undemoted);
+}
+
+/* ---- what a restart finds before the promotion ---- */
+
+static void wait_for_started(struct procedure *procedure)
+{
+    if (procedure_sees_writer(procedure, procedure->old, procedure->step_began_us)) {
+        procedure_fail(procedure, "pgstage had ended in the middle of a switchover, before its "
+                                  "promotion: the old primary takes writes again");
+        return;
+    }
+    monitor_probe_now(procedure->procedures->monitor, procedure->environment->name, procedure->old);
+    procedure_poll(procedure, PROBE_US, wait_for_started);
+}
+
+static void on_started(struct procedure *procedure, const struct hook_result *result)
+{
+    if (result->ok)
+        wait_for_started(procedure);
+    else
+        procedure_fail(procedure, "undemote_command %s: start %s by hand", result->summary,
+                       procedure->old);
+}
+
+void step_undemote(struct procedure *procedure)
+{
+    const char *command = procedure->settings->undemote_command;
+    if (command)
+        procedure_run(procedure, "undemote_command", command, on_started);
+    else
+        procedure_fail(procedure, "there is no undemote_command any more: start %s by hand",
+                       procedure->old);
 }
 
 /* ---- is it stopped, and has the candidate everything? ---- */

@@ -361,6 +361,38 @@ static pid_t startup_of(const struct star *star)
                                  "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'");
 }
 
+/* pgstage dies while the old primary is stopped and nobody is promoted yet: the next one starts it.
+ */
+SYSTEM_TEST(failover_procedure, a_restart_in_a_switchover_starts_the_old_primary_again)
+{
+    struct scene_options options = {.sky = {.standbys = 1},
+                                    .state_dir = text_of("%s/kept", test_folder())};
+    const char *commands = UNFENCED "demote_command = % stop pg1; % sleep 15\n"
+                                    "undemote_command = % start pg1\n";
+    struct scene *scene = quiet_scene(&options, commands);
+    PGconn *console = client_open(scene->proxy, "user=admin dbname=pgstage");
+    struct proxy *next;
+    PGconn *client;
+
+    client_send(console, "FAILOVER drill PLANNED");
+    cr_assert(until(hand_count("stop pg1") == 1, PATIENCE_MS));
+    scene->proxy->expect_failure = true;
+    proxy_signal(scene->proxy, SIGKILL);
+    proxy_wait(scene->proxy, 10000);
+    options.promotes = true;
+    options.environment = text_of(UNFENCED "demote_command = /bin/false\n"
+                                           "undemote_command = %s/hand start pg1\n",
+                                  scene->sky->folder);
+    next = scene_proxy(scene->sky, &options);
+    client = client_open(next, NULL);
+    client_do(client, "INSERT INTO note VALUES (1)");
+    cr_assert_eq(served_by(scene->sky, client), &scene->sky->stars[0]);
+    cr_assert(nobody_promoted(scene));
+    cr_assert_eq(hand_count("start pg1"), 1);
+    cr_assert(until(!strcmp(last_failover(next, "result"), "failed"), PATIENCE_MS));
+    cr_assert_has(last_failover(next, "detail"), "takes writes again");
+}
+
 /* pg_promote has been asked for and hangs, and pgstage dies: the next one finds the intent. */
 SYSTEM_TEST(failover_procedure, a_restart_between_intent_and_promotion_goes_on)
 {
