@@ -27,8 +27,8 @@ static enum allowance write_of(const struct host_report *report)
     return report->role == ROLE_PRIMARY ? ALLOW_YES : ALLOW_NO;
 }
 
-/* A host that fails at TLS answers at once, and clients are to hear what is wrong with it: nothing is
- * won by keeping connections away. */
+/* A host that fails at TLS answers at once, and clients are to hear what is wrong with it: nothing
+ * is won by keeping connections away. */
 static bool is_left_alone(const struct host_report *report)
 {
     return report->breaker != BREAKER_CLOSED && report->error != PROBE_TLS;

@@ -54,9 +54,9 @@ struct guard_case {
     enum episode_type type;
     bool is_dr;       /* the candidates are dr_hosts, not hosts */
     bool leaves_site; /* a DR failover: the primary was one of the others */
-    bool promotes;   /* failover_mode = promote */
-    bool has_user;   /* failover_user is set */
-    bool production; /* class */
+    bool promotes;    /* failover_mode = promote */
+    bool has_user;    /* failover_user is set */
+    bool production;  /* class */
     const struct guard_host *hosts;
     size_t count;
     size_t primary;             /* the accepted one; GUARD_NO_HOST: none */
