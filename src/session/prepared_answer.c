@@ -366,3 +366,17 @@ const char *prepared_bound_text(const struct client *client, const uint8_t *body
     name = client->names ? statement_names_find(client->names, called) : NULL;
     return name && name->asked ? (const char *)statement_text(name->asked, &bytes) : NULL;
 }
+
+void prepared_forget(struct client *client, const char *name)
+{
+    char cut[STATEMENT_NAME_MAX_BYTES + 1];
+    struct statement_name *known;
+
+    cut[0] = '\0';
+    strncat(cut, name, STATEMENT_NAME_MAX_BYTES);
+    known = client->names ? statement_names_find(client->names, cut) : NULL;
+    if (!known)
+        return;
+    statement_names_ask(known, NULL, 0);
+    statement_names_answer(client->names, known, NULL, true);
+}

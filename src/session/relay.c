@@ -119,6 +119,12 @@ static bool is_local(struct client *client, const struct frame *frame, const uin
     struct loss_message message = {.type = frame->type};
 
     if (loss_is_busy(&client->loss)) {
+        bool closes = frame->type == 'C' && client->loss.state == LOSS_ABORTED &&
+                      !client->loss.skipping && there > 1 && body[0] == 'S' &&
+                      memchr(body + 1, '\0', there - 1);
+
+        if (closes)
+            prepared_forget(client, (const char *)body + 1);
         message.intent = recall(client, frame->type, body, there);
         message.target = there ? (char)body[0] : 0;
         if (loss_message(&client->loss, &message, out))

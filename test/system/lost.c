@@ -289,6 +289,32 @@ SYSTEM_TEST(lost, a_commit_by_a_named_statement_ends_a_lost_transaction_too)
     cr_settled(wire);
 }
 
+SYSTEM_TEST(lost, a_name_that_is_closed_in_a_lost_transaction_is_free_again)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = cluster_shared();
+    struct proxy *proxy = proxy_start("%s", SETTINGS);
+    struct wire *wire = wire_client(proxy);
+
+    wire_parse(wire, "lost_name", "SELECT 1");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "1 ZI");
+    wire_query(wire, "BEGIN; SELECT 7 AS lost_close");
+    cr_assert_has(told(wire, 1), "ZT");
+    end_idle(cluster, proxy, "BEGIN; SELECT 7 AS lost_close");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "E57P01 ZE");
+    wire_close_name(wire, 'S', "lost_name");
+    statement(wire, "ROLLBACK");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "3 1 2 C(ROLLBACK) ZI");
+    wire_parse(wire, "lost_name", "SELECT 2");
+    wire_bind(wire, "", "lost_name", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "1 2 D C(SELECT 1) ZI");
+}
+
 SYSTEM_TEST(lost, the_servers_own_reason_is_told_to_an_idle_transaction)
 {
     SKIP_ON_PGBOUNCER();

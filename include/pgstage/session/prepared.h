@@ -110,6 +110,8 @@ void prepared_context_changed(struct server *server);
 /* The client and the server, which has something prepared, part: what was asked for and not
  * answered has not happened for the client. */
 void prepared_unlink(struct server *server, struct client *client);
+/* Its client closed this name while it had no server, and nothing it has asked is pending. */
+void prepared_forget(struct client *client, const char *name);
 void prepared_free(struct server *server);
 void prepared_client_free(struct client *client);
 size_t prepared_client_count(const struct client *client);
