@@ -227,7 +227,8 @@ static void believe(struct server *server, const struct error_fields *fields, ui
         statement_set_clear(&server->prepared->set);
 }
 
-bool prepared_error(struct server *server, const uint8_t *body, size_t length, struct buffer *out)
+bool prepared_error(struct server *server, const uint8_t *body, size_t length, struct buffer *out,
+                    bool *again)
 {
     struct change *change = change_of_head(server);
     struct kept_statement *kept;
@@ -244,8 +245,10 @@ bool prepared_error(struct server *server, const uint8_t *body, size_t length, s
     if (change && change->number && strcmp(fields.sqlstate, "0A000") == 0) {
         /* its result has changed: from now on it is another statement to every server */
         kept = statement_set_find_number(&server->prepared->set, change->number);
-        if (kept)
+        if (kept) {
             statement_renumber(kept->statement, kept->number);
+            *again = server->client && again_try(server->client);
+        }
     }
     if (strcmp(fields.sqlstate, "26000") == 0)
         believe(server, &fields, change ? change->number : 0);
@@ -337,6 +340,7 @@ void prepared_client_free(struct client *client)
         free(client->names);
     }
     free(client->unnamed.text);
+    again_forget(client);
 }
 
 size_t prepared_client_count(const struct client *client)

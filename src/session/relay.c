@@ -53,6 +53,7 @@ struct pass {
     size_t at;            /* what has been dealt with */
     size_t from;          /* what has been passed on; [from, at) goes out with the next write */
     struct outgoing *out; /* pieces that go before it; NULL: nothing was rewritten */
+    const uint8_t *batch; /* where one begins that again_keep wants to know of; NULL: none does */
 };
 
 /* Writes what was gathered. A server that takes no more is lost, but what it has said until then is
@@ -261,6 +262,8 @@ static enum step ask_rewritten(struct client *client, struct pass *pass,
 
     bool entered;
 
+    if (transaction_is_free(&server->transaction))
+        pass->batch = plan->kind == PLAN_USE ? passing->data : NULL;
     prepared_send(client, passing, plan, out);
     pass->at += passing->there;
     pass->from = pass->at;
@@ -395,6 +398,10 @@ static enum step pass_message(struct client *client, struct pass *pass)
         tracker_asked(client, ask(client, pass, &frame, body, there, ANSWER_NOTED));
     else
         (void)ask(client, pass, &frame, body, there, 0);
+    if (pass->batch && frame.type == 'S') {
+        again_keep(client, pass->batch, (size_t)(pass->data + pass->at - pass->batch));
+        pass->batch = NULL;
+    }
     return STEP_NEXT;
 }
 
@@ -684,6 +691,7 @@ enum weight {
 struct besides {
     enum reason reason;
     unsigned produced;     /* ParseComplete that go behind it */
+    bool again;            /* its batch is sent again, and nobody is to hear it */
     struct buffer instead; /* what goes in its place */
 };
 
@@ -721,7 +729,7 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
             return WEIGHT_CLOSE; /* the client hears it as the error of its query */
         besides->reason = REASON_SERVER_PROTOCOL;
         if (server->prepared && frame->body_bytes == there)
-            (void)prepared_error(server, body, there, &besides->instead);
+            (void)prepared_error(server, body, there, &besides->instead, &besides->again);
         break;
     case 'D':
         if (server->login)
@@ -758,6 +766,10 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
     if (server->awaited)
         besides->produced = prepared_answered(server, frame->type);
+    if (besides->again) {
+        besides->again = false;
+        return WEIGHT_SWALLOW;
+    }
     return verdict == VERDICT_SWALLOW ? WEIGHT_SWALLOW : WEIGHT_FORWARD;
 }
 

@@ -1,5 +1,6 @@
 # session: the files of this room
 libpgstage_a_SOURCES += \
+	src/session/again.c include/pgstage/session/again.h \
 	src/session/access.c include/pgstage/session/access.h \
 	src/session/audit.c include/pgstage/session/audit.h \
 	src/session/backend.c include/pgstage/session/backend.h \

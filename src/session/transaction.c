@@ -241,6 +241,27 @@ bool transaction_produce(struct transaction *transaction)
     return true;
 }
 
+uint32_t transaction_owed_to_client(const struct transaction *transaction)
+{
+    uint32_t owed = 0;
+
+    for (uint32_t i = 0; i < transaction->count; i++) {
+        unsigned action = action_of(entry_at(transaction, i));
+        owed += action == ANSWER_FORWARD || action == ANSWER_PRODUCE;
+    }
+    return owed;
+}
+
+bool transaction_swallow_sync(struct transaction *transaction)
+{
+    struct answer *last = transaction->count ? entry_at(transaction, transaction->count - 1) : NULL;
+
+    if (!last || last->type != 'S' || action_of(last) != ANSWER_FORWARD)
+        return false;
+    last->action |= ANSWER_SWALLOW;
+    return true;
+}
+
 bool transaction_head_is_tagged(const struct transaction *transaction)
 {
     for (uint32_t i = 0; i < transaction->count; i++) {

@@ -590,6 +590,47 @@ SYSTEM_TEST(prepared, a_changed_result_is_told_once_and_then_works)
     }
 }
 
+SYSTEM_TEST(prepared, a_changed_result_is_not_told_where_the_batch_describes_it)
+{
+    struct proxy *proxy = start("");
+    struct wire *wire = wire_client(proxy), *other = wire_client(proxy);
+    PGconn *admin = cluster_connect(cluster_shared(), "app");
+    static const char *const said[] = {
+        "2 T[a:23:4294967295:0] D[1] C[SELECT 1] Z[I]",
+        "2 T[a:23:4294967295:0,b:25:4294967295:0] D[1,two] C[SELECT 1] Z[I]",
+        "2 T[a:23:4294967295:0,b:25:4294967295:0,c:25:4294967295:0] D[1,two,three] C[SELECT 1] "
+        "Z[I]",
+    };
+
+    client_do(admin, "DROP TABLE IF EXISTS prepared_again; CREATE TABLE prepared_again AS SELECT 1 "
+                     "AS a; GRANT ALL ON prepared_again TO app");
+    assert_parsed(wire, "d", "SELECT * FROM prepared_again");
+    for (int i = 0; i < 3; i++) {
+        if (i == 1)
+            client_do(admin, "ALTER TABLE prepared_again ADD COLUMN b text DEFAULT 'two'");
+        if (i == 2)
+            client_do(admin, "ALTER TABLE prepared_again ADD COLUMN c text DEFAULT 'three'");
+        disturb(other);
+        for (int k = 0; k < 2; k++) {
+            wire_bind(wire, "", "d", NULL);
+            wire_describe(wire, 'P', "");
+            wire_execute(wire, "", 0);
+            wire_sync(wire);
+            assert_said(wire, 1, said[i]);
+        }
+    }
+    /* in a transaction it is told: what was done before is undone by it */
+    client_do(admin, "ALTER TABLE prepared_again ADD COLUMN e text");
+    begin(wire);
+    wire_bind(wire, "", "d", NULL);
+    wire_describe(wire, 'P', "");
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    assert_said(wire, 1, "E[0A000 cached plan must not change result type] Z[E]");
+    wire_query(wire, "ROLLBACK");
+    assert_said(wire, 1, "C[ROLLBACK] Z[I]");
+}
+
 /* ---- unnamed ---- */
 
 SYSTEM_TEST(prepared, an_unnamed_statement_outlives_its_batch)

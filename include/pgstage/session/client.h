@@ -7,6 +7,7 @@
 #include "pgstage/base/log.h"
 #include "pgstage/net/stream.h"
 #include "pgstage/pool/pool.h"
+#include "pgstage/session/again.h"
 #include "pgstage/session/backend.h"
 #include "pgstage/session/loss.h"
 #include "pgstage/session/pin.h"
@@ -100,6 +101,7 @@ struct client {
     struct statement_head *statement; /* of the query it runs, where slow ones are logged */
     struct statement_names *names;    /* of its prepared statements; NULL: none yet */
     struct unnamed unnamed;           /* its unnamed prepared statement */
+    struct again again;               /* the batch that may be sent again */
     uint64_t waited_us;               /* for its server, until the first query is over */
     uint64_t request_us;              /* monotonic: when the last query or batch began */
     uint64_t transaction_us;

@@ -93,8 +93,9 @@ unsigned prepared_produce(struct server *server);
 /* ---- of the server's messages; only where server->prepared is set ---- */
 
 /* Before the transaction is told of an ErrorResponse that is whole: true when `out` is to go to the
- * client in its place. */
-bool prepared_error(struct server *server, const uint8_t *body, size_t length, struct buffer *out);
+ * client in its place. `again` is set when nobody is to hear it: its batch is sent again. */
+bool prepared_error(struct server *server, const uint8_t *body, size_t length, struct buffer *out,
+                    bool *again);
 /* The transaction was told of this message, and server->awaited is not 0: applies what has become
  * of the changes. Returns how many ParseComplete are due to the client behind it. */
 unsigned prepared_answered(struct server *server, uint8_t type);

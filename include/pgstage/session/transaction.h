@@ -101,6 +101,11 @@ bool transaction_may_produce(const struct transaction *transaction)
     __attribute__((warn_unused_result));
 /* Is the entry at the head, which the next answer belongs to, tagged? */
 bool transaction_head_is_tagged(const struct transaction *transaction);
+/* How many entries have answers for the client, produced ones included. */
+uint32_t transaction_owed_to_client(const struct transaction *transaction);
+/* The answer to the message that was entered last, a Sync, is not for the client any more. False:
+ * it is no Sync. */
+bool transaction_swallow_sync(struct transaction *transaction) __attribute__((warn_unused_result));
 /* Is the answer at the head to be produced now? Then it counts as given. To be asked after every
  * answer and after asking for one, until it says no. */
 bool transaction_produce(struct transaction *transaction) __attribute__((warn_unused_result));

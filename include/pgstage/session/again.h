@@ -1,0 +1,41 @@
+/*
+ * again: a batch that is sent again because a statement's result has changed.
+ *
+ * After DDL, PostgreSQL refuses a prepared statement whose result has other columns now (0A000, in
+ * Bind or Describe). Where that is the first answer to the first batch of a transaction, nothing
+ * has been done and nothing was heard: the batch is given to the server once more, which parses the
+ * statement anew. Only a batch with a Describe is: else the client would take the new columns for
+ * those it knows. The worker's thread only.
+ */
+#ifndef PGSTAGE_SESSION_AGAIN_H
+#define PGSTAGE_SESSION_AGAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct client;
+
+struct again {
+    /* owner */
+    uint8_t *bytes; /* the batch as the client sent it … */
+    uint32_t count; /* 0: none that could be sent again */
+    uint32_t capacity;
+    uint32_t owed;  /* entries with answers for the client when its Sync was asked */
+    uint64_t links; /* the client's time with its server */
+    bool used;      /* it has just been sent again */
+};
+
+/* Longer batches are not kept. */
+#define AGAIN_BATCH_BYTES 4096
+
+/* A batch of these bytes, which begins with the use of a named statement outside a transaction, has
+ * been asked up to its Sync. */
+void again_keep(struct client *client, const uint8_t *bytes, size_t count);
+/* The server answers with 0A000: true, the batch stands in client->held again, and neither this
+ * answer nor that to its Sync is the client's. Before the transaction is told. */
+bool again_try(struct client *client);
+/* Frees what is kept. */
+void again_forget(struct client *client);
+
+#endif
