@@ -17,8 +17,8 @@ struct admin {
     struct admin_callbacks callbacks;
     struct console *console;
     struct stats *stats;
-    struct plane *plane;      /* NULL before admin_start and after admin_stop */
-    struct monitor *monitor;  /* of the hosts; as `plane` */
+    struct plane *plane;     /* NULL before admin_start and after admin_stop */
+    struct monitor *monitor; /* of the hosts; as `plane` */
     struct failover *failover;
     struct procedures *procedures;
     struct snapshot *started; /* the configuration at admin_start, whose restart options count */

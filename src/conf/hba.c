@@ -59,7 +59,8 @@ static const struct hba_word *next_single(struct reading *reading, const char *w
 {
     const struct hba_field *field = next_field(reading);
     if (!field || field->count != 1) {
-        reading_error(reading, field ? "the %s is one word, not a list" : "the %s is missing", what);
+        reading_error(reading, field ? "the %s is one word, not a list" : "the %s is missing",
+                      what);
         return NULL;
     }
     return &field->words[0];

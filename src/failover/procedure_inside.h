@@ -132,7 +132,7 @@ struct procedure_spec {
     enum episode_type type;
     bool is_dr, leaves_site, is_chosen, is_resumed;
     const struct step *plan; /* NULL: that of the type */
-    const char *candidate; /* NULL: none (follow mode without TO) */
+    const char *candidate;   /* NULL: none (follow mode without TO) */
     const char *by;
     uint64_t detection_ms; /* UINT64_MAX: not known */
     int64_t loss_bytes;

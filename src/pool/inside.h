@@ -123,7 +123,7 @@ struct pool {
     /* shared: mutex */
     struct pool_limits settings;
     bool paused;
-    bool shut; /* pool_hold: idle items stay, nothing is lent or opened */
+    bool shut;                   /* pool_hold: idle items stay, nothing is lent or opened */
     bool settling, settle_again; /* one thread at a time settles; others leave it a note */
     bool minimum_due;            /* the next settling looks at min_pool_size too */
     size_t items, opening, obsolete, clients;

@@ -6,9 +6,9 @@
  * of themselves (`struct welcome`). Wishes of the pool (open, reclaim, doom) always travel by mail,
  * also to the own worker, so that nothing happens inside the call that caused it.
  */
-#include "pgstage/session/accepted.h"
 #include "pgstage/session/backend.h"
 #include "pgstage/conf/access.h"
+#include "pgstage/session/accepted.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,8 +4,8 @@
  * The control thread's hand on the data plane. What it wants of a worker goes there as a letter;
  * the sockets are door.c's, what a reload does to each pool is change.c's.
  */
-#include "pgstage/session/listening.h"
 #include "pgstage/session/plane.h"
+#include "pgstage/session/listening.h"
 
 #include <pthread.h>
 #include <sched.h>

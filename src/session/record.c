@@ -37,8 +37,8 @@ static struct duty duty_of(const struct client *client, bool refused)
     if (environment)
         production = environment->production_class;
     else
-        production =
-            (client->console || (refused && !login_is_routed(client))) && snapshot_has_production(snapshot);
+        production = (client->console || (refused && !login_is_routed(client))) &&
+                     snapshot_has_production(snapshot);
     duty.wanted = production || client->console || settings->audit_logins ||
                   (environment && settings->monitoring == MONITORING_COMPREHENSIVE);
     /* whoever has to mend the disk must reach the console */

@@ -2,8 +2,8 @@
  * server_login.c: a server connection from the wish of the pool to its first ReadyForQuery.
  *
  *   pick host ─► resolve ─► connect ─► SSLRequest ─► TLS ─► startup ─► authentication ─► parameters
- *                  │           │ next address  │ 'N'                       │ derivation (other
- * thread) └───────────┴───────────────┴── server_open_failed ◄────┘
+ *                  │           │ next address  │ 'N'   │                │ derivation (other thread)
+ *                  └───────────┴───────────────┴───────┴─ server_open_failed ◄─┘
  *
  * All of it stands under one deadline, server_connect_timeout. Nothing that a client said reaches a
  * server here: parameters of clients are set later, on a connection that has proved itself. After

@@ -67,9 +67,9 @@ struct command {
                         * and of MAINTENANCE (how long; NULL: until OFF) */
     bool is_on;        /* MAINTENANCE */
     uint64_t client_id;
-    bool wait_for_servers, wait_for_clients; /* SHUTDOWN */
+    bool wait_for_servers, wait_for_clients;   /* SHUTDOWN */
     bool is_planned, is_emergency, is_dry_run; /* FAILOVER (`value` is TO), FAILBACK */
-    const char *sqlstate;                    /* WRONG */
+    const char *sqlstate;                      /* WRONG */
     char *problem, *hint;
 };
 

@@ -58,8 +58,8 @@ struct share {
     uint32_t cancels; /* cancel connections under way */
     struct timer pump;
     struct accepted *accepted; /* parameters that hosts have taken; NULL: none yet */
-    struct watch *watch; /* NULL: monitoring = basic */
-    bool expired;        /* its environment has: clients end with their transaction */
+    struct watch *watch;       /* NULL: monitoring = basic */
+    bool expired;              /* its environment has: clients end with their transaction */
     /* shared: atomic */
     _Atomic(struct watch *) kept_watch; /* what was counted, also at basic; freed with the pool */
 };
