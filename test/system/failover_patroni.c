@@ -227,7 +227,40 @@ static struct patroni *patroni_start(void)
     return patroni;
 }
 
-SYSTEM_TEST(failover_patroni, its_failover_is_followed_and_loses_nothing)
+static bool follows(const struct member *member)
+{
+    PGconn *conn =
+        PQconnectdb(text_of("host=%s port=%d user=postgres dbname=postgres",
+                            member->star->cluster->socket_folder, member->star->cluster->port));
+    PGresult *result = PQexec(conn, "SELECT status FROM pg_stat_wal_receiver");
+    bool is = PQntuples(result) == 1 && !strcmp(PQgetvalue(result, 0, 0), "streaming");
+
+    PQclear(result);
+    PQfinish(conn);
+    return is;
+}
+
+/* In Patroni's own list of members: it switches over to nobody but a synchronous standby. */
+static bool is_listed_as(const struct member *member, const char *role)
+{
+    char *arguments[] = {"patronictl", "-c", member->file, "list", NULL};
+    char *output;
+    bool is;
+
+    (void)process_run(arguments, NULL, &output);
+    is = strstr(output, role) != NULL;
+    free(output);
+    return is;
+}
+
+static long complaints(const struct ledger *ledger)
+{
+    return ledger_failed(ledger) + ledger_unknown(ledger) + ledger_closed(ledger);
+}
+
+/* First a machine dies, and Patroni fails over; then it is back, and an operator switches over to
+ * it through pgstage, which holds its clients while Patroni does it. */
+SYSTEM_TEST(failover_patroni, its_failover_and_its_switchover_are_followed_and_lose_nothing)
 {
     if (!is_installed("patroni") || !is_installed("etcd")) {
         fprintf(stderr, "SKIP failover_patroni: Patroni or etcd is not installed "
@@ -235,22 +268,35 @@ SYSTEM_TEST(failover_patroni, its_failover_is_followed_and_loses_nothing)
         cr_skip_test("no Patroni or etcd");
     }
     struct patroni *patroni = patroni_start();
-    struct member *old = &patroni->members[0], *new = &patroni->members[1];
+    struct member *one = &patroni->members[0], *two = &patroni->members[1];
     struct scene scene = {.sky = &patroni->sky};
-    struct scene_options options = {0};
+    struct scene_options options = {
+        .environment = text_of("switchover_command = patronictl -c %s switchover --candidate pg1 "
+                               "--force drill\n",
+                               two->file)};
     struct ledger_options load = {.clients = 50, .idle = 20};
-    struct ledger_verdict verdict;
+    long before;
 
     scene.proxy = scene_proxy(scene.sky, &options);
     scene.ledger = ledger_start(scene.proxy, &load);
-    cr_assert(ledger_goes_on(scene.ledger, 100, 30000), "%s", ledger_last_error(scene.ledger));
+    scene_goes_on(&scene, 50);
 
-    ledger_mark(scene.ledger);
-    member_kill(old);
+    member_kill(one);
     /* Patroni waits for the leader's key to expire: ttl */
-    cr_assert(until(takes_writes(new), 60000), "%s", file_text(text_of("%s.log", new->file)));
-    cr_assert(ledger_goes_on(scene.ledger, 100, 30000), "%s", ledger_last_error(scene.ledger));
-    verdict = scene_judge(&scene, new->star, NULL, 0);
-    fprintf(stderr, "Patroni's failover: first write after %.0f ms, %ld acknowledged\n",
-            ledger_first_ms(scene.ledger), verdict.acknowledged);
+    cr_assert(until(takes_writes(two), PATIENCE_MS), "%s", file_text(text_of("%s.log", two->file)));
+    scene_goes_on(&scene, 50);
+    cr_expect_eq(ledger_closed(scene.ledger), 0, "%s", ledger_last_error(scene.ledger));
+
+    member_start(one);
+    cr_assert(until(is_listed_as(two, "Sync Standby"), PATIENCE_MS), "%s",
+              file_text(text_of("%s.log", one->file)));
+    cr_assert(until(host_is(scene.proxy, one->star, "role", "standby"), PATIENCE_MS));
+    before = complaints(scene.ledger);
+    proxy_do(scene.proxy, text_of("FAILOVER drill TO %s PLANNED", one->star->name));
+    cr_expect(takes_writes(one));
+    scene_goes_on(&scene, 50);
+    cr_expect_eq(complaints(scene.ledger), before, "the switchover was no mere pause: %s",
+                 ledger_last_error(scene.ledger));
+    cr_expect(until(follows(two), PATIENCE_MS));
+    scene_judge(&scene, one->star, NULL, 0);
 }
