@@ -1,5 +1,5 @@
 # failover: the files of this room
-dist_doc_DATA += doc/failover.md
+dist_doc_DATA += doc/failover.md doc/runbook.md
 libpgstage_a_SOURCES += \
 	src/failover/aftermath.c src/failover/procedure_inside.h \
 	src/failover/alarm.c src/failover/inside.h include/pgstage/tables/alarms.def \

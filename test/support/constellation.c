@@ -48,7 +48,8 @@ static const char FAILOVER_GRANTS[] =
     "SET synchronous_commit = local;"
     "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO pgstage_failover;"
     "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO pgstage_failover;"
-    "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO pgstage_failover;";
+    "GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO pgstage_failover;"
+    "GRANT pg_checkpoint TO pgstage_failover;";
 
 static const char ROLES[] = "ALTER ROLE app PASSWORD 'appsecret';"
                             "ALTER ROLE other PASSWORD 'othersecret';";

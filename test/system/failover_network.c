@@ -70,7 +70,7 @@ SYSTEM_TEST(failover_network, a_slow_primary_is_no_dead_one)
                                                    "allow_unfenced_promotion = yes\n"};
     struct scene *scene = scene_start(&options);
 
-    valve_turn(scene->sky->stars[0].valve, VALVE_SLOW, 60);
+    valve_turn(scene->sky->stars[0].valve, VALVE_SLOW, 20);
     pause_ms(4000);
     scene_goes_on(scene, 20);
     cr_expect(star_is_in_recovery(&scene->sky->stars[1]), "a slow primary was failed over");
