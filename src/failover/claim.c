@@ -137,7 +137,11 @@ void failover_accept(struct failover *failover, const char *environment, const c
 {
     struct ward *ward = claimed(failover, environment);
     struct situation *situation = ward->situation;
-    const struct ward_host *known = ward_host_find(ward, host);
+    struct ward_host *known = ward_host_find(ward, host);
+    if (known) {
+        known->proven_us = loop_now_us(failover->loop);
+        known->proven_timeline = timeline;
+    }
     if (situation->accepted && !text_equal(situation->accepted, host) && !former_streams) {
         char *by = text_print("%s is the primary now", host);
         (void)ward_fence(ward, situation->accepted, FENCE_FORMER, by);
@@ -151,6 +155,7 @@ void failover_accept(struct failover *failover, const char *environment, const c
     ward->no_primary_since_us = 0;
     list_for_each (node, &ward->hosts)
         list_entry(node, struct ward_host, node)->may_have_writers = false;
+    ward_ask(ward);
     ward_tell(ward, situation->accepted, false);
 }
 

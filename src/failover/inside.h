@@ -59,6 +59,10 @@ struct ward_host {
     unsigned closing;     /* closings under way */
     char *writer_address; /* where it was when it took writes last; NULL: not known */
     uint64_t answered_us; /* when it was last seen to take writes */
+    /* When a procedure has seen it take writes, and on which timeline: probes that began before say
+     * nothing against it. */
+    uint64_t proven_us;
+    uint32_t proven_timeline;
     struct sighting sighting;
     struct host_report report; /* its texts are not for use */
 };

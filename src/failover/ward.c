@@ -135,10 +135,24 @@ static void carry_fence_over(struct ward *ward, const struct host_report *report
     }
 }
 
-static void take_over(void *argument, const struct host_report *report)
+/* A standby that a procedure has promoted is still one in the report of the probe before. */
+static void correct(const struct ward_host *host, struct host_report *report)
+{
+    bool is_older = report->answered_us < host->proven_us + report->latency_us;
+    if (!host->proven_us || !is_older || report->error != PROBE_FINE ||
+        report->role == ROLE_PRIMARY)
+        return;
+    report->role = ROLE_PRIMARY;
+    report->timeline = host->proven_timeline;
+    report->receiver = RECEIVER_NONE;
+}
+
+static void take_over(void *argument, const struct host_report *given)
 {
     struct ward *ward = argument;
-    struct ward_host *host = ward_host_find(ward, report->label);
+    struct ward_host *host = ward_host_find(ward, given->label);
+    struct host_report corrected = *given;
+    const struct host_report *report = &corrected;
     if (!host) {
         host = memory_new(sizeof *host);
         host->label = text_copy(report->label);
@@ -147,6 +161,7 @@ static void take_over(void *argument, const struct host_report *report)
         list_push_back(&ward->hosts, &host->node);
         carry_fence_over(ward, report);
     }
+    correct(host, &corrected);
     host->is_listed = true;
     bool is_asked = report->login != PROBE_LOGIN_NONE && ward_settings(ward)->probe_interval_us > 0;
     ward->is_watched = ward->is_watched || is_asked;

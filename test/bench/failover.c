@@ -8,8 +8,8 @@
  * times and prints the medians.
  *
  * A write counts from the moment before the kill to the acknowledgement of the first transfer that
- * was begun after it. What PostgreSQL takes for the promotion itself stands in its log: from
- * "received promote request" to "database system is ready to accept connections".
+ * was begun when the primary had gone. What PostgreSQL takes for the promotion itself stands in its
+ * log: from "received promote request" to "database system is ready to accept connections".
  */
 #include "failover.h"
 
@@ -93,15 +93,19 @@ static struct scene *scene_of(struct scene_options options)
     return scene;
 }
 
-static void finish(struct scene *scene, struct star *new, struct star *old, double from_ms)
+/* The primary went between `from_ms` and the ledger's mark. */
+static void finish(struct scene *scene, struct star *new, struct star *old, double from_ms,
+                   double mark_ms)
 {
     struct ledger_verdict verdict;
+    double first_ms;
 
     scene_goes_on(scene, 20);
-    report("first_write", ledger_first_ms(scene->ledger));
+    first_ms = ledger_first_ms(scene->ledger) + mark_ms - from_ms;
+    report("first_write", first_ms);
     report("promotion", promotion_ms(new));
     report("request", log_ms(new, NULL, "received promote request") - from_ms);
-    report("beyond", ledger_first_ms(scene->ledger) - promotion_ms(new));
+    report("beyond", first_ms - promotion_ms(new));
     verdict = scene_judge(scene, new, old, 0);
     report("idle_lost", verdict.idle_lost);
     report("disconnected", (double)verdict.closed);
@@ -115,13 +119,13 @@ Test(bench, kill_follow)
     struct scene *scene = scene_of((struct scene_options){0});
     struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
     PGconn *promoter = promoter_open(new);
-    double from;
+    double from = wall_ms(), mark;
 
-    ledger_mark(scene->ledger);
-    from = wall_ms();
     cluster_end(old->cluster, CLUSTER_KILL);
+    ledger_mark(scene->ledger);
+    mark = wall_ms();
     promote(promoter);
-    finish(scene, new, old, from);
+    finish(scene, new, old, from, mark);
 }
 
 Test(bench, kill_promote)
@@ -129,14 +133,14 @@ Test(bench, kill_promote)
     struct scene *scene = scene_of((struct scene_options){
         .promotes = true, .environment = "failover_delay = 0\nallow_unfenced_promotion = yes\n"});
     struct star *old = &scene->sky->stars[0], *new;
-    double from;
+    double from = wall_ms(), mark;
 
-    ledger_mark(scene->ledger);
-    from = wall_ms();
     cluster_end(old->cluster, CLUSTER_KILL);
+    ledger_mark(scene->ledger);
+    mark = wall_ms();
     scene_goes_on(scene, 1);
     new = &scene->sky->stars[star_is_in_recovery(&scene->sky->stars[1]) ? 2 : 1];
-    finish(scene, new, old, from);
+    finish(scene, new, old, from, mark);
 }
 
 /* Default settings; the other side of the network promotes at once, so this is the time that
@@ -147,15 +151,15 @@ Test(bench, black_hole)
     struct scene *scene = scene_of((struct scene_options){.sky = {.network = {true}}});
     struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
     PGconn *promoter = promoter_open(new);
-    double from;
+    double from = wall_ms(), mark;
 
-    ledger_mark(scene->ledger);
-    from = wall_ms();
     network_drop(old->network, true);
+    ledger_mark(scene->ledger);
+    mark = wall_ms();
     promote(promoter);
     scene_goes_on(scene, 20);
     cluster_end(old->cluster, CLUSTER_KILL);
-    finish(scene, new, old, from);
+    finish(scene, new, old, from, mark);
 }
 
 /* pgbench's own log of each transaction: the longest one is the longest pause that a client saw. */

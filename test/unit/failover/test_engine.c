@@ -748,6 +748,32 @@ Test(engine, a_procedure_has_the_environment_for_itself)
     cr_assert_eq(last_episode()->result, EPISODE_DONE);
 }
 
+/* Between the promotion and the next probe the monitor still says "standby". */
+Test(engine, what_a_procedure_has_promoted_takes_writes_before_a_probe_says_so)
+{
+    char problem[256];
+    settle(NULL);
+    claim = failover_claim(stage.failover, "e", EPISODE_AUTOMATIC, "a:1", "b:2", "down", problem,
+                           sizeof problem);
+    failover_hold(stage.failover, "e");
+    failover_withdraw(stage.failover, "e");
+    down(0);
+    look(1, ROLE_STANDBY, 1);
+    turn();
+    buffer_fini(&stage.log);
+    failover_accept(stage.failover, "e", "b:2", 42, 2, false);
+    failover_end(stage.failover, claim, EPISODE_DONE, NULL);
+    turn();
+    assert_happened("writes(b:2) release ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_OK);
+    /* a probe that came later is believed, whatever it says */
+    usleep(2000);
+    look(1, ROLE_STANDBY, 2);
+    turn();
+    assert_happened("stops(b:2) ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_NO_PRIMARY);
+}
+
 Test(engine, a_procedure_that_gives_up_leaves_everything_as_it_was)
 {
     char problem[256];
