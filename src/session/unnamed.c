@@ -35,7 +35,8 @@ void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, boo
         unnamed->text = memory_get(capacity);
         unnamed->capacity = capacity;
     }
-    memcpy(unnamed->text, text, bytes);
+    if (bytes) /* a Parse may have no text behind its name */
+        memcpy(unnamed->text, text, bytes);
     unnamed->bytes = (uint32_t)bytes;
 }
 

@@ -235,6 +235,14 @@ void wire_cancel_request(struct wire *wire, uint32_t pid, uint32_t secret)
     send_words(wire, (const uint32_t[]){16, 80877102, pid, secret}, 4);
 }
 
+void wire_cork(struct wire *wire, bool corked)
+{
+    int on = corked;
+
+    if (setsockopt(wire->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on) != 0)
+        support_fail("TCP_CORK: %m");
+}
+
 void wire_send(struct wire *wire, char type, const void *body, size_t length)
 {
     struct bytes packet = {0};

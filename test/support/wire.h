@@ -61,6 +61,8 @@ void wire_ssl_request(struct wire *wire);
 void wire_gss_request(struct wire *wire);
 void wire_cancel_request(struct wire *wire, uint32_t pid, uint32_t secret);
 
+/* While corked (a TCP connection), messages are kept; uncorking sends them in one piece. */
+void wire_cork(struct wire *wire, bool corked);
 void wire_send(struct wire *wire, char type, const void *body, size_t length);
 void wire_query(struct wire *wire, const char *sql);
 void wire_parse(struct wire *wire, const char *name, const char *sql);

@@ -612,10 +612,12 @@ SYSTEM_TEST(prepared, a_changed_result_is_not_told_where_the_batch_describes_it)
             client_do(admin, "ALTER TABLE prepared_again ADD COLUMN c text DEFAULT 'three'");
         disturb(other);
         for (int k = 0; k < 2; k++) {
+            wire_cork(wire, true); /* the batch can be sent again while it is whole in the buffer */
             wire_bind(wire, "", "d", NULL);
             wire_describe(wire, 'P', "");
             wire_execute(wire, "", 0);
             wire_sync(wire);
+            wire_cork(wire, false);
             assert_said(wire, 1, said[i]);
         }
     }
@@ -799,4 +801,26 @@ SYSTEM_TEST(prepared, messages_may_be_cut_anywhere)
                     "E[26000 prepared statement \"first\" does not exist] Z[I]");
     }
     free(all.data);
+}
+
+SYSTEM_TEST(prepared, a_parse_without_a_text_is_an_error_and_no_more)
+{
+    struct proxy *proxy = start("");
+
+    /* no name at all, no text behind the name, no types behind the text */
+    for (size_t length = 0; length < 3; length++) {
+        struct wire *wire = wire_client(proxy);
+        struct wire_message message;
+
+        wire_send(wire, 'P', "\0\0", length);
+        wire_sync(wire);
+        do
+            cr_assert(wire_read(wire, &message, PATIENCE_MS), "nothing is said to %zu bytes",
+                      length);
+        while (message.type == 'N' || message.type == 'S');
+        cr_assert_eq(message.type, 'E', "%c is said to %zu bytes", message.type, length);
+        wire_close(wire);
+    }
+    /* it hurts nobody else */
+    assert_parsed(wire_client(proxy), "a", "SELECT 1");
 }
