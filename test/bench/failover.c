@@ -62,9 +62,12 @@ static double wall_ms(void)
 
 static double promotion_ms(const struct star *star)
 {
-    static const char REQUEST[] = "received promote request";
+    static const char REQUEST[] = "received promote request",
+                      READY[] = "ready to accept connections";
 
-    return log_ms(star, REQUEST, "ready to accept connections") - log_ms(star, NULL, REQUEST);
+    /* it takes writes a moment before it says so */
+    cr_assert(until(log_ms(star, REQUEST, READY) >= 0, PATIENCE_MS));
+    return log_ms(star, REQUEST, READY) - log_ms(star, NULL, REQUEST);
 }
 
 /* On a session that is open before: nothing but the promotion is waited for. */
