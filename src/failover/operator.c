@@ -307,6 +307,13 @@ void failover_accept_command(struct failover *failover, const char *environment,
     alarm_end(&failover->alarms, NULL, ALARM_STATE_LOST);
     ward->has_decided = true;
     ward->operation = operation;
+    /* the operator has said which of them is right: the others are former ones, not its equals */
+    list_for_each (node, &ward->hosts) {
+        const struct ward_host *other = list_entry(node, struct ward_host, node);
+        const struct fence *fence = situation_fence(ward->situation, other->label);
+        if (fence && fence->kind == FENCE_CONTENDER && !text_equal(other->label, host->label))
+            (void)ward_fence(ward, other->label, FENCE_FORMER, trigger);
+    }
     change_begin(ward, &host->sighting, EPISODE_MANUAL, trigger, true);
     free(trigger);
 }

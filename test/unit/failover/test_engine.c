@@ -415,6 +415,24 @@ Test(engine, two_writers_on_one_timeline_stop_everything_until_ACCEPT)
     cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_FORMER);
 }
 
+Test(engine, ACCEPT_may_choose_the_one_that_had_been_accepted_before)
+{
+    settle(NULL);
+    look(1, ROLE_PRIMARY, 1);
+    turn();
+    close_all();
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_STOPPED);
+    failover_accept_command(stage.failover, "e", "a", "admin@here", on_answer, NULL);
+    turn();
+    close_all();
+    turn();
+    cr_assert(answers == 1 && answer.ok, "%s", answer.text);
+    cr_assert_eq(stage.standings[0].write, ALLOW_YES);
+    cr_assert_eq(stage.standings[1].write, ALLOW_NO);
+    cr_assert_eq(situation_fence(situation(), "b:2")->kind, FENCE_FORMER);
+    cr_assert_null(situation_fence(situation(), "a:1"));
+}
+
 Test(engine, without_any_login_that_can_look_everything_is_as_without_a_monitor)
 {
     for (size_t i = 0; i < HOSTS; i++)
