@@ -385,6 +385,17 @@ static void orphans_note(struct cluster *cluster)
     free(text);
 }
 
+/* A signal takes its time: only a process that has stopped starts no more children. */
+static bool is_stopped(pid_t pid)
+{
+    char *text = file_text(text_of("/proc/%d/stat", (int)pid));
+    const char *name_end = strrchr(text, ')');
+    bool stopped = name_end && strlen(name_end) > 2 && name_end[2] == 'T';
+
+    free(text);
+    return stopped;
+}
+
 void cluster_end(struct cluster *cluster, enum cluster_end how)
 {
     static const int signals[] = {SIGINT, SIGQUIT, SIGKILL, SIGKILL};
@@ -397,6 +408,8 @@ void cluster_end(struct cluster *cluster, enum cluster_end how)
         orphans_note(cluster);
     if (how == CLUSTER_KILL) {
         kill(cluster->pid, SIGSTOP);
+        (void)until(is_stopped(cluster->pid), 5000);
+        orphans_note(cluster);
         signal_children(cluster->pid, SIGKILL);
     }
     kill(cluster->pid, signals[how]);
@@ -405,6 +418,8 @@ void cluster_end(struct cluster *cluster, enum cluster_end how)
         kill(cluster->pid, SIGKILL);
         process_wait(cluster->pid, 5000);
     }
+    if (how == CLUSTER_KILL)
+        orphans_kill(cluster); /* they hold the data folder until they have gone */
     if (how == CLUSTER_KILL || how == CLUSTER_KILL_POSTMASTER)
         unlink(text_of("%s/data/postmaster.pid", cluster->folder));
     cluster->pid = 0;
