@@ -725,8 +725,11 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     case 'E':
         note_error(server, body, there);
         besides->reason = REASON_SERVER_FATAL;
-        if (server->fatal && lost_is_told(server))
-            return WEIGHT_CLOSE; /* the client hears it as the error of its query */
+        /* the client hears it as the error of its query; while the server is being prepared for it,
+         * nothing of its has been sent, and it gets another one */
+        if (server->fatal && server->client &&
+            (server->state != SERVER_ACTIVE || lost_is_told(server)))
+            return WEIGHT_CLOSE;
         besides->reason = REASON_SERVER_PROTOCOL;
         if (server->prepared && frame->body_bytes == there)
             (void)prepared_error(server, body, there, &besides->instead, &besides->again);
