@@ -29,7 +29,6 @@
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 
-#define MECHANISM "SCRAM-SHA-256"
 #define SQLSTATE_WRONG "28P01"
 #define SQLSTATE_REFUSED "28000"
 #define SQLSTATE_MALFORMED "08P01"
@@ -52,6 +51,7 @@ struct auth_client {
     bool is_known, must_exist;
     struct user_secret secret; /* owned; the texts are never NULL */
     struct key_cache *keys;
+    struct scram_binding binding; /* bytes 0: SCRAM-SHA-256-PLUS is not offered */
     /* owner */
     enum client_state state;
     uint8_t salt[PASSWORD_SALT_BYTES];
@@ -80,6 +80,11 @@ struct auth_client *auth_client_new(enum auth_type method, const char *user,
     auth->secret.kind = has_secret ? secret->kind : SECRET_NONE;
     auth->secret.secret = text_copy(has_secret ? secret->secret : "");
     return auth;
+}
+
+void auth_client_bind(struct auth_client *auth, const struct scram_binding *binding)
+{
+    auth->binding = *binding;
 }
 
 void auth_client_free(struct auth_client *auth)
@@ -115,6 +120,14 @@ static enum auth_step fail(struct auth_client *auth, const char *sqlstate, const
 static enum auth_step fail_malformed(struct auth_client *auth, const char *problem)
 {
     return fail(auth, SQLSTATE_MALFORMED, problem, NULL);
+}
+
+static enum auth_step fail_misbound(struct auth_client *auth, const char *problem)
+{
+    return fail(
+        auth, SQLSTATE_REFUSED, problem,
+        "what the client has seen of the TLS handshake is not what was shown here: somebody "
+        "may be in the middle");
 }
 
 static enum auth_step fail_wrong(struct auth_client *auth, const char *problem)
@@ -247,7 +260,9 @@ static enum auth_step resume_password(struct auth_client *auth, struct buffer *o
 static enum auth_step start_scram(struct auth_client *auth, struct buffer *out)
 {
     /* the list of mechanisms ends with an empty name */
-    message_authentication(out, 10, MECHANISM "\0", sizeof MECHANISM + 1);
+    static const char both[] = SCRAM_MECHANISM_PLUS "\0" SCRAM_MECHANISM "\0";
+    size_t skipped = auth->binding.bytes > 0 ? 0 : sizeof SCRAM_MECHANISM_PLUS;
+    message_authentication(out, 10, both + skipped, sizeof both - skipped);
     auth->state = CLIENT_SASL_FIRST;
     return AUTH_SEND;
 }
@@ -263,15 +278,19 @@ static enum auth_step feed_sasl_first(struct auth_client *auth, const uint8_t *b
     const uint8_t *data = reader_bytes(&reader, data_bytes);
     if (!data || !reader_is_done(&reader))
         return fail_malformed(auth, "malformed SASLInitialResponse message");
-    if (!text_equal(mechanism, MECHANISM))
+    bool offered = auth->binding.bytes > 0;
+    const struct scram_offer offer = {.binding = offered ? &auth->binding : NULL,
+                                      .plus_chosen = text_equal(mechanism, SCRAM_MECHANISM_PLUS)};
+    if (!text_equal(mechanism, SCRAM_MECHANISM) && !(offered && offer.plus_chosen))
         return fail_malformed(auth, "client selected an invalid SASL authentication mechanism");
     if (!choose_verifier(auth))
         return fail(auth, SQLSTATE_REFUSED, "SASL authentication failed", "no random bytes");
     const struct scram_verifier verifier = auth->scram.verifier;
     struct buffer answer = {0};
     const char *problem = NULL;
-    if (!scram_server_first(&auth->scram, &verifier, data, data_bytes, &answer, &problem))
-        return fail_malformed(auth, problem);
+    if (!scram_server_first(&auth->scram, &verifier, &offer, data, data_bytes, &answer, &problem))
+        return auth->scram.is_misbound ? fail_misbound(auth, problem)
+                                       : fail_malformed(auth, problem);
     message_authentication(out, 11, answer.data, answer.length);
     buffer_fini(&answer);
     auth->state = CLIENT_SASL_FINAL;
@@ -286,6 +305,8 @@ static enum auth_step finish_scram(struct auth_client *auth, const uint8_t *mess
     switch (scram_server_final(&auth->scram, message, length, &answer, &problem)) {
     case SCRAM_MALFORMED:
         return fail_malformed(auth, problem);
+    case SCRAM_MISBOUND:
+        return fail_misbound(auth, problem);
     case SCRAM_WRONG_PROOF:
         return fail_wrong(auth, "SASL authentication failed");
     case SCRAM_OK:

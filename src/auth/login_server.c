@@ -23,7 +23,6 @@
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 
-#define MECHANISM "SCRAM-SHA-256"
 /* How much of the server's list of mechanisms an error text repeats. */
 #define MECHANISMS_SHOWN_BYTES 200
 
@@ -56,6 +55,8 @@ struct auth_server {
     struct user_secret secret; /* owned; the texts are never NULL */
     bool allow_cleartext;
     struct key_cache *keys;
+    enum channel_binding channel_binding;
+    struct scram_binding binding; /* bytes 0: there is nothing to bind to */
     /* owner */
     enum server_state state;
     struct scram_client scram;
@@ -74,6 +75,14 @@ struct auth_server *auth_server_new(const struct credentials *credentials, struc
     auth->allow_cleartext = credentials->allow_cleartext;
     auth->keys = keys;
     return auth;
+}
+
+void auth_server_bind(struct auth_server *auth, enum channel_binding policy,
+                      const struct scram_binding *binding)
+{
+    auth->channel_binding = policy;
+    if (binding)
+        auth->binding = *binding;
 }
 
 void auth_server_free(struct auth_server *auth)
@@ -116,6 +125,8 @@ static enum auth_step feed_ok(struct auth_server *auth, const struct reader *rea
         return fail(auth, "the server sent a malformed AuthenticationOk");
     if (auth->state != SERVER_NEW && auth->state != SERVER_ANSWERED && auth->state != SERVER_PROVED)
         return fail(auth, "the server said OK before it proved that it knows the password");
+    if (auth->channel_binding == CHANNEL_BINDING_REQUIRE && auth->scram.gs2_flag != 'p')
+        return fail(auth, "channel binding is required, and the server lets pgstage in without");
     auth->state = SERVER_OK;
     return AUTH_OK;
 }
@@ -152,42 +163,66 @@ static enum auth_step feed_md5(struct auth_server *auth, struct reader *reader, 
     return answered(auth, SERVER_ANSWERED);
 }
 
-/* Is SCRAM-SHA-256 in the list? Sets a problem when it is not. */
-static bool offers_scram(struct auth_server *auth, struct reader *reader)
+/* What of the server's list can be used. */
+struct offered {
+    bool scram, plus;
+};
+
+/* Reads the list of mechanisms; sets a problem when it is malformed or nothing in it is of use. */
+static bool read_offered(struct auth_server *auth, struct reader *reader, struct offered *offered)
 {
     struct buffer names = {0};
-    bool found = false;
     for (;;) {
         const char *name = reader_string(reader);
         if (name[0] == 0)
             break;
-        found = found || text_equal(name, MECHANISM);
+        offered->scram = offered->scram || text_equal(name, SCRAM_MECHANISM);
+        offered->plus = offered->plus || text_equal(name, SCRAM_MECHANISM_PLUS);
         if (names.length < MECHANISMS_SHOWN_BYTES)
             buffer_print(&names, "%s%.50s", names.length > 0 ? ", " : "", name);
     }
     bool is_list = reader_is_done(reader);
+    offered->plus = offered->plus && auth->channel_binding != CHANNEL_BINDING_DISABLE &&
+                    auth->binding.bytes > 0;
     if (!is_list)
         (void)fail(auth, "the server sent a malformed list of SASL mechanisms");
-    else if (!found)
-        (void)fail_with(auth, text_print("the server offers no " MECHANISM " but: %.*s",
+    else if (auth->channel_binding == CHANNEL_BINDING_REQUIRE && !offered->plus)
+        (void)fail_with(auth, text_print("channel binding is required, and %s: %.*s",
+                                         auth->binding.bytes > 0
+                                             ? "the server offers only"
+                                             : "there is no TLS with a certificate to bind to; the "
+                                               "server offers",
+                                         (int)names.length, (const char *)names.data));
+    else if (!offered->scram && !offered->plus)
+        (void)fail_with(auth, text_print("the server offers no " SCRAM_MECHANISM " but: %.*s",
                                          (int)names.length, (const char *)names.data));
     buffer_fini(&names);
-    return is_list && found;
+    return !auth->problem;
+}
+
+/* 'y' only where pgstage would really have bound, had it been offered: a server that has offered it
+ * knows then that somebody took the offer away. */
+static char flag_for(const struct auth_server *auth, const struct offered *offered)
+{
+    if (offered->plus)
+        return 'p';
+    return auth->channel_binding != CHANNEL_BINDING_DISABLE && auth->binding.bytes > 0 ? 'y' : 'n';
 }
 
 static enum auth_step feed_sasl(struct auth_server *auth, struct reader *reader, struct buffer *out)
 {
-    if (!offers_scram(auth, reader))
+    struct offered offered = {0};
+    if (!read_offered(auth, reader, &offered))
         return AUTH_FAILED;
     if (auth->secret.kind == SECRET_MD5)
         return fail_with(auth, text_print("the server asks for SCRAM, and the stored secret of "
                                           "user \"%s\" is md5",
                                           auth->secret.user));
     struct buffer first = {0};
-    if (!scram_client_first(&auth->scram, &first))
+    if (!scram_client_first(&auth->scram, flag_for(auth, &offered), &auth->binding, &first))
         return fail(auth, "no random bytes could be had");
     size_t begin = message_begin(out, 'p');
-    buffer_put_string(out, MECHANISM);
+    buffer_put_string(out, offered.plus ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM);
     buffer_put_u32(out, (uint32_t)first.length);
     buffer_put(out, first.data, first.length);
     message_end(out, begin);
@@ -282,6 +317,9 @@ static enum auth_step feed_request(struct auth_server *auth, uint32_t code, stru
         return fail_with(auth, text_print("the server asks for a password, and none is stored for "
                                           "user \"%s\"",
                                           auth->secret.user));
+    if (auth->channel_binding == CHANNEL_BINDING_REQUIRE && code != REQUEST_SASL)
+        return fail(auth,
+                    "channel binding is required, and the server asks for a password without");
     if (code == REQUEST_CLEARTEXT)
         return feed_cleartext(auth, reader, out);
     if (code == REQUEST_MD5)

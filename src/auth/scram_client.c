@@ -2,9 +2,9 @@
  * scram_client: pgstage proves itself to a server, and has the server prove itself.
  *
  *     pgstage                                             server
- *        n,,n=,r=<c>                          ─────────>
+ *        <header>n=,r=<c>                     ─────────>
  *                                             <─────────  r=<c><s>,s=<salt>,i=<iterations>
- *        c=biws,r=<c><s>,p=<proof>            ─────────>
+ *        c=<header, binding>,r=<c><s>,p=<proof> ───────>
  *                                             <─────────  v=<server's proof>
  *
  * The server is not trusted before its proof was checked: its nonce may be of any length and is
@@ -29,19 +29,27 @@ static bool fail(const char **problem, const char *text)
     return false;
 }
 
-bool scram_client_first_with(struct scram_client *scram, const char *user, const char *nonce,
-                             struct buffer *out)
+bool scram_client_first_with(struct scram_client *scram, char flag,
+                             const struct scram_binding *binding, const char *user,
+                             const char *nonce, struct buffer *out)
 {
     scram_client_fini(scram);
+    if (flag == 'p' && (!binding || binding->bytes == 0))
+        return false;
     if (!scram_text_is_nonce(nonce, strlen(nonce)) ||
         !text_fit(scram->nonce, sizeof scram->nonce, nonce))
         return false;
     scram->client_first_bare = text_print("n=%s,r=%s", user, nonce);
-    buffer_print(out, "n,,%s", scram->client_first_bare);
+    scram->gs2_flag = flag;
+    if (flag == 'p')
+        scram->binding = *binding;
+    scram_text_put_header(out, flag);
+    buffer_print(out, "%s", scram->client_first_bare);
     return true;
 }
 
-bool scram_client_first(struct scram_client *scram, struct buffer *out)
+bool scram_client_first(struct scram_client *scram, char flag, const struct scram_binding *binding,
+                        struct buffer *out)
 {
     uint8_t raw[NONCE_RAW_BYTES];
     if (RAND_bytes(raw, sizeof raw) != 1)
@@ -49,7 +57,7 @@ bool scram_client_first(struct scram_client *scram, struct buffer *out)
     struct buffer nonce = {0};
     base64_put(&nonce, raw, sizeof raw);
     buffer_put_u8(&nonce, 0);
-    bool made = scram_client_first_with(scram, "", (const char *)nonce.data, out);
+    bool made = scram_client_first_with(scram, flag, binding, "", (const char *)nonce.data, out);
     buffer_fini(&nonce);
     return made;
 }
@@ -115,7 +123,9 @@ bool scram_client_final(struct scram_client *scram, const struct scram_keys *key
     if (!scram->whole_nonce)
         return false;
     struct buffer final = {0}, text = {0};
-    buffer_print(&final, "c=biws,r=");
+    buffer_print(&final, "c=");
+    scram_text_put_binding(&final, scram->gs2_flag, &scram->binding);
+    buffer_print(&final, ",r=");
     buffer_put(&final, scram->whole_nonce, scram->whole_nonce_bytes);
     buffer_print(&text, "%s,%s,", scram->client_first_bare, scram->server_first);
     buffer_put(&text, final.data, final.length);

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "pgstage/auth/base64.h"
+
 bool scram_text_init(struct scram_text *text, const uint8_t *message, size_t length)
 {
     text->next = (const char *)message;
@@ -56,4 +58,19 @@ bool scram_text_is_nonce(const char *value, size_t length)
             return false;
     }
     return length > 0;
+}
+
+void scram_text_put_header(struct buffer *out, char flag)
+{
+    buffer_print(out, "%c%s,,", flag, flag == 'p' ? "=" SCRAM_BINDING_TYPE : "");
+}
+
+void scram_text_put_binding(struct buffer *out, char flag, const struct scram_binding *binding)
+{
+    struct buffer plain = {0};
+    scram_text_put_header(&plain, flag);
+    if (flag == 'p')
+        buffer_put(&plain, binding->hash, binding->bytes);
+    base64_put(out, plain.data, plain.length);
+    buffer_fini(&plain);
 }

@@ -89,6 +89,7 @@ static const char *const connection_options[] = {
     "server_tls_protocols",
     "server_tls_ciphers",
     "server_tls13_ciphers",
+    "server_channel_binding",
     "server_peer_user",
 };
 

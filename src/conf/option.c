@@ -40,6 +40,12 @@ static const struct option_word words_TLS_MODE[] = {
     {"verify-full", TLS_VERIFY_FULL, NULL},
     {NULL, 0, NULL},
 };
+static const struct option_word words_CHANNEL_BINDING[] = {
+    {"disable", CHANNEL_BINDING_DISABLE, NULL},
+    {"prefer", CHANNEL_BINDING_PREFER, NULL},
+    {"require", CHANNEL_BINDING_REQUIRE, NULL},
+    {NULL, 0, NULL},
+};
 static const struct option_word words_BALANCE[] = {
     {"round-robin", BALANCE_ROUND_ROBIN, NULL},
     {"disable", BALANCE_DISABLE, NULL},
@@ -154,6 +160,7 @@ enum {
     FORM_POOL_MODE = FORM_WORDS,
     FORM_AUTH = FORM_WORDS,
     FORM_TLS_MODE = FORM_WORDS,
+    FORM_CHANNEL_BINDING = FORM_WORDS,
     FORM_BALANCE = FORM_WORDS,
     FORM_TARGET = FORM_WORDS,
     FORM_NO_PRIMARY = FORM_WORDS,

@@ -116,6 +116,11 @@ static void check_server_tls(const struct settings *settings, const struct layer
                      "server_tls_sslmode = %s needs server_tls_ca_file: a file of certificates, or "
                      "system for the distribution's",
                      settings->server_tls_sslmode == TLS_VERIFY_CA ? "verify-ca" : "verify-full");
+    if (settings->server_channel_binding == CHANNEL_BINDING_REQUIRE &&
+        settings->server_tls_sslmode < TLS_REQUIRE)
+        origin_error(report, origin_of(layer, "server_channel_binding", section),
+                     "server_channel_binding = require needs TLS: server_tls_sslmode = require or "
+                     "stricter");
     if (!settings->server_tls_key_file != !settings->server_tls_cert_file)
         origin_error(report,
                      origin_of(layer,

@@ -155,6 +155,7 @@ struct collecting {
 static bool same_tls(const struct settings *a, const struct settings *b)
 {
     return a->server_tls_sslmode == b->server_tls_sslmode &&
+           a->server_channel_binding == b->server_channel_binding &&
            text_equal(a->server_tls_ca_file, b->server_tls_ca_file) &&
            text_equal(a->server_tls_cert_file, b->server_tls_cert_file) &&
            text_equal(a->server_tls_key_file, b->server_tls_key_file) &&

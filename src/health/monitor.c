@@ -149,6 +149,7 @@ static bool same_connections(const struct settings *a, const struct settings *b)
     return text_equal(a->monitor_user, b->monitor_user) &&
            text_equal(a->monitor_password, b->monitor_password) && text_equal(a->user, b->user) &&
            text_equal(a->password, b->password) && a->server_tls_sslmode == b->server_tls_sslmode &&
+           a->server_channel_binding == b->server_channel_binding &&
            text_equal(a->server_tls_ca_file, b->server_tls_ca_file) &&
            text_equal(a->server_tls_cert_file, b->server_tls_cert_file) &&
            text_equal(a->server_tls_key_file, b->server_tls_key_file) &&

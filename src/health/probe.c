@@ -295,7 +295,8 @@ static void copy_target(struct probe *probe, const struct probe_target *target)
     own->dbname = probe->dbname = text_copy(target->dbname);
     own->password = probe->password = text_copy(target->password);
     own->peer_user = probe->peer_user = text_copy(target->peer_user);
-    own->tls = (struct tls_settings){.mode = target->tls.mode};
+    own->tls = (struct tls_settings){.mode = target->tls.mode,
+                                     .channel_binding = target->tls.channel_binding};
     own->tls.ca_file = probe->ca_file = text_copy(target->tls.ca_file);
     own->tls.cert_file = probe->cert_file = text_copy(target->tls.cert_file);
     own->tls.key_file = probe->key_file = text_copy(target->tls.key_file);

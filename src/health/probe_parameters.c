@@ -73,6 +73,19 @@ static const char *mode_word(enum tls_mode mode)
     return "disable";
 }
 
+static const char *binding_word(enum channel_binding binding)
+{
+    switch (binding) {
+    case CHANNEL_BINDING_DISABLE:
+        return "disable";
+    case CHANNEL_BINDING_REQUIRE:
+        return "require";
+    case CHANNEL_BINDING_PREFER:
+        break;
+    }
+    return "prefer";
+}
+
 static bool add_tls(struct probe_parameters *parameters, const struct tls_settings *tls,
                     char *problem, size_t size)
 {
@@ -139,7 +152,7 @@ bool probe_parameters_fill(struct probe_parameters *parameters, const struct pro
     add(parameters, "passfile", NO_FILE);
     add(parameters, "dbname", target->dbname);
     add(parameters, "gssencmode", "disable");
-    add(parameters, "channel_binding", "prefer");
+    add(parameters, "channel_binding", binding_word(target->tls.channel_binding));
     add(parameters, "target_session_attrs", "any");
     add(parameters, "application_name", "pgstage");
     add(parameters, "client_encoding", "UTF8");

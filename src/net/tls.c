@@ -308,6 +308,7 @@ void tls_settings_of_servers(struct tls_settings *tls, const struct settings *se
         .protocols = settings->server_tls_protocols,
         .ciphers = settings->server_tls_ciphers,
         .ciphersuites = settings->server_tls13_ciphers,
+        .channel_binding = (enum channel_binding)settings->server_channel_binding,
     };
 }
 

@@ -160,6 +160,24 @@ char *tls_peer_common_name(const SSL *ssl)
     return name;
 }
 
+size_t tls_endpoint_hash(const SSL *ssl, bool is_server, unsigned char *hash)
+{
+    X509 *certificate = is_server ? SSL_get_certificate(ssl) : SSL_get0_peer_certificate(ssl);
+    unsigned length = 0;
+    int digest_nid;
+    if (!certificate || X509_get_signature_info(certificate, &digest_nid, NULL, NULL, NULL) != 1 ||
+        digest_nid == NID_undef)
+        return 0;
+    if (digest_nid == NID_md5 || digest_nid == NID_sha1)
+        digest_nid = NID_sha256; /* RFC 5929: these two are too weak */
+    const EVP_MD *digest = EVP_get_digestbynid(digest_nid);
+    if (!digest || X509_digest(certificate, digest, hash, &length) != 1) {
+        ERR_clear_error();
+        return 0;
+    }
+    return length;
+}
+
 void tls_problem(const SSL *verify_of, char *text, size_t size)
 {
     unsigned long code = ERR_peek_error();

@@ -133,10 +133,15 @@ static const struct user_secret *secret_of(struct client *client)
 void login_prove(struct client *client, enum auth_type method)
 {
     const struct user_secret *secret = secret_of(client);
+    struct scram_binding binding;
     struct buffer out = {0};
 
     client->login->auth = auth_client_new(method_for(client, method, secret), client->user, secret,
                                           method == AUTH_TRUST, client->worker->plane->keys);
+    if (client->stream.ssl) {
+        binding.bytes = tls_endpoint_hash(client->stream.ssl, true, binding.hash);
+        auth_client_bind(client->login->auth, &binding);
+    }
     auth_step(client, auth_client_start(client->login->auth, &out), &out);
 }
 

@@ -191,6 +191,7 @@ static void start_up(struct server *server)
     struct buffer out = {0};
     struct credentials credentials = {.user = pool_user(server->backend->pool)};
     const struct user_secret *secret;
+    struct scram_binding binding = {0};
 
     snprintf(statement_timeout, sizeof(statement_timeout), "%" PRIu64 "ms",
              (settings->statement_timeout_us + CLOCK_MS - 1) / CLOCK_MS);
@@ -223,6 +224,10 @@ static void start_up(struct server *server)
         (server->stream.ssl && settings->server_tls_sslmode == TLS_VERIFY_FULL);
     server->login->phase = PHASE_LOGIN;
     server->login->auth = auth_server_new(&credentials, server->backend->plane->keys);
+    if (server->stream.ssl)
+        binding.bytes = tls_endpoint_hash(server->stream.ssl, false, binding.hash);
+    auth_server_bind(server->login->auth, (enum channel_binding)settings->server_channel_binding,
+                     &binding);
     server_set_state(server, SERVER_LOGIN);
     message_startup(&out, PROTOCOL_3_0, pairs, count / 2);
     (void)say(server, &out);

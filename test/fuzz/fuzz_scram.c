@@ -61,6 +61,8 @@ static void learn_nonce(struct input *input, const struct buffer *told)
     }
 }
 
+static const struct scram_binding binding = {.bytes = 32, .hash = "hash of some certificate"};
+
 static struct key_cache *open_cache(void)
 {
     struct key_cache *cache = key_cache_new(8);
@@ -69,8 +71,10 @@ static struct key_cache *open_cache(void)
 }
 
 /* The server side of SCRAM alone. */
-static void run_scram_server(struct input *input)
+static void run_scram_server(struct input *input, uint8_t how)
 {
+    const struct scram_offer offer = {.binding = how & 1 ? &binding : NULL,
+                                      .plus_chosen = (how & 2) != 0};
     struct scram_server scram = {0};
     struct scram_verifier mock;
     struct buffer out = {0};
@@ -83,10 +87,12 @@ static void run_scram_server(struct input *input)
             enum scram_result result =
                 scram_server_final(&scram, message->data, message->length, &out, &problem);
             promise(result != SCRAM_OK && problem && out.length == 0);
-        } else if (scram_server_first_with(&scram, &mock, "nonce", message->data, message->length,
-                                           &out, &problem)) {
+        } else if (scram_server_first_with(&scram, &mock, &offer, "nonce", message->data,
+                                           message->length, &out, &problem)) {
             learn_nonce(input, &out);
             promise(input->nonce.length == scram.nonce_bytes);
+            promise((scram.gs2_flag == 'p') == ((how & 3) == 3));
+            promise(scram.gs2_flag != 'y' || !(how & 1));
         } else {
             promise(problem && out.length == 0);
         }
@@ -96,14 +102,14 @@ static void run_scram_server(struct input *input)
 }
 
 /* The client side of SCRAM alone. */
-static void run_scram_client(struct input *input)
+static void run_scram_client(struct input *input, uint8_t how)
 {
     struct scram_client scram = {0};
     struct scram_keys keys = {.iterations = 1};
     struct buffer out = {0};
     const char *problem = NULL;
     memset(keys.client_key, 'c', sizeof keys.client_key);
-    promise(scram_client_first_with(&scram, "", "nonce", &out));
+    promise(scram_client_first_with(&scram, "nyp"[how % 3], &binding, "", "nonce", &out));
     learn_nonce(input, &out);
     while (take_message(input)) {
         const struct buffer *message = &input->message;
@@ -140,6 +146,8 @@ static void run_login_client(struct input *input, uint8_t how)
     struct auth_client *auth = auth_client_new(methods[how % 4], "user",
                                                choice < 4 ? &secrets[choice] : NULL, true, cache);
     struct buffer out = {0};
+    if (how & 32)
+        auth_client_bind(auth, &binding);
     enum auth_step step = auth_client_start(auth, &out);
     promise(step == AUTH_SEND && out.length > 0);
     while (step == AUTH_SEND && take_message(input)) {
@@ -179,6 +187,8 @@ static void run_login_server(struct input *input, uint8_t how)
     key_cache_store(cache, "user", credentials->secret, &keys, false);
     struct auth_server *auth = auth_server_new(credentials, cache);
     struct buffer out = {0};
+    if (how & 4)
+        auth_server_bind(auth, (enum channel_binding)(how / 8 % 3), how & 32 ? &binding : NULL);
     enum auth_step step = AUTH_SEND;
     bool asked = false, answered = false;
     while (step == AUTH_SEND && take_message(input)) {
@@ -209,10 +219,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t how = data[0] / 4;
     switch (data[0] % 4) {
     case 0:
-        run_scram_server(&input);
+        run_scram_server(&input, how);
         break;
     case 1:
-        run_scram_client(&input);
+        run_scram_client(&input, how);
         break;
     case 2:
         run_login_client(&input, how);

@@ -69,6 +69,11 @@ test_system_test_access_SOURCES = test/system/access.c test/system/hba.c test/sy
 test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_auth
+test_system_test_auth_SOURCES = test/system/channel_binding.c test/system/system.h
+test_system_test_auth_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_auth_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_audit
 test_system_test_audit_SOURCES = test/system/audit.c test/system/monitoring.c test/system/system.h
 test_system_test_audit_CFLAGS = $(SYSTEM_CFLAGS)

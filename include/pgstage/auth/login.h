@@ -41,6 +41,9 @@ struct auth_client; /* the dialogue with one client */
 struct auth_client *auth_client_new(enum auth_type method, const char *user,
                                     const struct user_secret *secret, bool must_exist,
                                     struct key_cache *keys) __attribute__((warn_unused_result));
+/* The client came over TLS, and has seen the certificate with this hash: SCRAM-SHA-256-PLUS is
+ * offered too (not when `binding` has no bytes). Before auth_client_start. */
+void auth_client_bind(struct auth_client *auth, const struct scram_binding *binding);
 /* Not while auth_client_derive runs. NULL is nothing. */
 void auth_client_free(struct auth_client *auth);
 enum auth_step auth_client_start(struct auth_client *auth, struct buffer *out);
@@ -76,6 +79,11 @@ struct credentials {
 /* Copies the credentials. */
 struct auth_server *auth_server_new(const struct credentials *credentials, struct key_cache *keys)
     __attribute__((warn_unused_result));
+/* Whether the exchange is to be bound to the TLS connection; `binding`: what tells it from others,
+ * NULL without TLS. Unless this is called it is not. With `require` no other proof is given than
+ * SCRAM-SHA-256-PLUS, and no server is believed that asks for none. Before the first feed. */
+void auth_server_bind(struct auth_server *auth, enum channel_binding policy,
+                      const struct scram_binding *binding);
 /* Not while auth_server_derive runs. NULL is nothing. */
 void auth_server_free(struct auth_server *auth);
 /* The body of one AuthenticationRequest ('R'). AUTH_SEND also when nothing is to be sent (`out`

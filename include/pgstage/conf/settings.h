@@ -42,6 +42,13 @@ enum tls_mode {
     TLS_VERIFY_FULL,
 };
 
+/* libpq's words: may, should, must SCRAM with servers be bound to its TLS connection. */
+enum channel_binding {
+    CHANNEL_BINDING_DISABLE,
+    CHANNEL_BINDING_PREFER,
+    CHANNEL_BINDING_REQUIRE,
+};
+
 enum load_balance_hosts { BALANCE_ROUND_ROBIN, BALANCE_DISABLE, BALANCE_LEAST, BALANCE_RANDOM };
 
 enum no_primary_action { NO_PRIMARY_WAIT, NO_PRIMARY_READ_ONLY, NO_PRIMARY_ERROR };

@@ -25,6 +25,7 @@ struct tls_settings {
     const char *ciphers;      /* TLS 1.2: PgBouncer's words or an OpenSSL list */
     const char *ciphersuites; /* TLS 1.3 */
     const char *ecdh_curve, *dh_params;
+    enum channel_binding channel_binding; /* to servers: for who logs in over it */
 };
 
 /* For connections from clients / to servers. NULL and `problem` (cut to `size`) when a file cannot
@@ -76,6 +77,11 @@ const char *tls_server_name(const SSL *ssl);
 bool tls_peer_is_verified(const SSL *ssl);
 /* The certificate's common name of the peer that verified, allocated; NULL: none. */
 char *tls_peer_common_name(const SSL *ssl);
+/* The hash that stands for this connection's server in channel binding (tls-server-end-point, RFC
+ * 5929): of the certificate that was shown in this very handshake, by us (`is_server`) or by the
+ * peer. `hash` has room for EVP_MAX_MD_SIZE bytes. 0: there is none (the certificate's signature has
+ * no one hash: Ed25519). */
+size_t tls_endpoint_hash(const SSL *ssl, bool is_server, unsigned char *hash);
 /* Takes the thread's OpenSSL errors into one line and clears them. `verify_of` may be NULL; when
  * its verification failed, the line says why (expired, self-signed, host name mismatch …). */
 void tls_problem(const SSL *verify_of, char *text, size_t size);

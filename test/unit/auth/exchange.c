@@ -74,7 +74,7 @@ static enum auth_step answer_challenges(struct auth_client *auth, struct scram_c
     struct scram_keys keys;
     const char *data, *problem;
     size_t length;
-    if (!scram_client_first(scram, &text))
+    if (!scram_client_first(scram, 'n', NULL, &text))
         return AUTH_FAILED;
     put_initial(&body, "SCRAM-SHA-256", text.data, text.length);
     enum auth_step step = auth_client_feed(auth, body.data, body.length, out);

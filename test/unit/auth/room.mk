@@ -5,6 +5,7 @@ TESTS += test/unit/auth/test_auth
 test_unit_auth_test_auth_SOURCES = \
 	test/unit/auth/exchange.c test/unit/auth/exchange.h \
 	test/unit/auth/test_base64.c \
+	test/unit/auth/test_channel_binding.c \
 	test/unit/auth/test_digest.c \
 	test/unit/auth/test_keys.c \
 	test/unit/auth/test_login_client.c \

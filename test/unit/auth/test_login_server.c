@@ -221,7 +221,8 @@ static enum auth_step challenge(struct host *host)
     uint32_t data_bytes = reader_u32(&reader);
     const uint8_t *data = reader_bytes(&reader, data_bytes);
     cr_assert(reader_is_done(&reader));
-    cr_assert(scram_server_first(&host->scram, &host->verifier, data, data_bytes, &text, &problem));
+    cr_assert(
+        scram_server_first(&host->scram, &host->verifier, NULL, data, data_bytes, &text, &problem));
     enum auth_step step = feed(11, text.data, text.length);
     buffer_fini(&text);
     return step;

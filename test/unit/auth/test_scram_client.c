@@ -17,7 +17,7 @@ TestSuite(scram_client, .fini = clean);
 
 static void begin(void)
 {
-    cr_assert(scram_client_first_with(&client, "user", RFC_CLIENT_NONCE, &out));
+    cr_assert(scram_client_first_with(&client, 'n', NULL, "user", RFC_CLIENT_NONCE, &out));
     buffer_fini(&out);
 }
 
@@ -61,7 +61,7 @@ static bool verify(const char *message)
 
 Test(scram_client, gives_the_messages_of_rfc_7677)
 {
-    cr_assert(scram_client_first_with(&client, "user", RFC_CLIENT_NONCE, &out));
+    cr_assert(scram_client_first_with(&client, 'n', NULL, "user", RFC_CLIENT_NONCE, &out));
     cr_assert_eq(out.length, strlen(RFC_CLIENT_FIRST));
     cr_assert_arr_eq(out.data, RFC_CLIENT_FIRST, out.length);
     cr_assert(challenge(RFC_SERVER_FIRST), "%s", problem);
@@ -241,8 +241,8 @@ Test(scram_client, refuses_a_nonce_of_its_own_that_does_not_fit)
     char nonce[100];
     memset(nonce, 'x', sizeof nonce - 1);
     nonce[99] = 0;
-    cr_assert_not(scram_client_first_with(&client, "", nonce, &out));
-    cr_assert_not(scram_client_first_with(&client, "", "a,b", &out));
-    cr_assert_not(scram_client_first_with(&client, "", "", &out));
+    cr_assert_not(scram_client_first_with(&client, 'n', NULL, "", nonce, &out));
+    cr_assert_not(scram_client_first_with(&client, 'n', NULL, "", "a,b", &out));
+    cr_assert_not(scram_client_first_with(&client, 'n', NULL, "", "", &out));
     cr_assert_eq(out.length, 0);
 }

@@ -21,8 +21,8 @@ static bool first_bytes(const void *message, size_t length)
     struct scram_verifier verifier = rfc_verifier();
     uint8_t *copy = malloc(length ? length : 1);
     memcpy(copy, message, length);
-    bool good =
-        scram_server_first_with(&server, &verifier, RFC_SERVER_NONCE, copy, length, &out, &problem);
+    bool good = scram_server_first_with(&server, &verifier, NULL, RFC_SERVER_NONCE, copy, length,
+                                        &out, &problem);
     free(copy);
     return good;
 }
@@ -245,7 +245,7 @@ Test(scram_server, never_accepts_a_proof_for_a_mock)
 {
     struct scram_verifier mock;
     cr_assert(scram_verifier_mock("user", &mock));
-    cr_assert(scram_server_first_with(&server, &mock, RFC_SERVER_NONCE,
+    cr_assert(scram_server_first_with(&server, &mock, NULL, RFC_SERVER_NONCE,
                                       (const uint8_t *)RFC_CLIENT_FIRST, strlen(RFC_CLIENT_FIRST),
                                       &out, &problem));
     buffer_fini(&out);

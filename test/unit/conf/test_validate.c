@@ -116,6 +116,18 @@ Test(validate, somebody_must_be_able_to_connect)
     desk_refuses("[pgstage]\nunix_socket_dir =\n", 0, "nobody could connect");
 }
 
+Test(validate, required_channel_binding_needs_tls)
+{
+    desk_refuses("[pgstage]\nserver_channel_binding = require\n", 2,
+                 "server_channel_binding = require needs TLS");
+    desk_refuses(
+        "[databases]\na = host=h server_tls_sslmode=prefer server_channel_binding=require\n", 2,
+        "server_channel_binding = require needs TLS");
+    snapshot_unref(desk_accepts("[databases]\na = host=h server_tls_sslmode=require "
+                                "server_channel_binding=require\n"));
+    desk_refuses("[pgstage]\nserver_channel_binding = yes\n", 2, "disable, prefer, require");
+}
+
 Test(validate, verification_needs_authorities)
 {
     desk_refuses("[pgstage]\nserver_tls_sslmode = verify-ca\n", 2, "needs server_tls_ca_file");

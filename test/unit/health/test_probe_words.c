@@ -173,6 +173,25 @@ Test(probe_parameters, name_and_address_are_apart_and_gss_is_off)
     cr_assert_null(value_of(&parameters, "password"));
 }
 
+Test(probe_parameters, channel_binding_is_that_of_other_connections)
+{
+    static const char *const words[] = {
+        [CHANNEL_BINDING_DISABLE] = "disable",
+        [CHANNEL_BINDING_PREFER] = "prefer",
+        [CHANNEL_BINDING_REQUIRE] = "require",
+    };
+    struct probe_target asked = target;
+    struct probe_parameters parameters;
+    struct address address;
+    char problem[256];
+    cr_assert(address_parse(&address, "10.0.0.3", 5433));
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        asked.tls.channel_binding = (enum channel_binding)i;
+        cr_assert(probe_parameters_fill(&parameters, &asked, &address, problem, sizeof problem));
+        cr_expect_str_eq(value_of(&parameters, "channel_binding"), words[i]);
+    }
+}
+
 Test(probe_parameters, nothing_is_looked_for_in_the_accounts_home)
 {
     static const char *const files[] = {"sslcert",   "sslkey",   "sslcrl",

@@ -537,3 +537,61 @@ Test(tls, options_become_settings)
     cr_assert_str_eq(tls.cert_file, "e");
     cr_assert_str_eq(tls.ciphersuites, "f");
 }
+
+/* ---- the hash that stands for a server ---- */
+
+/* The hash of a certificate that is signed with this digest (NULL: by a key that needs none). */
+static size_t hash_of(EVP_PKEY *key, const EVP_MD *signed_with, unsigned char *hash, X509 **x509)
+{
+    struct certificate made =
+        certificate_new(&(struct certificate_options){.common_name = "db"}, NULL);
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    SSL *ssl;
+    size_t bytes;
+    if (key) {
+        X509_set_pubkey(made.x509, key);
+        EVP_PKEY_free(made.key);
+        made.key = key;
+    }
+    cr_assert_gt(X509_sign(made.x509, made.key, signed_with), 0);
+    SSL_CTX_set_security_level(context, 0);
+    cr_assert_eq(SSL_CTX_use_certificate(context, made.x509), 1);
+    ssl = SSL_new(context);
+    bytes = tls_endpoint_hash(ssl, true, hash);
+    cr_assert_eq(tls_endpoint_hash(ssl, false, hash), 0, "no peer has shown one");
+    *x509 = X509_dup(made.x509);
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    certificate_free(&made);
+    return bytes;
+}
+
+Test(tls, a_server_is_known_by_a_hash_that_is_as_good_as_its_signature)
+{
+    const struct {
+        const EVP_MD *signed_with, *hashed_with;
+    } cases[] = {
+        {EVP_sha256(), EVP_sha256()},
+        {EVP_sha384(), EVP_sha384()},
+        {EVP_sha512(), EVP_sha512()},
+        {EVP_sha1(), EVP_sha256()},
+    };
+    unsigned char hash[EVP_MAX_MD_SIZE], expected[EVP_MAX_MD_SIZE];
+    unsigned expected_bytes;
+    X509 *x509;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t bytes = hash_of(NULL, cases[i].signed_with, hash, &x509);
+        cr_assert_eq(X509_digest(x509, cases[i].hashed_with, expected, &expected_bytes), 1);
+        cr_expect_eq(bytes, expected_bytes, "case %zu", i);
+        cr_expect_arr_eq(hash, expected, expected_bytes);
+        X509_free(x509);
+    }
+}
+
+Test(tls, a_signature_without_a_hash_gives_none)
+{
+    unsigned char hash[EVP_MAX_MD_SIZE];
+    X509 *x509;
+    cr_assert_eq(hash_of(EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"), NULL, hash, &x509), 0);
+    X509_free(x509);
+}
