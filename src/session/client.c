@@ -400,6 +400,38 @@ void client_update_flow(struct client *client)
         stream_resume(&client->stream);
 }
 
+/* ---- parameters ---- */
+
+void client_parameter_reported(struct client *client, const char *name, const char *value)
+{
+    struct parameters *before = parameters_ref(client->parameters);
+
+    client->parameters = parameters_with(client->parameters, name, value);
+    if (client->parameters == before || client->changes) {
+        parameters_unref(before);
+        return;
+    }
+    client->before = before;
+    client->changes = true;
+}
+
+void client_parameters_stay(struct client *client)
+{
+    parameters_unref(client->before);
+    client->before = NULL;
+    client->changes = false;
+}
+
+void client_parameters_undo(struct client *client)
+{
+    if (!client->changes)
+        return;
+    parameters_unref(client->parameters);
+    client->parameters = client->before;
+    client->before = NULL;
+    client->changes = false;
+}
+
 /* ---- the end ---- */
 
 /* The environment's log_level, as soon as it is known. */
@@ -443,6 +475,7 @@ static void client_free(void *object)
     login_free(client->login);
     parameters_unref(client->parameters);
     parameters_unref(client->startup);
+    parameters_unref(client->before);
     parameters_unref(client->mode_of);
     tracker_free(client->tracker);
     prepared_client_free(client);
@@ -509,6 +542,22 @@ static void keep_names(struct client *client)
         client->database = text_copy(client->database);
 }
 
+/* Has it sent its last message as a whole? What stood before it is finished, as PostgreSQL would. */
+static bool took_leave(enum reason reason)
+{
+    switch (reason) {
+    case REASON_CLIENT_TERMINATE:
+    case REASON_CLIENT_BAD_LENGTH:
+    case REASON_CLIENT_UNEXPECTED:
+    case REASON_CLIENT_TOO_LONG:
+    case REASON_CLIENT_PQEXEC:
+    case REASON_CLIENT_LONG_NAME:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Takes it out of everything that counts or could call it; only its stream and memory stay. */
 static void client_leave(struct client *client, enum reason reason, const char *detail)
 {
@@ -523,7 +572,7 @@ static void client_leave(struct client *client, enum reason reason, const char *
     if (client->console && client->login == NULL)
         console_left(client);
     if (client->server)
-        server_abandon(client->server, reason == REASON_CLIENT_TERMINATE);
+        server_abandon(client->server, took_leave(reason));
     listening_leave(client);
     (void)client_unpin_all(client); /* its server went before it */
     if (share) {

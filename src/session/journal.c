@@ -4,7 +4,10 @@
  *   SET a  SAVEPOINT s  SET b  SET a  │ ROLLBACK TO s      RELEASE s
  *   [a]    [a s]        [a s b a]     │ [a s]              [a b a] without the mark
  *
- * The innermost savepoint of a name is the one that is meant; those inside it go with it.
+ * The innermost savepoint of a name is the one that is meant; those inside it go with it. What an
+ * earlier transaction has committed stands before all that, until the caller has taken it:
+ *
+ *   [certain … │ this transaction's …]
  */
 #include "pgstage/session/journal.h"
 
@@ -61,7 +64,7 @@ static void append(struct journal *journal, const struct entry *entry)
 /* The innermost savepoint of this name; -1: none is known. */
 static int64_t find_savepoint(const struct journal *journal, const char *name)
 {
-    for (uint32_t i = journal->count; i-- > 0;) {
+    for (uint32_t i = journal->count; i-- > journal->certain;) {
         const struct entry *entry = &journal->entries[i];
 
         if (entry->kind == ENTRY_SAVEPOINT && strcmp(entry->name, name) == 0)
@@ -111,8 +114,33 @@ void journal_add(struct journal *journal, const struct entry *entry)
     }
 }
 
+void journal_commit(struct journal *journal)
+{
+    release(journal, journal->certain);
+    journal->certain = journal->count;
+}
+
+void journal_rollback(struct journal *journal)
+{
+    cut(journal, journal->certain);
+}
+
+void journal_drop_certain(struct journal *journal)
+{
+    for (uint32_t i = 0; i < journal->certain; i++) {
+        journal->bytes -= bytes_of(&journal->entries[i]);
+        entry_fini(&journal->entries[i]);
+    }
+    journal->count -= journal->certain;
+    if (journal->certain && journal->count)
+        memmove(journal->entries, journal->entries + journal->certain,
+                journal->count * sizeof(*journal->entries));
+    journal->certain = 0;
+}
+
 void journal_clear(struct journal *journal)
 {
+    journal->certain = 0;
     cut(journal, 0);
     journal->lost = false;
 }

@@ -107,6 +107,8 @@ void lost_server(struct server *server, struct client *client, enum reason reaso
 
     if (!untouched && server->transaction.count > 0)
         gate_erred(client->share);
+    if (!untouched && !transaction_is_free(&server->transaction))
+        client_parameters_undo(client);
     if (untouched) {
         go_on(client);
     } else if (cut || client->parting) {

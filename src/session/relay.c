@@ -207,6 +207,8 @@ static void begin_request(struct client *client)
     if (client->share->watch)
         watch_began(client);
     if (server->transaction.status == 'I') {
+        if (client->changes)
+            client_parameters_stay(client);
         client->transaction_us = now_us;
         recall_begin(&client->recall);
     }
@@ -320,6 +322,15 @@ static void pass_refusal(struct client *client, struct pass *pass, uint8_t type,
     pass->from = pass->at;
 }
 
+/* The client sends what no client may: what it sent before that still goes out. */
+static enum step fail(struct client *client, struct pass *pass, enum reason reason)
+{
+    if (client->server && client->server->state == SERVER_ACTIVE)
+        pass_flush(client, pass);
+    client_fail(client, reason, NULL);
+    return STEP_OVER;
+}
+
 static enum step pass_message(struct client *client, struct pass *pass)
 {
     enum tracker_step tracked = TRACKER_PASS;
@@ -336,23 +347,16 @@ static enum step pass_message(struct client *client, struct pass *pass)
     case FRAME_PARTIAL:
         return STEP_HOLD;
     case FRAME_BAD:
-        client_fail(client, REASON_CLIENT_BAD_LENGTH, NULL);
-        return STEP_OVER;
+        return fail(client, pass, REASON_CLIENT_BAD_LENGTH);
     case FRAME_OK:
         break;
     }
-    if (kind_find(KIND_CLIENT, frame.type)->relay == KIND_REFUSE) {
-        client_fail(client, REASON_CLIENT_UNEXPECTED, NULL);
-        return STEP_OVER;
-    }
-    if (frame.body_bytes > globals->max_packet_size_bytes) {
-        client_fail(client, REASON_CLIENT_TOO_LONG, NULL);
-        return STEP_OVER;
-    }
-    if (frame.type == 'Q' && globals->disable_pqexec) {
-        client_fail(client, REASON_CLIENT_PQEXEC, NULL);
-        return STEP_OVER;
-    }
+    if (kind_find(KIND_CLIENT, frame.type)->relay == KIND_REFUSE)
+        return fail(client, pass, REASON_CLIENT_UNEXPECTED);
+    if (frame.body_bytes > globals->max_packet_size_bytes)
+        return fail(client, pass, REASON_CLIENT_TOO_LONG);
+    if (frame.type == 'Q' && globals->disable_pqexec)
+        return fail(client, pass, REASON_CLIENT_PQEXEC);
     total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
     passing = (struct passing){frame.type, data, total > there ? there : total, total, false};
     if (total > there && (total <= LOOP_BUFFER_BYTES || prepared_wants_more(client, &passing)))
@@ -379,10 +383,8 @@ static enum step pass_message(struct client *client, struct pass *pass)
         client->awaiting = prepared == PREPARED_HOLD;
         if (prepared == PREPARED_HOLD)
             return STEP_HOLD;
-        if (prepared == PREPARED_FAIL) {
-            client_fail(client, REASON_CLIENT_LONG_NAME, NULL);
-            return STEP_OVER;
-        }
+        if (prepared == PREPARED_FAIL)
+            return fail(client, pass, REASON_CLIENT_LONG_NAME);
     }
     begin_request(client);
     if (client->server->ahead.length)
@@ -450,11 +452,17 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
 {
     struct pass pass = {.data = data, .length = length};
     enum step step = STEP_NEXT;
+    struct server *server;
 
     while (step == STEP_NEXT && pass.at < pass.length) {
+        server = client->server;
         step = client->body_left ? pass_body(client, &pass) : pass_message(client, &pass);
-        if (step == STEP_OVER)
+        if (step == STEP_OVER) {
+            /* its server waits for what was asked of it and will never be sent */
+            if (server && pass_waiting(&pass))
+                server_close(server, REASON_SERVER_ABANDONED, NULL);
             return;
+        }
         if (step == STEP_NEXT && client->server &&
             transaction_wants_fence(&client->server->transaction) && !client->body_left) {
             pass_flush(client, &pass);
@@ -650,7 +658,7 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
         value = NULL; /* as it was at the server's login: nothing that must follow the client */
     server->parameters = parameters_with(server->parameters, name, value);
     if (client && server->state == SERVER_ACTIVE) {
-        client->parameters = parameters_with(client->parameters, name, value);
+        client_parameter_reported(client, name, value);
         if (client->server)
             tracker_linked(client);
     }
@@ -767,6 +775,9 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         return WEIGHT_GONE;
     if (frame->type == 'E' || (frame->type == 'C' && there > 1 && body[0] == 'D'))
         note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
+    if (frame->type == 'C' && server->client && server->client->changes &&
+        there == sizeof("COMMIT") && memcmp(body, "COMMIT", there) == 0)
+        client_parameters_stay(server->client);
     if (server->awaited)
         besides->produced = prepared_answered(server, frame->type);
     if (besides->again) {

@@ -120,6 +120,7 @@ static bool names_put(struct names *names, const char *name, const struct entrie
         names->items = memory_resize(names->items, names->capacity, sizeof(*names->items));
     }
     names->items[names->count].name = text_copy(name);
+    names->items[names->count].begun = false;
     entries_copy(&names->items[names->count].entries, entries);
     names->count++;
     return true;
@@ -128,7 +129,8 @@ static bool names_put(struct names *names, const char *name, const struct entrie
 /* May this statement (or portal) do something by the time that what is sent now is read? */
 static bool may_act(const struct tracker *tracker, const char *name, bool is_portal)
 {
-    if (names_find(is_portal ? &tracker->portals : &tracker->statements, name))
+    if (tracker->overflown ||
+        names_find(is_portal ? &tracker->portals : &tracker->statements, name))
         return true;
     list_for_each (node, &tracker->records) {
         const struct record *record = list_entry(node, struct record, node);
@@ -151,8 +153,11 @@ static void follow_server(struct tracker *tracker, const struct server *server)
     while (list_first(&tracker->records))
         drop_first(tracker);
     tracker->notes_over = server->transaction.notes_over;
-    if (!same)
+    if (!same) {
         journal_clear(&tracker->journal);
+        names_fini(&tracker->portals);
+        tracker->failed = tracker->began = tracker->immediate = false;
+    }
     tracker->server_id = server->item.id;
     tracker->links = server->links;
 }
@@ -189,14 +194,36 @@ static struct record *stage(struct tracker *tracker, uint8_t type, const char *n
     return record;
 }
 
-static struct record *stage_unknown(struct tracker *tracker, uint8_t type, const char *name)
+/* It may do what cannot be read in it. */
+static void add_unknown(struct record *record)
 {
-    struct record *record = stage(tracker, type, name, NULL);
     struct entry *entry = entries_add(&record->entries, ENTRY_ASK, 0);
 
     entry->pin = PIN_unknown;
     entry->at_once = true;
+}
+
+static struct record *stage_unknown(struct tracker *tracker, uint8_t type, const char *name)
+{
+    struct record *record = stage(tracker, type, name, NULL);
+
+    add_unknown(record);
     return record;
+}
+
+/* Is the text read in another way when the session's parameters have changed by then? They may be,
+ * by what is still under way. */
+static bool is_ambiguous(const struct client *client, const char *text, size_t length)
+{
+    const struct transaction *transaction = &client->server->transaction;
+
+    if (transaction->count == 0 && !transaction->batch_open)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == '\\' || (unsigned char)text[i] >= 0x80)
+            return true;
+    }
+    return false;
 }
 
 /* A text that may do something. */
@@ -211,6 +238,8 @@ static struct record *stage_text(struct client *client, uint8_t type, const char
         return stage_unknown(tracker, type, name);
     record = stage(tracker, type, name, NULL);
     (void)entries_read(&record->entries, text, length, client->sql_mode);
+    if (is_ambiguous(client, text, length))
+        add_unknown(record);
     return record;
 }
 
@@ -292,7 +321,8 @@ static enum tracker_step look_at_text(struct client *client, uint8_t type, const
         return look_at_head(client, type, name, text, length);
     length = strnlen(text, length);
     if (sql_glance(text, length) & SQL_UNREAD &&
-        sql_look(text, length, client->sql_mode) & SQL_MAY_STATE)
+        (sql_look(text, length, client->sql_mode) & SQL_MAY_STATE ||
+         is_ambiguous(client, text, length)))
         return finish_text(client, stage_text(client, type, name, text, length));
     if (type == 'P' && client->tracker && may_act(client->tracker, name, false)) {
         follow_server(client->tracker, client->server);
@@ -361,10 +391,8 @@ void tracker_asked(struct client *client, bool entered)
 void tracker_piece(struct client *client, const uint8_t *bytes, size_t count)
 {
     struct tracker *tracker = client->tracker;
-    struct record *last;
     uint8_t seam[2 * sizeof(tracker->scan_tail)];
     size_t ahead = count < sizeof(tracker->scan_tail) ? count : sizeof(tracker->scan_tail);
-    struct entry *entry;
 
     if (!tracker->scanning)
         return;
@@ -379,12 +407,8 @@ void tracker_piece(struct client *client, const uint8_t *bytes, size_t count)
         return;
     }
     tracker->scanning = false;
-    if (!list_last(&tracker->records))
-        return;
-    last = list_entry(list_last(&tracker->records), struct record, node);
-    entry = entries_add(&last->entries, ENTRY_ASK, 0);
-    entry->pin = PIN_unknown;
-    entry->at_once = true;
+    if (list_last(&tracker->records))
+        add_unknown(list_entry(list_last(&tracker->records), struct record, node));
 }
 
 void tracker_refusal(const struct client *client, uint8_t type, const uint8_t *body,
@@ -417,8 +441,10 @@ static void apply_at_once(struct client *client, const struct entries *entries, 
     }
 }
 
-/* Statement number `statement` has succeeded. True: it was a ROLLBACK TO. */
-static bool enter(struct client *client, const struct entries *entries, uint32_t statement)
+/* Statement number `statement` has succeeded; `again`: its portal had done so before, and has only
+ * been fetched from since. True: it was a ROLLBACK TO. */
+static bool enter(struct client *client, const struct entries *entries, uint32_t statement,
+                  bool again)
 {
     bool to_savepoint = false;
 
@@ -426,7 +452,7 @@ static bool enter(struct client *client, const struct entries *entries, uint32_t
     for (uint32_t i = 0; i < entries->count; i++) {
         const struct entry *entry = &entries->items[i];
 
-        if (entry->at_once || entry->statement != statement)
+        if (entry->at_once || entry->statement != statement || (again && entry->kind == ENTRY_SET))
             continue;
         to_savepoint |= entry->kind == ENTRY_ROLLBACK_TO;
         journal_add(&client->tracker->journal, entry);
@@ -434,30 +460,80 @@ static bool enter(struct client *client, const struct entries *entries, uint32_t
     return to_savepoint;
 }
 
+/* A portal that nothing is known of, because there were too many. */
+static struct entry unknown_entry = {.kind = ENTRY_ASK, .pin = PIN_unknown, .at_once = true};
+static struct named unknown_portal = {.entries = {.items = &unknown_entry, .count = 1}};
+
+/* The portal that the record's message executes, if that does something. */
+static struct named *portal_of(const struct tracker *tracker, const struct record *record)
+{
+    struct named *portal;
+
+    if (!record || record->type != 'E')
+        return NULL;
+    portal = names_find(&tracker->portals, record->name);
+    return !portal && tracker->overflown ? &unknown_portal : portal;
+}
+
 /* What the record's message does: its own text, or that of the portal it executes. */
 static const struct entries *entries_of(const struct tracker *tracker, const struct record *record)
 {
-    const struct named *portal;
+    const struct named *portal = portal_of(tracker, record);
 
-    if (!record || record->type == 'Q')
-        return record ? &record->entries : NULL;
-    portal = record->type == 'E' ? names_find(&tracker->portals, record->name) : NULL;
+    if (record && record->type == 'Q')
+        return &record->entries;
     return portal ? &portal->entries : NULL;
+}
+
+/* The head's message, or a statement of it, has done what it does; `suspended`: its portal has more
+ * rows. True: it was a ROLLBACK TO. */
+static bool done(struct client *client, struct record *record, bool suspended)
+{
+    struct named *portal = portal_of(client->tracker, record);
+    bool again = portal && portal->begun;
+
+    if (record && record->type == 'Q')
+        return enter(client, &record->entries, record->completed++, false);
+    if (!portal)
+        return false;
+    if (portal != &unknown_portal)
+        portal->begun = true;
+    return enter(client, &portal->entries, 0, again) && !suspended;
+}
+
+/* Statements that PostgreSQL carries out in no transaction block, and commits at once even in the
+ * midst of a pipeline. There are more, but their tags do not tell. */
+static bool commits_at_once(const char *tag)
+{
+    static const char *const tags[] = {
+        "ALTER SYSTEM",      "COMMIT PREPARED",   "CREATE DATABASE",
+        "CREATE TABLESPACE", "DISCARD ALL",       "DROP DATABASE",
+        "DROP TABLESPACE",   "ROLLBACK PREPARED", "VACUUM",
+    };
+
+    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
+        if (strcmp(tag, tags[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void command(struct client *client, struct record *record, const char *tag)
 {
     struct tracker *tracker = client->tracker;
-    const struct entries *entries = entries_of(tracker, record);
-    uint32_t statement = record && record->type == 'Q' ? record->completed++ : 0;
-    bool to_savepoint = entries && enter(client, entries, statement);
+    bool to_savepoint = done(client, record, false);
 
     if (strcmp(tag, "COMMIT") == 0 || strcmp(tag, "PREPARE TRANSACTION") == 0) {
-        tracker_commit(client);
-        tracker->failed = false;
+        journal_commit(&tracker->journal);
+        tracker->failed = tracker->began = false;
     } else if (strcmp(tag, "ROLLBACK") == 0 && !to_savepoint) {
-        journal_clear(&tracker->journal);
-        tracker->failed = false;
+        journal_rollback(&tracker->journal);
+        tracker->failed = tracker->began = false;
+    } else if (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0) {
+        tracker->began = true;
+    } else if (commits_at_once(tag)) {
+        journal_commit(&tracker->journal);
+        tracker->immediate = true;
     }
 }
 
@@ -489,26 +565,50 @@ static void failed(struct client *client, struct record *record, struct buffer *
         refuse(record, instead);
 }
 
+/* There is no room for what a name stands for: from now on any may do anything. */
+static void overflow(struct tracker *tracker)
+{
+    tracker->overflown = tracker->ask = tracker->ask_all = true;
+}
+
 static void bound(struct tracker *tracker, const struct record *record)
 {
     const struct named *statement = names_find(&tracker->statements, record->target);
 
     if (!names_put(&tracker->portals, record->name, statement ? &statement->entries : NULL))
-        tracker->ask = tracker->ask_all = true;
+        overflow(tracker);
 }
 
-static void ready(struct client *client, char status)
+/* An error has undone what was done since the last commit. A string of statements is one
+ * transaction, as far as no COMMIT stands in it. In a pipeline outside of a transaction block
+ * something may have committed what was before it, which nothing tells: a CREATE INDEX
+ * CONCURRENTLY, a procedure, even one that failed in the end. */
+static bool is_undone(const struct tracker *tracker, const struct transaction *transaction)
 {
+    bool was_in_block = transaction->status != 'I' || tracker->began;
+
+    if (tracker->immediate)
+        return false; /* older servers commit some of them with the Sync only */
+    return was_in_block || transaction_head_is_query(transaction) ||
+           tracker->journal.count == tracker->journal.certain;
+}
+
+static void ready(struct server *server, char status)
+{
+    struct client *client = server->client;
     struct tracker *tracker = client->tracker;
 
-    if (status == 'I') {
-        if (tracker->failed)
-            journal_clear(&tracker->journal);
-        else
-            tracker_commit(client);
-        names_fini(&tracker->portals); /* they end with their transaction */
+    if (status == 'I' && tracker->failed) {
+        if (!is_undone(tracker, &server->transaction))
+            tracker_doubt(client);
+        journal_rollback(&tracker->journal);
+    } else if (status == 'I') {
+        journal_commit(&tracker->journal);
     }
-    tracker->failed = false;
+    if (status == 'I')
+        names_fini(&tracker->portals); /* they end with their transaction */
+    tracker->failed = tracker->began = tracker->immediate = false;
+    tracker_commit(client);
 }
 
 void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, size_t there,
@@ -534,15 +634,12 @@ void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, 
         if (there && memchr(body, '\0', there))
             command(client, record, (const char *)body);
         break;
-    case 's': {
-        const struct entries *entries = entries_of(tracker, record);
-        if (entries)
-            apply_at_once(client, entries, 0, true);
+    case 's':
+        (void)done(client, record, true);
         break;
-    }
     case '1':
         if (record && !names_put(&tracker->statements, record->name, &record->entries))
-            tracker->ask = tracker->ask_all = true;
+            overflow(tracker);
         break;
     case '2':
         if (record)
@@ -558,7 +655,7 @@ void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, 
         break;
     case 'Z':
         if (there == 1)
-            ready(client, (char)body[0]);
+            ready(server, (char)body[0]);
         break;
     default:
         break;

@@ -129,7 +129,11 @@ static void reset_all(struct client *client)
     }
     client->tracker->other_setting = false;
     client_unpin(client, PIN_setting);
-    client_unpin(client, PIN_set_config);
+    /* a statement of SQL's PREPARE may call it again */
+    if (!(client->pins & UINT32_C(1) << PIN_prepare))
+        client_unpin(client, PIN_set_config);
+    if (client->pins & UINT32_C(1) << PIN_unknown)
+        ask(client, true);
 }
 
 static void discard_all(struct client *client)
@@ -138,9 +142,9 @@ static void discard_all(struct client *client)
                                     PIN_prepare,   PIN_role,   PIN_authorization,
                                     PIN_listen,    PIN_unknown};
 
-    reset_all(client);
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
         client_unpin(client, gone[i]);
+    reset_all(client);
     listening_stop(client, NULL);
 }
 
@@ -169,6 +173,12 @@ void tracker_apply(struct client *client, const struct entry *entry)
     case ENTRY_ASK:
         ask(client, entry->pin == PIN_unknown);
         break;
+    case ENTRY_SOIL:
+        client->server->soiled = true;
+        break;
+    case ENTRY_STAIN:
+        client->server->stained = true;
+        break;
     case ENTRY_LISTEN:
         if (mode_of(client) == SESSION_STATE_PIN) {
             pin(client, PIN_listen);
@@ -195,11 +205,17 @@ void tracker_commit(struct client *client)
 {
     struct journal *journal = &client->tracker->journal;
 
-    for (uint32_t i = 0; i < journal->count && !client_is_over(client); i++)
+    for (uint32_t i = 0; i < journal->certain && !client_is_over(client); i++)
         tracker_apply(client, &journal->entries[i]);
     if (journal->lost && !client_is_over(client))
         ask(client, true);
-    journal_clear(journal);
+    journal->lost = false;
+    journal_drop_certain(journal);
+}
+
+void tracker_doubt(struct client *client)
+{
+    ask(client, true);
 }
 
 bool tracker_may_hear(const struct server *server)

@@ -32,6 +32,7 @@ struct record {
 /* A statement or portal of the client's that does something. */
 struct named {
     char *name;
+    bool begun; /* a portal: it has been executed, perhaps in part */
     struct entries entries;
 };
 struct names {
@@ -49,13 +50,15 @@ struct tracker {
     uint64_t server_id;    /* the server that this belongs to, … */
     uint64_t links;        /* … and which of its linkings */
     struct names statements, portals;
+    bool overflown;     /* there were too many of them: any other may do something, too */
     bool other_setting; /* one that is not in the client's set */
     bool failed;        /* an error has come since the last ReadyForQuery */
+    bool began;         /* … a BEGIN, and no end of a transaction behind it */
+    bool immediate;     /* … something that commits by itself */
     bool scanning;      /* the message that streams is looked at */
     uint8_t scan_tail[3];
     bool ask;     /* the server is to be asked which pins are still true */
     bool ask_all; /* … and whether something else is there */
-    bool unknown; /* something that could not be read has been sent */
 };
 
 /* Reads a text: what each of its statements does. False when something could not be read. */
@@ -70,8 +73,10 @@ bool entries_are_refused(const struct entries *entries, const struct server *ser
 
 /* Carries out what an entry says, now that it is certain. */
 void tracker_apply(struct client *client, const struct entry *entry);
-/* The transaction is committed: all of the journal. */
+/* Carries out what is certain in the journal. */
 void tracker_commit(struct client *client);
+/* Whatever may have happened to the session: the server is asked, and cleaned later. */
+void tracker_doubt(struct client *client);
 
 /* Does what the tracker knows belong to this time of its client with this server? */
 static inline bool tracker_is_of(const struct tracker *tracker, const struct server *server)

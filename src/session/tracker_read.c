@@ -10,6 +10,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/listening.h"
+#include "pgstage/session/statement_set.h"
 #include "pgstage/wire/sql.h"
 #include "tracker_inside.h"
 
@@ -118,10 +119,11 @@ static enum pin identity_pin(const char *name)
     return text_equal_nocase(name, "role") ? PIN_role : PIN_authorization;
 }
 
-static void add_marks(struct entries *entries, uint32_t number, unsigned marks)
+/* `prepared`: by a statement that lives on, whatever becomes of the transaction. */
+static void add_marks(struct entries *entries, uint32_t number, unsigned marks, bool prepared)
 {
     if (marks & SQL_CALLS_CONFIG)
-        add_pin(entries, ENTRY_PIN, number, PIN_set_config);
+        add_pin(entries, ENTRY_PIN, number, PIN_set_config)->at_once = prepared;
     if (marks & SQL_CALLS_LOCK)
         add_pin(entries, ENTRY_PIN, number, PIN_advisory_lock)->at_once = true;
     if (marks & SQL_CALLS_UNLOCK)
@@ -156,6 +158,9 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
     case SQL_SET_IDENTITY:
         add_pin(entries, ENTRY_PIN, number, identity_pin(name));
         break;
+    case SQL_NO_ROLE:
+        entries_add(entries, ENTRY_SOIL, number);
+        __attribute__((fallthrough));
     case SQL_RESET_IDENTITY:
         add_pin(entries, ENTRY_UNPIN, number, identity_pin(name));
         /* a session authorization of its own takes the role with it */
@@ -184,10 +189,13 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
         add_pin(entries, ENTRY_PIN, number, PIN_prepare)->at_once = true;
         break;
     case SQL_DEALLOCATE:
-        if (*name)
-            entries_add(entries, ENTRY_ASK, number)->at_once = true;
-        else
+        /* what EXECUTE has done (a lock) is looked for as well */
+        entries_add(entries, ENTRY_ASK, number)->at_once = true;
+        if (!*name)
             add_pin(entries, ENTRY_UNPIN, number, PIN_prepare)->at_once = true;
+        /* nobody may take away what others rely on */
+        if (strncmp(name, SERVER_NAME_PREFIX, strlen(SERVER_NAME_PREFIX)) == 0)
+            entries_add(entries, ENTRY_STAIN, number)->at_once = true;
         break;
     case SQL_HOLD:
         add_pin(entries, ENTRY_PIN, number, PIN_cursor);
@@ -224,7 +232,8 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
     /* in a search_path it is only looked for in the first place */
     add_marks(entries, number,
               statement->verb == SQL_SET ? statement->marks & ~(unsigned)SQL_NAMES_PG_TEMP
-                                         : statement->marks);
+                                         : statement->marks,
+              statement->verb == SQL_PREPARE);
 }
 
 bool entries_read(struct entries *entries, const char *text, size_t length, unsigned mode)

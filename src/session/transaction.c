@@ -595,6 +595,16 @@ bool transaction_head_is_noted(const struct transaction *transaction)
     return false;
 }
 
+bool transaction_head_is_query(const struct transaction *transaction)
+{
+    for (uint32_t i = 0; i < transaction->count && !transaction->ran; i++) {
+        const struct answer *entry = entry_at(transaction, i);
+        if (!is_marker(entry))
+            return entry->type == 'Q' || entry->type == 'F';
+    }
+    return false;
+}
+
 bool transaction_is_swallowing(const struct transaction *transaction)
 {
     return next_action(transaction) == ANSWER_SWALLOW;

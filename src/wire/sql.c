@@ -103,8 +103,8 @@ static unsigned mark_of(struct walk *walk, const struct sql_token *token)
     /* "advisory" is behind pg_ or pg_try_: nothing shorter matters */
     if (token->length < 7 || !sql_token_name(token, name, sizeof(name)))
         return 0;
-    if (strcmp(name, "pg_temp") == 0)
-        return SQL_NAMES_PG_TEMP;
+    if (starts_with(name, "pg_temp"))
+        return SQL_NAMES_PG_TEMP; /* pg_temp_3 is its real name */
     if (strcmp(name, "setseed") == 0)
         return SQL_CALLS_SEED;
     if (strcmp(name, "set_config") == 0) {
@@ -309,7 +309,10 @@ static enum sql_verb read_savepoint(struct sql_lexer *at, struct sql_statement *
         if (name.kind == SQL_WORD || name.kind == SQL_QUOTED)
             token = name;
     }
-    return sql_token_name(&token, statement->name, sizeof(statement->name)) ? verb : SQL_UNKNOWN;
+    if (!sql_token_is_folded_here(&token) ||
+        !sql_token_name(&token, statement->name, sizeof(statement->name)))
+        return SQL_UNKNOWN; /* another savepoint may be called the same there */
+    return verb;
 }
 
 /* The name behind DEALLOCATE [PREPARE], LISTEN, UNLISTEN, PREPARE, CLOSE. */

@@ -51,7 +51,8 @@ static bool read_parameter(struct sql_lexer *at, struct sql_token *token, char *
     size_t length = 0;
 
     for (;;) {
-        if (!sql_token_name(token, name + length, SQL_NAME_BYTES - length))
+        if (!sql_token_is_folded_here(token) ||
+            !sql_token_name(token, name + length, SQL_NAME_BYTES - length))
             return false;
         length = strlen(name);
         *token = sql_token(at);
@@ -143,10 +144,10 @@ static enum sql_verb read_identity(const struct sql_token *value, struct sql_sta
                                    const char *name, enum sql_verb verb)
 {
     (void)text_fit(statement->name, sizeof(statement->name), name);
-    if (verb == SQL_RESET || sql_token_is(value, "default") ||
-        (strcmp(name, "role") == 0 && sql_token_is(value, "none")))
+    if (verb == SQL_RESET || sql_token_is(value, "default"))
         return SQL_RESET_IDENTITY;
-    return SQL_SET_IDENTITY;
+    return strcmp(name, "role") == 0 && sql_token_is(value, "none") ? SQL_NO_ROLE
+                                                                    : SQL_SET_IDENTITY;
 }
 
 /* The forms of SET with names of their own, behind SET [SESSION]. SQL_QUIET: it is none of them. */
@@ -208,8 +209,11 @@ static enum sql_verb read_plain(struct sql_lexer *at, struct sql_statement *stat
     take_rest(at, &token, setting);
     if (is_identity(setting->name)) {
         (void)text_fit(statement->name, sizeof(statement->name), setting->name);
-        return setting->from == setting->to || sql_token_is(&token, "none") ? SQL_RESET_IDENTITY
-                                                                            : SQL_SET_IDENTITY;
+        if (setting->from == setting->to)
+            return SQL_RESET_IDENTITY;
+        return text_equal_nocase(setting->name, "role") && sql_token_is(&token, "none")
+                   ? SQL_NO_ROLE
+                   : SQL_SET_IDENTITY;
     }
     if (is_of_transaction(setting->name))
         return SQL_QUIET;

@@ -304,31 +304,47 @@ bool sql_token_is(const struct sql_token *token, const char *word)
     return i == token->length && word[i] == '\0';
 }
 
+/* PostgreSQL looks at no more of an identifier (NAMEDATALEN - 1). */
+#define IDENTIFIER_BYTES 63
+
 bool sql_token_name(const struct sql_token *token, char *name, size_t size)
 {
-    size_t length = 0;
+    bool quoted = token->kind == SQL_QUOTED, ascii = true;
+    size_t count = 0, end = token->length - (quoted ? 1 : 0);
 
-    if (token->kind == SQL_WORD) {
-        if (token->length >= size)
-            return false;
-        for (size_t i = 0; i < token->length; i++) {
-            char letter = token->text[i];
-            name[i] = letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
-        }
-        name[token->length] = '\0';
-        return true;
-    }
-    if (token->kind != SQL_QUOTED)
+    if (!quoted && token->kind != SQL_WORD)
         return false;
-    for (size_t i = 1; i + 1 < token->length; i++) {
-        if (length + 1 >= size)
-            return false;
-        name[length++] = token->text[i];
-        if (token->text[i] == '"')
-            i++; /* a doubled one */
+    for (size_t i = quoted ? 1 : 0; i < end; i++) {
+        char letter = token->text[i];
+
+        if (quoted)
+            i += letter == '"'; /* a doubled one */
+        else if (letter >= 'A' && letter <= 'Z')
+            letter = (char)(letter - 'A' + 'a');
+        ascii = ascii && (unsigned char)letter < 0x80;
+        if (count < size)
+            name[count] = letter;
+        count++;
     }
-    name[length] = '\0';
-    return length > 0;
+    if (count > IDENTIFIER_BYTES && !ascii)
+        return false; /* where it is cut depends on the encoding of the server */
+    if (count > IDENTIFIER_BYTES)
+        count = IDENTIFIER_BYTES;
+    if (count >= size)
+        return false;
+    name[count] = '\0';
+    return count > 0;
+}
+
+bool sql_token_is_folded_here(const struct sql_token *token)
+{
+    if (token->kind != SQL_WORD)
+        return true;
+    for (size_t i = 0; i < token->length; i++) {
+        if ((unsigned char)token->text[i] >= 0x80)
+            return false;
+    }
+    return true;
 }
 
 /* One escape of E''; 0: not followed. */

@@ -205,6 +205,71 @@ SYSTEM_TEST(input, unknown_and_misplaced_message_types_end_the_connection)
     still_well(proxy, client);
 }
 
+SYSTEM_TEST(input, what_stood_before_a_bad_message_is_carried_out)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    PGconn *client = client_open(proxy, NULL);
+    static const char nonsense[] = {'!', 0, 0, 0, 4};
+    static const char too_short[] = {'Q', 0, 0, 0, 3};
+
+    SKIP_ON_PGBOUNCER();
+    client_do(client, "DROP TABLE IF EXISTS before; CREATE TABLE before (a int)");
+    for (int i = 0; i < 2; i++) {
+        struct wire *wire = wire_client(proxy);
+
+        wire_cork(wire, true);
+        wire_query(wire, text_of("INSERT INTO before VALUES (%d)", i));
+        wire_parse(wire, "", text_of("INSERT INTO before SELECT %d FROM pg_sleep(0.2)", i + 10));
+        wire_bind(wire, "", "", NULL);
+        wire_execute(wire, "", 0);
+        wire_sync(wire);
+        wire_write(wire, i ? too_short : nonsense, 5);
+        wire_cork(wire, false);
+        cr_expect_not_null(strchr(wire_types(wire, '~', 20000), 'E'));
+        wire_close(wire);
+    }
+    cr_expect(until(client_number(client, "SELECT count(*) FROM before") == 4, 20000));
+    client_do(client, "DROP TABLE before");
+}
+
+/* Read in pieces, it is not given a server before enough of it has come to be looked at. */
+SYSTEM_TEST(input, a_long_query_in_small_pieces_borrows_once)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    size_t length = 40000;
+    char *sql = malloc(length + 6);
+    struct bytes message = {0};
+    long before;
+
+    SKIP_ON_PGBOUNCER();
+    memset(sql, ' ', length);
+    memcpy(sql, "SELECT 1", 8);
+    memcpy(sql + length, "+1;", 4);
+    bytes_add(&message, "Q", 1);
+    bytes_add32(&message, (uint32_t)(length + 4 + 4));
+    bytes_add_text(&message, sql);
+    free(sql);
+    before = proxy_figure(proxy, "STATS", "database", "app", "total_server_assignment_count");
+    /* its beginning stands behind another query, which has a server for a moment */
+    wire_cork(wire, true);
+    wire_query(wire, "SELECT 2");
+    wire_write(wire, message.data, 100);
+    wire_cork(wire, false);
+    cr_assert_str_eq(wire_value(wire, 20000), "2");
+    for (size_t at = 100; at < message.count; at += 400) {
+        size_t count = message.count - at < 400 ? message.count - at : 400;
+
+        wire_write(wire, message.data + at, count);
+        pause_ms(1);
+    }
+    cr_assert_str_eq(wire_value(wire, 20000), "2");
+    cr_expect_eq(proxy_figure(proxy, "STATS", "database", "app", "total_server_assignment_count") -
+                     before,
+                 2);
+    free(message.data);
+}
+
 SYSTEM_TEST(input, malformed_bodies_get_an_error_or_a_closed_connection)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");

@@ -128,7 +128,8 @@ test_system_test_probe_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_probe_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
 SYSTEM_TESTS += test/system/test_session_state
-test_system_test_session_state_SOURCES = test/system/session_state.c test/system/system.h
+test_system_test_session_state_SOURCES = test/system/session_state.c test/system/session_pipelines.c \
+	test/system/system.h
 test_system_test_session_state_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_session_state_LDADD = $(SYSTEM_LIBS)
 

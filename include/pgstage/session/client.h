@@ -71,6 +71,8 @@ struct client {
     struct server *server;
     struct parameters *parameters; /* the session parameters that follow it */
     struct parameters *startup;    /* … as they were at its login: what RESET leads back to */
+    struct parameters *before;     /* … before its transaction, which … */
+    bool changes;                  /* … has changed them */
     struct hearing *hearing;       /* of notifications; NULL: it has never listened */
     struct tracker *tracker;       /* of its session's state; NULL: it has never changed any */
     uint8_t *held;                 /* bytes that have come and were not passed on */
@@ -137,6 +139,13 @@ bool client_send_buffer(struct client *client, struct buffer *bytes);
 /* Logs in (login.c) is over: counts it in the share, sends the welcome. */
 void client_welcome(struct client *client, const struct parameters *server_parameters,
                     const struct buffer *welcome_messages);
+/* Its server reports another value of a parameter (NULL: that of its login): it follows the client.
+ */
+void client_parameter_reported(struct client *client, const char *name, const char *value);
+/* What has changed in its parameters is certain. */
+void client_parameters_stay(struct client *client);
+/* Its transaction is lost: its parameters are what they were before it. */
+void client_parameters_undo(struct client *client);
 /* Asks the pool for a server; true: it is linked now. Else it waits. */
 bool client_borrow(struct client *client);
 /* Stops waiting. */

@@ -89,6 +89,8 @@ bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigne
                           uint8_t intent, uint64_t end);
 /* Is the entry at the head, which the next answer belongs to, noted? */
 bool transaction_head_is_noted(const struct transaction *transaction);
+/* Is a Query or FunctionCall at the head, behind which no batch was open? */
+bool transaction_head_is_query(const struct transaction *transaction);
 /* Would a message that is sent now be ignored, up to a Sync that has not been sent yet? */
 static inline bool transaction_is_ignoring(const struct transaction *transaction)
 {

@@ -55,9 +55,12 @@ struct sql_lexer {
 struct sql_token sql_token(struct sql_lexer *lexer);
 /* Is it this key word (given in lower case)? */
 bool sql_token_is(const struct sql_token *token, const char *word);
-/* The name that a WORD (folded to lower case) or QUOTED token means; false when it is no name, is
- * empty or does not fit. */
+/* The name that a WORD (folded to lower case) or QUOTED token means, cut as PostgreSQL cuts it;
+ * false when it is no name, is empty, does not fit, or cannot be cut here. */
 bool sql_token_name(const struct sql_token *token, char *name, size_t size);
+/* Is the name of this token folded to lower case by every server as sql_token_name does it? Letters
+ * beyond ASCII are where the encoding of the server has one byte for each. */
+bool sql_token_is_folded_here(const struct sql_token *token);
 /* The text that a STRING or DOLLAR token means, put behind `out`; false when it is none, or holds
  * an escape that is not followed here (\u, \x, octal). */
 bool sql_token_string(const struct sql_token *token, unsigned mode, struct buffer *out);
@@ -77,7 +80,8 @@ enum sql_verb {
     SQL_RESET,               /* `settings[0]` */
     SQL_RESET_ALL,
     SQL_SET_IDENTITY,   /* SET ROLE, SET SESSION AUTHORIZATION */
-    SQL_RESET_IDENTITY, /* … NONE, DEFAULT, RESET …; `name` is role or session_authorization */
+    SQL_RESET_IDENTITY, /* … DEFAULT, RESET …; `name` is role or session_authorization */
+    SQL_NO_ROLE,        /* SET ROLE NONE: the same, unless its login gave the session a role */
     SQL_SET_OTHER,      /* a SET for the session that cannot be replayed */
     SQL_DISCARD_ALL,
     SQL_DISCARD_TEMP,

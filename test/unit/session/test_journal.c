@@ -9,7 +9,8 @@
 #include "pgstage/session/journal.h"
 
 /* Plays words: "a=1" sets, "a!" resets, "*" resets all, "+s" savepoint, "-s" release, "<s" rollback
- * to; tells what is left in the same words, savepoints left out. */
+ * to, "COMMIT", "ROLLBACK", "TAKEN" (what is certain was carried out); tells what is left in the
+ * same words, savepoints left out, and "|" behind what is certain. */
 static void play(const char *script, char *out, size_t size, bool *lost)
 {
     struct journal journal = {0};
@@ -20,6 +21,18 @@ static void play(const char *script, char *out, size_t size, bool *lost)
         struct entry entry = {.kind = ENTRY_RESET_ALL};
         char *equals = strchr(word, '=');
 
+        if (strcmp(word, "COMMIT") == 0) {
+            journal_commit(&journal);
+            continue;
+        }
+        if (strcmp(word, "ROLLBACK") == 0) {
+            journal_rollback(&journal);
+            continue;
+        }
+        if (strcmp(word, "TAKEN") == 0) {
+            journal_drop_certain(&journal);
+            continue;
+        }
         if (*word == '+' || *word == '-' || *word == '<') {
             entry.kind = *word == '+'   ? ENTRY_SAVEPOINT
                          : *word == '-' ? ENTRY_RELEASE
@@ -47,6 +60,8 @@ static void play(const char *script, char *out, size_t size, bool *lost)
             fprintf(file, "%s! ", entry->name);
         else if (entry->kind == ENTRY_RESET_ALL)
             fprintf(file, "* ");
+        if (i + 1 == journal.certain)
+            fprintf(file, "| ");
     }
     fclose(file);
     *lost = journal.lost;
@@ -76,6 +91,12 @@ Test(journal, savepoints_undo_what_came_behind_them)
         {"+s a=1 -s <s", "a=1 ", true},
         {"<nowhere", "", true},
         {"+s -t", "", true},
+        {"a=1 +s b=1 COMMIT c=1 +s d=1 <s", "a=1 b=1 | c=1 ", false},
+        {"a=1 COMMIT b=1 ROLLBACK", "a=1 | ", false},
+        {"a=1 COMMIT b=1 COMMIT c=1 TAKEN", "c=1 ", false},
+        {"+s a=1 COMMIT <s", "a=1 | ", true},
+        {"a=1 ROLLBACK b=1 TAKEN", "b=1 ", false},
+        {"a=1 COMMIT TAKEN", "", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char left[256] = "";

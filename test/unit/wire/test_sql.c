@@ -114,6 +114,7 @@ static const char *const verb_names[] = {
     [SQL_RESET_ALL] = "reset_all",
     [SQL_SET_IDENTITY] = "identity",
     [SQL_RESET_IDENTITY] = "own_identity",
+    [SQL_NO_ROLE] = "no_role",
     [SQL_SET_OTHER] = "set_other",
     [SQL_DISCARD_ALL] = "discard_all",
     [SQL_DISCARD_TEMP] = "discard_temp",
@@ -210,6 +211,9 @@ Test(sql, statements_are_found)
          "rollback transaction to y; rollback to savepoint",
          "savepoint(a); release(a); release(A b); rollback_to(x); rollback_to(y); "
          "rollback_to(savepoint)"},
+        {"savepoint \xc3\x84; savepoint \"\xc3\x84\"", "unknown; savepoint(\xc3\x84)"},
+        {"savepoint a23456789b123456789c123456789d123456789e123456789f123456789g12345",
+         "savepoint(a23456789b123456789c123456789d123456789e123456789f123456789g123)"},
         {"/* lead */ -- more\n SET a = 1", "set a=1"},
         {"select 'unfinished", "unknown"},
         {"select 1; /* unfinished", "quiet; unknown"},
@@ -256,6 +260,8 @@ Test(sql, settings_are_read)
         {"set a = '\xc3\xa4'", "set a:=\xc3\xa4"},
         {"set search_path = '\xc3\xa4\"'", "set search_path:=\"\xc3\xa4\"\"\""},
         {"set a = '\xc3\xa4', b", "set a=?"},
+        {"set my.\xc3\x84 = 1; set my.\"\xc3\x84\" = 1; reset my.\xc3\x84",
+         "set_other; set my.\xc3\x84=1; set_other"},
         {"set a = 'x;y'", "set a:=x;y"},
         {"set a from current; set a; set a = ; set (a) = 1",
          "set_other; set_other; set_other; set_other"},
@@ -263,8 +269,8 @@ Test(sql, settings_are_read)
         {"set transaction_isolation = 'serializable'", "quiet"},
         {"set role x; set role none; reset role; set local role x; set role to 'x'; set role = "
          "none",
-         "identity(role); own_identity(role); own_identity(role); quiet; identity(role); "
-         "own_identity(role)"},
+         "identity(role); no_role(role); own_identity(role); quiet; identity(role); "
+         "no_role(role)"},
         {"set session authorization x; set session authorization default; reset session "
          "authorization; set session session authorization x",
          "identity(session_authorization); own_identity(session_authorization); "
@@ -318,6 +324,7 @@ Test(sql, other_state_is_seen)
         {"insert into temp values (1)", "quiet"},
         {"select temp from t; create table temp (a int)", "quiet; quiet"},
         {"create table pg_temp.t (a int)", "quiet +pg_temp"},
+        {"create table pg_temp_12.t (a int)", "quiet +pg_temp"},
         {"declare c cursor with hold for select 1; declare c cursor for select 1; declare c cursor "
          "without hold for select 1",
          "hold; quiet; quiet"},
