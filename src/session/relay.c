@@ -750,7 +750,7 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         break;
     case 'A':
         if (!tracker_may_hear(server))
-            return 0; /* somebody has listened on it unseen */
+            return WEIGHT_SWALLOW; /* somebody has listened on it unseen */
         break;
     case 'S':
         if (frame->body_bytes > there)
@@ -909,7 +909,8 @@ void relay_server(struct server *server)
     if (server->state == SERVER_GONE || server->state == SERVER_MOVING)
         return;
     server_update_flow(server);
-    if (server->links == links && server->state == SERVER_ACTIVE &&
+    /* one that listens has no client, and comes here with the last word of its setup */
+    if (server->links == links && server->state == SERVER_ACTIVE && server->client &&
         (full || server->client->awaiting))
         go_on(server->client);
 }

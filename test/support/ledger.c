@@ -48,7 +48,8 @@ struct worker {
     int number;
     /* owner: its thread, later the judge */
     PGconn *conn;
-    bool prepared; /* the named statements are there */
+    int set_up;           /* how many of its parameters and named statements are there */
+    char parameters[128]; /* what PARAMETERS gives when all of them hold */
     char sqlstate[6];
     bool warned; /* WARNING 01000 came: a cancelled wait for a synchronous standby */
     unsigned seed;
@@ -65,6 +66,7 @@ struct ledger {
     pthread_t threads[CLIENTS_MAX];
     struct worker workers[CLIENTS_MAX];
     PGconn *idle[CLIENTS_MAX];
+    struct listeners *listeners; /* NULL: none */
     /* shared: atomic */
     atomic_bool stopping;
     atomic_long outcomes[3];
@@ -156,6 +158,19 @@ static PGresult *take(struct worker *worker)
     return PQgetResult(conn);
 }
 
+/* The last column of what a transfer answers: the session's parameters, and what they must be. */
+#define PARAMETERS                                                                                 \
+    "concat_ws('/', current_setting('application_name'), current_setting('TimeZone'), "            \
+    "current_setting('search_path'), current_setting('statement_timeout')) AS parameters"
+
+static void check_parameters(struct worker *worker, const PGresult *result)
+{
+    int column = PQntuples(result) == 1 ? PQfnumber(result, "parameters") : -1;
+
+    if (column >= 0 && strcmp(PQgetvalue(result, 0, column), worker->parameters) != 0)
+        complain(worker->ledger, worker->parameters, PQgetvalue(result, 0, column));
+}
+
 static bool is_good(const PGresult *result)
 {
     ExecStatusType status = PQresultStatus(result);
@@ -188,6 +203,7 @@ static enum outcome finish(struct worker *worker, bool sent)
     worker->deadline = now_ms() + ANSWER_MS;
     while (sent && (result = take(worker))) {
         one = judge(worker, result);
+        check_parameters(worker, result);
         if (!is_good(result))
             note_error(worker, result);
         if (first || (outcome == ACKNOWLEDGED && one != ACKNOWLEDGED))
@@ -210,12 +226,76 @@ static enum outcome extended(struct worker *worker, const char *sql)
     return finish(worker, PQsendQueryParams(worker->conn, sql, 0, NULL, NULL, NULL, NULL, 0));
 }
 
+/* ---- a client's session ---- */
+
+static const struct named {
+    const char *name, *sql;
+} NAMED[] = {
+    {"begin", "BEGIN"},
+    {"pay", "SELECT pay($1::bigint, $2::int, $3::int, $4::int), " PARAMETERS},
+    {"move", "UPDATE account SET balance = balance + $2::int WHERE id = $1::int"},
+    {"write",
+     "INSERT INTO transfer VALUES ($1::bigint, $2::int, $3::int, $4::int) RETURNING " PARAMETERS},
+    {"commit", "COMMIT"},
+};
+
+#define NAMED_COUNT ((int)(sizeof NAMED / sizeof NAMED[0]))
+
+/* Its parameters and named statements, once for each connection; goes on where it was refused. */
+static bool set_up(struct worker *worker)
+{
+    int number = worker->ledger->options.first + worker->number, zone = number % 12 + 1;
+    const char *sets[] = {
+        text_of("SET application_name = 'ledger %d'", number),
+        text_of("SET TimeZone = 'Etc/GMT+%d'", zone),
+        text_of("SET search_path = shelf_%d, public", number),
+        text_of("SET statement_timeout = '%dms'", 700001 + 2 * number),
+    };
+    const int set_count = (int)(sizeof sets / sizeof sets[0]);
+
+    snprintf(worker->parameters, sizeof worker->parameters,
+             "ledger %d/Etc/GMT+%d/shelf_%d, public/%dms", number, zone, number,
+             700001 + 2 * number);
+    for (int i = worker->set_up; i < set_count + NAMED_COUNT; i++) {
+        const struct named *named = i < set_count ? NULL : &NAMED[i - set_count];
+        bool sent = named   ? PQsendPrepare(worker->conn, named->name, named->sql, 0, NULL)
+                    : i % 2 ? PQsendQueryParams(worker->conn, sets[i], 0, NULL, NULL, NULL, NULL, 0)
+                            : PQsendQuery(worker->conn, sets[i]);
+
+        if (finish(worker, sent) != ACKNOWLEDGED)
+            break;
+        worker->set_up++;
+    }
+    for (int i = 0; i < set_count; i++)
+        free((char *)sets[i]);
+    return worker->set_up == set_count + NAMED_COUNT;
+}
+
+/* At most four numbers. */
+static bool send_named(struct worker *worker, const char *name, int count, const int64_t *numbers)
+{
+    char texts[4][24];
+    const char *values[4];
+
+    for (int i = 0; i < count; i++) {
+        snprintf(texts[i], sizeof texts[i], "%lld", (long long)numbers[i]);
+        values[i] = texts[i];
+    }
+    return PQsendQueryPrepared(worker->conn, name, count, values, NULL, NULL, 0);
+}
+
+static enum outcome named(struct worker *worker, const char *name, int count,
+                          const int64_t *numbers)
+{
+    return finish(worker, send_named(worker, name, count, numbers));
+}
+
 /* ---- the ways of a transfer ---- */
 
 struct payment {
     int64_t id;
     int debtor, creditor, amount;
-    char pay[128]; /* SELECT pay(…) */
+    char pay[384]; /* SELECT pay(…) */
 };
 
 /* An error before the commit: nothing happened, and the transaction is ended. */
@@ -230,7 +310,7 @@ static enum outcome give_up(struct worker *worker)
 static enum outcome way_transaction(struct worker *worker, const struct payment *payment,
                                     enum outcome (*ask)(struct worker *, const char *))
 {
-    char sql[160];
+    char sql[384];
 
     if (ask(worker, "BEGIN") != ACKNOWLEDGED)
         return give_up(worker);
@@ -244,7 +324,8 @@ static enum outcome way_transaction(struct worker *worker, const struct payment 
         if (ask(worker, sql) != ACKNOWLEDGED)
             return give_up(worker);
     }
-    snprintf(sql, sizeof sql, "INSERT INTO transfer VALUES (%lld, %d, %d, %d)",
+    snprintf(sql, sizeof sql,
+             "INSERT INTO transfer VALUES (%lld, %d, %d, %d) RETURNING " PARAMETERS,
              (long long)payment->id, payment->debtor, payment->creditor, payment->amount);
     if (ask(worker, sql) != ACKNOWLEDGED)
         return give_up(worker);
@@ -268,7 +349,7 @@ static enum outcome way_single(struct worker *worker, const struct payment *paym
 
 static enum outcome way_string(struct worker *worker, const struct payment *payment)
 {
-    char sql[192];
+    char sql[448];
 
     snprintf(sql, sizeof sql, "BEGIN; %s; COMMIT", payment->pay);
     return simple(worker, sql);
@@ -276,28 +357,35 @@ static enum outcome way_string(struct worker *worker, const struct payment *paym
 
 static enum outcome way_prepared(struct worker *worker, const struct payment *payment)
 {
-    char texts[4][24];
-    const char *values[4] = {texts[0], texts[1], texts[2], texts[3]};
+    return named(worker, "pay", 4,
+                 (int64_t[]){payment->id, payment->debtor, payment->creditor, payment->amount});
+}
 
-    if (!worker->prepared) {
-        if (finish(worker, PQsendPrepare(worker->conn, "pay",
-                                         "SELECT pay($1::bigint, $2::int, $3::int, $4::int)", 0,
-                                         NULL)) != ACKNOWLEDGED)
-            return FAILED;
-        worker->prepared = true;
+/* A transaction of nothing but named statements: what COMMIT is can be seen by its name only. */
+static enum outcome way_named(struct worker *worker, const struct payment *payment)
+{
+    if (named(worker, "begin", 0, NULL) != ACKNOWLEDGED)
+        return give_up(worker);
+    for (int i = 0; i < 2; i++) {
+        bool debit = (payment->debtor < payment->creditor) == (i == 0);
+        int64_t numbers[] = {debit ? payment->debtor : payment->creditor,
+                             debit ? -payment->amount : payment->amount};
+
+        if (named(worker, "move", 2, numbers) != ACKNOWLEDGED)
+            return give_up(worker);
     }
-    snprintf(texts[0], sizeof texts[0], "%lld", (long long)payment->id);
-    snprintf(texts[1], sizeof texts[1], "%d", payment->debtor);
-    snprintf(texts[2], sizeof texts[2], "%d", payment->creditor);
-    snprintf(texts[3], sizeof texts[3], "%d", payment->amount);
-    return finish(worker, PQsendQueryPrepared(worker->conn, "pay", 4, values, NULL, NULL, 0));
+    if (named(worker, "write", 4,
+              (int64_t[]){payment->id, payment->debtor, payment->creditor, payment->amount}) !=
+        ACKNOWLEDGED)
+        return give_up(worker);
+    return named(worker, "commit", 0, NULL);
 }
 
 /* BEGIN, pay, COMMIT behind one Sync. An error of BEGIN or pay says that COMMIT was skipped, unless
  * it is 08007. */
 static enum outcome way_pipeline(struct worker *worker, const struct payment *payment)
 {
-    const char *texts[3] = {"BEGIN", payment->pay, "COMMIT"};
+    const int64_t numbers[] = {payment->id, payment->debtor, payment->creditor, payment->amount};
     enum outcome outcome = ACKNOWLEDGED, one;
     bool synced = false;
     int good = 0;
@@ -305,8 +393,9 @@ static enum outcome way_pipeline(struct worker *worker, const struct payment *pa
     if (!PQenterPipelineMode(worker->conn))
         return FAILED;
     worker->deadline = now_ms() + ANSWER_MS;
-    for (int i = 0; i < 3; i++)
-        PQsendQueryParams(worker->conn, texts[i], 0, NULL, NULL, NULL, NULL, 0);
+    PQsendQueryParams(worker->conn, "BEGIN", 0, NULL, NULL, NULL, NULL, 0);
+    (void)send_named(worker, "pay", 4, numbers);
+    PQsendQueryParams(worker->conn, "COMMIT", 0, NULL, NULL, NULL, NULL, 0);
     PQpipelineSync(worker->conn);
     while (!synced && PQstatus(worker->conn) == CONNECTION_OK && now_ms() < worker->deadline) {
         PGresult *result = take(worker);
@@ -317,6 +406,7 @@ static enum outcome way_pipeline(struct worker *worker, const struct payment *pa
             synced = true;
         } else if (PQresultStatus(result) != PGRES_PIPELINE_ABORTED) {
             one = judge(worker, result);
+            check_parameters(worker, result);
             if (!is_good(result))
                 note_error(worker, result);
             good += one == ACKNOWLEDGED;
@@ -341,6 +431,7 @@ static const struct way {
 } WAYS[] = {
     {"simple", way_simple},     {"single", way_single},     {"extended", way_extended},
     {"prepared", way_prepared}, {"pipeline", way_pipeline}, {"string", way_string},
+    {"named", way_named},
 };
 
 /* Every client uses each in turn. */
@@ -383,8 +474,8 @@ static void pay(struct worker *worker)
     enum outcome outcome;
 
     payment.creditor = (payment.debtor + 1 + rand_r(&worker->seed) % (ACCOUNTS - 1)) % ACCOUNTS;
-    snprintf(payment.pay, sizeof payment.pay, "SELECT pay(%lld, %d, %d, %d)", (long long)payment.id,
-             payment.debtor, payment.creditor, payment.amount);
+    snprintf(payment.pay, sizeof payment.pay, "SELECT pay(%lld, %d, %d, %d), " PARAMETERS,
+             (long long)payment.id, payment.debtor, payment.creditor, payment.amount);
     worker->warned = false;
     worker->sqlstate[0] = 0;
     outcome = way_of(worker->number, payment.id)->pay(worker, &payment);
@@ -411,7 +502,7 @@ static bool connected(struct worker *worker)
         PQfinish(worker->conn);
         pause_ms(50);
     }
-    worker->prepared = false;
+    worker->set_up = 0;
     worker->conn = PQconnectdb(worker->ledger->conninfo);
     PQsetNoticeReceiver(worker->conn, hear_notice, worker);
     PQsetnonblocking(worker->conn, 1);
@@ -423,7 +514,7 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
 
     while (!atomic_load(&worker->ledger->stopping)) {
-        if (!connected(worker))
+        if (!connected(worker) || !set_up(worker))
             continue;
         pay(worker);
         if (worker->ledger->options.pause_ms)
@@ -453,10 +544,12 @@ struct ledger *ledger_start(const struct proxy *proxy, const struct ledger_optio
         worker->ledger = ledger;
         worker->number = i;
         worker->seed = (unsigned)i + 1;
-        worker->next_id = (int64_t)(i + 1) * 1000000;
+        worker->next_id = (int64_t)(options->first + i + 1) * 1000000;
         if (pthread_create(&ledger->threads[i], NULL, worker_main, worker))
             support_fail("pthread_create");
     }
+    if (options->listeners)
+        ledger->listeners = listeners_start(proxy, options->listeners, options->conninfo);
     return ledger;
 }
 
@@ -556,13 +649,15 @@ void ledger_stop(struct ledger *ledger)
         }
         PQfinish(ledger->idle[i]);
     }
+    if (ledger->listeners)
+        listeners_stop(ledger->listeners);
 }
 
 /* ---- the judge ---- */
 
 static struct entry *entry_of(struct ledger *ledger, int64_t id)
 {
-    int64_t number = id / 1000000 - 1, place = id % 1000000;
+    int64_t number = id / 1000000 - 1 - ledger->options.first, place = id % 1000000;
 
     if (number < 0 || number >= ledger->options.clients || place >= ledger->workers[number].count)
         return NULL;
@@ -639,13 +734,17 @@ struct ledger_verdict ledger_judge(struct ledger *ledger, const struct cluster *
 
         if (entry)
             entry->seen++;
-        else
+        else if (!ledger->options.shared)
             complain(ledger, "a transfer that nobody asked for", PQgetvalue(rows, i, 0));
     }
     PQclear(rows);
     for (int i = 0; i < ledger->options.clients; i++)
         for (long j = 0; j < ledger->workers[i].count; j++)
             count_entry(&verdict, &ledger->workers[i].entries[j]);
+    if (ledger->listeners)
+        verdict.heard = listeners_judge(ledger->listeners);
+    if (ledger->options.cut)
+        verdict.heard.untold = 0;
     verdict.unexplained = verdict.missing;
     verdict.wrong_accounts = cluster_number(primary, WRONG_ACCOUNTS);
     snprintf(verdict.problem, sizeof verdict.problem, "%s", ledger->problem);
@@ -710,6 +809,11 @@ void ledger_expect_sound(const struct ledger_verdict *verdict, bool may_miss)
                  verdict->ghosts, verdict->example);
     cr_expect_eq(verdict->wrong_accounts, 0, "%ld accounts are wrong", verdict->wrong_accounts);
     cr_expect_eq(verdict->idle_lost, 0, "%d idle clients were lost", verdict->idle_lost);
+    cr_expect_str_eq(verdict->heard.problem, "", "%s", verdict->heard.problem);
+    cr_expect_eq(verdict->heard.missed, 0, "%ld notifications were missed, and nobody was told",
+                 verdict->heard.missed);
+    cr_expect_eq(verdict->heard.untold, 0, "%ld listening clients were disconnected without a word",
+                 verdict->heard.untold);
     if (!may_miss)
         cr_expect_eq(verdict->missing, 0, "%ld of %ld acknowledged transfers are missing",
                      verdict->missing, verdict->acknowledged);

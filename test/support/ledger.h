@@ -5,8 +5,10 @@
  * Each transfer has an id of its own and one of three outcomes, noted outside the database at the
  * moment its client learns it: acknowledged, unknown (08007, or the connection went while a commit
  * was under way), failed (any other error: it must not be there). The clients use transactions in
- * simple and extended protocol, single statements, prepared statements, pipelines and strings of
- * several statements in turn. Others are idle all the time. The tables are constellation.h's.
+ * simple and extended protocol, single statements, named prepared statements, pipelines and strings
+ * of several statements in turn. Each has set parameters of its session (application_name,
+ * TimeZone, search_path, statement_timeout), and every transfer looks whether they hold. Others are
+ * idle all the time, and some listen (listeners.h). The tables are constellation.h's.
  */
 #ifndef SUPPORT_LEDGER_H
 #define SUPPORT_LEDGER_H
@@ -15,6 +17,7 @@
 #include <stdint.h>
 
 #include "constellation.h"
+#include "listeners.h"
 
 struct proxy;
 struct ledger;
@@ -22,7 +25,11 @@ struct ledger;
 struct ledger_options {
     int clients;          /* that work; at most 200 */
     int idle;             /* that do nothing; at most 200 */
+    int listeners;        /* that listen; at most LISTENERS_MAX */
     int pause_ms;         /* between a client's transfers */
+    int first;            /* number of its first client: several ledgers need ranges of their own */
+    bool shared;          /* other ledgers write to the same tables */
+    bool cut;             /* pgstage itself dies: connections end without a word */
     const char *conninfo; /* extra; NULL: none */
 };
 
@@ -37,9 +44,10 @@ struct ledger_verdict {
     long ghosts;         /* failed, and there */
     long wrong_accounts; /* whose balance is not what the transfers say */
     int idle_lost;       /* idle clients that were disconnected, or get no answer */
-    int64_t longest_ms;  /* from the beginning of a transfer to its outcome */
-    char example[128];   /* one of the doubled or ghosts */
-    char problem[512];   /* a client heard what it must not; "" */
+    struct listeners_verdict heard;
+    int64_t longest_ms; /* from the beginning of a transfer to its outcome */
+    char example[128];  /* one of the doubled or ghosts */
+    char problem[512];  /* a client heard what it must not; "" */
 };
 
 struct ledger *ledger_start(const struct proxy *proxy, const struct ledger_options *options);
@@ -58,7 +66,8 @@ void ledger_mark(struct ledger *ledger);
 double ledger_first_ms(const struct ledger *ledger);
 /* Waits until at least `count` transfers that are begun after this call have been acknowledged. */
 bool ledger_goes_on(struct ledger *ledger, long count, int ms);
-/* Ends the working clients and looks whether the idle ones are still there. */
+/* Ends the working clients, looks whether the idle ones are still there, and whether those that
+ * listen hear what is said now. */
 void ledger_stop(struct ledger *ledger);
 
 /* Compares with what that server holds, after ledger_stop. */
@@ -72,7 +81,7 @@ void ledger_explain(struct ledger *ledger, struct ledger_verdict *verdict, struc
                     const char *switch_point);
 
 /* What must hold whatever has happened: nothing doubled, no ghost, no wrong account, no idle client
- * lost, no problem; and nothing missing unless `may_miss`. */
+ * lost, no notification missed untold, no problem; and nothing missing unless `may_miss`. */
 void ledger_expect_sound(const struct ledger_verdict *verdict, bool may_miss);
 
 #endif

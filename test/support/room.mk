@@ -8,6 +8,7 @@ test_support_libsupport_a_SOURCES = \
 	test/support/fake.c test/support/fake.h \
 	test/support/hand.c test/support/hand.h \
 	test/support/ledger.c test/support/ledger.h \
+	test/support/listeners.c test/support/listeners.h \
 	test/support/load.c test/support/load.h \
 	test/support/network.c test/support/network.h \
 	test/support/pki.c test/support/pki.h \

@@ -32,6 +32,7 @@ struct scene *scene_start(const struct scene_options *options)
     if (ledger.clients == 0) {
         ledger.clients = 100;
         ledger.idle = 50;
+        ledger.listeners = 6;
     }
     if (ledger.clients > 0) {
         scene->ledger = ledger_start(scene->proxy, &ledger);

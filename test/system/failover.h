@@ -23,7 +23,7 @@ struct scene {
 
 struct scene_options {
     struct constellation_options sky;
-    struct ledger_options ledger; /* clients 0: 100 and 50 idle ones; -1: none */
+    struct ledger_options ledger; /* clients 0: 100, 50 idle ones, 6 that listen; -1: none */
     const char *general;          /* more lines of [pgstage] */
     const char *environment;      /* more lines of [environment drill] */
     bool promotes;                /* failover_mode = promote, and the user for it */

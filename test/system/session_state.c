@@ -609,6 +609,40 @@ SYSTEM_TEST(session_state, listen_shares_one_connection)
     cr_expect(hears_nothing(deaf));
 }
 
+/* A function's LISTEN cannot be seen: its server goes on listening, whoever it is lent to. */
+SYSTEM_TEST(session_state, what_was_listened_to_unseen_is_heard_by_nobody)
+{
+    struct proxy *proxy = proxy_start(ONE);
+    PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, NULL);
+
+    client_do(a, "DO $$ BEGIN EXECUTE 'LISTEN x'; END $$");
+    client_do(b, "NOTIFY x, 'one'");
+    client_do(b, "SELECT 1");
+    cr_expect(hears_nothing(b), "another client's notification was heard");
+    /* who listens, too, hears it by the connection for all, and once only */
+    client_do(b, "LISTEN x");
+    client_do(b, "NOTIFY x, 'two'");
+    cr_expect_str_eq(heard(b), "x:two");
+    client_do(b, "NOTIFY x, 'three'");
+    cr_expect_str_eq(heard(b), "x:three");
+}
+
+/* Where new server connections are asked whom they have reached, the one that listens is, too. */
+SYSTEM_TEST(session_state, listen_in_an_environment_that_is_watched)
+{
+    struct proxy *proxy =
+        proxy_start(TWO "[environment e]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+                        "monitor_user = other\n[databases]\napp@e = dbname=app\n",
+                    cluster_shared()->port);
+    PGconn *a, *b = client_open(proxy, "dbname=app@e");
+
+    cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 1, 30000));
+    a = client_open(proxy, "dbname=app@e");
+    client_do(a, "LISTEN x");
+    client_do(b, "NOTIFY x, 'one'");
+    cr_expect_str_eq(heard(a), "x:one");
+}
+
 SYSTEM_TEST(session_state, listen_takes_effect_with_its_transaction)
 {
     struct proxy *proxy = proxy_start(TWO);
