@@ -127,10 +127,15 @@ static const struct column clients_columns[] = {
     SOCKET_COLUMNS_ADDED,
     TEXT("pinned",
          "why it keeps its server between transactions (see SHOW PINS); empty: it does not"),
+    TEXT("protocol", "3.0 or 3.2"),
 };
 VIEW(clients)
 
-static const struct column servers_columns[] = {SOCKET_COLUMNS, SOCKET_COLUMNS_ADDED};
+static const struct column servers_columns[] = {
+    SOCKET_COLUMNS,
+    SOCKET_COLUMNS_ADDED,
+    TEXT("protocol", "3.0 or 3.2: the version that the server took"),
+};
 VIEW(servers)
 
 static const struct column sockets_columns[] = {

@@ -100,6 +100,8 @@ static void put_row(void *argument, const struct socket_view *view)
     result_uint(result, view->worker);
     if (listing->extent == EXTENT_CLIENTS)
         result_text(result, view->pinned);
+    if (listing->extent < EXTENT_SOCKETS)
+        result_text(result, view->protocol);
     result_end(result);
     free(database);
 }

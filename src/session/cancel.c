@@ -12,13 +12,13 @@
  */
 #include "pgstage/session/cancel.h"
 
-#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/cancel_key.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/server.h"
@@ -49,18 +49,13 @@ struct cancel {
     struct address address;
 };
 
-uint32_t cancel_key_pid(const struct client *client)
-{
-    return UINT32_C(1) << 30 | client->worker->index << 20 | slot_of_id(client->id);
-}
-
 /* ---- letters ---- */
 
 struct cancel_letter {
     struct mail mail;
     uint64_t requester_id; /* 0: nobody waits */
-    uint32_t slot, secret;
     bool heard;
+    struct cancel_key key;
 };
 
 static void deliver_over(struct loop *loop, struct mail *mail)
@@ -306,29 +301,29 @@ static void deliver_request(struct loop *loop, struct mail *mail)
 {
     struct cancel_letter *letter = (struct cancel_letter *)mail;
     struct worker *worker = worker_of(loop);
-    struct client *client = worker_client_at(worker, letter->slot);
-    bool known =
-        client && CRYPTO_memcmp(&client->secret, &letter->secret, sizeof(client->secret)) == 0;
+    struct client *client = cancel_key_client(&letter->key, worker);
 
-    if (!known || !cancel_client(client, letter->requester_id))
-        tell_requester(worker->plane, letter->requester_id, known);
+    if (!client || !cancel_client(client, letter->requester_id))
+        tell_requester(worker->plane, letter->requester_id, client != NULL);
     free(letter);
 }
 
-void cancel_request(struct client *requester, uint32_t pid, uint32_t secret)
+void cancel_request(struct client *requester, const struct startup *startup)
 {
     struct plane *plane = requester->worker->plane;
-    unsigned worker = pid >> 20 & (WORKERS_MAX - 1);
     struct cancel_letter *letter;
+    struct cancel_key key;
+    unsigned worker;
 
-    if (worker >= plane->worker_count) {
+    if (!cancel_key_read(&key, startup->cancel_pid, startup->cancel_secret,
+                         startup->cancel_secret_bytes) ||
+        !cancel_key_worker(&key, plane, &worker)) {
         client_close(requester, REASON_CLIENT_CANCEL_UNKNOWN);
         return;
     }
     letter = memory_new(sizeof(*letter));
     letter->mail.deliver = deliver_request;
     letter->requester_id = requester->id;
-    letter->slot = pid & (WORKER_CLIENTS_MAX - 1);
-    letter->secret = secret;
+    letter->key = key;
     loop_post(plane->loops[worker], &letter->mail);
 }

@@ -13,7 +13,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
-#include "pgstage/session/cancel.h"
+#include "pgstage/session/cancel_key.h"
 #include "pgstage/session/login.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -98,14 +98,11 @@ void console_enter(struct client *client, enum console_level level, struct buffe
     struct console_letter *letter = letter_new(client, CONSOLE_OPENED);
     char from[ADDRESS_TEXT_BYTES];
     struct buffer out = *greeting;
-    uint8_t secret[4];
 
     *greeting = (struct buffer){0};
     for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
         message_parameter_status(&out, parameters[i][0], parameters[i][1]);
-    for (int i = 0; i < 4; i++)
-        secret[i] = (uint8_t)(client->secret >> (24 - 8 * i));
-    message_backend_key(&out, cancel_key_pid(client), secret, sizeof(secret));
+    cancel_key_tell(client, &out);
     message_ready(&out, 'I');
     counter_add(&client->worker->security[SECURITY_logins_accepted], 1);
     login_free(client->login);

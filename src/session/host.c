@@ -51,6 +51,7 @@ struct host {
     _Atomic uint64_t retry_at_us;
     _Atomic uint64_t misfit_until_us[2]; /* for those that want a primary, a standby */
     _Atomic uint64_t trouble_us, role_us;
+    _Atomic bool old; /* it is asked for protocol 3.0 */
     _Atomic int role; /* what was told last: 0: nothing, 1: primary, 2: standby */
     /* shared: mutex */
     pthread_mutex_t mutex;
@@ -416,6 +417,16 @@ void host_connections_add(struct host *host, int change)
 uint64_t host_connections(const struct host *host)
 {
     return (uint64_t)atomic_load_explicit(&host->connections, memory_order_relaxed);
+}
+
+bool host_is_old(const struct host *host)
+{
+    return atomic_load_explicit(&host->old, memory_order_relaxed);
+}
+
+void host_set_old(struct host *host, bool old)
+{
+    atomic_store_explicit(&host->old, old, memory_order_relaxed);
 }
 
 bool host_saw_role(struct host *host, bool in_recovery, uint64_t now_us, uint64_t again_us)

@@ -22,7 +22,7 @@
 #include "pgstage/conf/hba.h"
 #include "pgstage/env/route.h"
 #include "pgstage/session/access.h"
-#include "pgstage/session/cancel.h"
+#include "pgstage/session/cancel_key.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/proxy.h"
@@ -562,9 +562,6 @@ static void put_parameters(const struct client *client, const struct parameters 
 void client_welcome(struct client *client, const struct parameters *server_parameters,
                     const struct buffer *welcome_messages)
 {
-    uint32_t secret = client->secret;
-    uint8_t bytes[4] = {(uint8_t)(secret >> 24), (uint8_t)(secret >> 16), (uint8_t)(secret >> 8),
-                        (uint8_t)secret};
     struct buffer out;
 
     if (record_accepted(client))
@@ -574,7 +571,7 @@ void client_welcome(struct client *client, const struct parameters *server_param
     forget_defaults(client, server_parameters);
     client->startup = parameters_ref(client->parameters);
     put_parameters(client, server_parameters, welcome_messages, &out);
-    message_backend_key(&out, cancel_key_pid(client), bytes, sizeof(bytes));
+    cancel_key_tell(client, &out);
     if (globals_of(client)->login_notify_message)
         message_notice(&out, "NOTICE", "00000", globals_of(client)->login_notify_message);
     message_ready(&out, 'I');

@@ -7,6 +7,7 @@
 #include "pgstage/session/plane.h"
 #include "pgstage/session/listening.h"
 
+#include <openssl/rand.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -262,6 +263,10 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->derivations = offload_new("derivation", DERIVATION_THREADS, DERIVATIONS_MAX);
     plane->identities = offload_new("identity", 1, IDENTITIES_MAX);
     plane->audit = audit_new();
+    if (RAND_bytes(plane->cancel_seed, sizeof(plane->cancel_seed)) != 1) {
+        text_fit(problem, size, "no random numbers can be had");
+        goto failed;
+    }
     if (!plane->resolver || !plane->derivations || !plane->identities || !plane->audit) {
         text_fit(problem, size, "no helper thread can be started");
         goto failed;

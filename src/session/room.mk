@@ -6,6 +6,7 @@ libpgstage_a_SOURCES += \
 	src/session/backend.c include/pgstage/session/backend.h \
 	src/session/border.c include/pgstage/session/border.h \
 	src/session/cancel.c include/pgstage/session/cancel.h \
+	src/session/cancel_key.c include/pgstage/session/cancel_key.h \
 	src/session/change.c include/pgstage/session/change.h \
 	src/session/choice.c include/pgstage/session/choice.h \
 	src/session/client.c include/pgstage/session/client.h \

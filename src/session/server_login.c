@@ -28,7 +28,9 @@
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/startup.h"
 
-#define PROTOCOL_3_0 0x00030000u
+/* What servers are asked for; they may say that they only know an older one. */
+#define PROTOCOL_MINOR 2
+#define PROTOCOL(minor) (UINT32_C(3) << 16 | (minor))
 
 enum phase { PHASE_RESOLVE, PHASE_CONNECT, PHASE_SSL_ANSWER, PHASE_TLS, PHASE_LOGIN };
 
@@ -41,6 +43,7 @@ struct derivation {
 struct server_login {
     enum phase phase;
     bool authenticated;         /* AuthenticationOk has come */
+    bool answered;              /* the startup packet has been, by whatever message */
     bool asks_role;             /* pg_is_in_recovery() has been asked: */
     bool asks_identity;         /* … and the system identifier and timeline */
     char role;                  /* 't', 'f'; 0: not answered */
@@ -228,8 +231,10 @@ static void start_up(struct server *server)
         binding.bytes = tls_endpoint_hash(server->stream.ssl, false, binding.hash);
     auth_server_bind(server->login->auth, (enum channel_binding)settings->server_channel_binding,
                      &binding);
+    server->login->answered = false;
+    server->protocol_minor = host_is_old(server->host) ? 0 : PROTOCOL_MINOR;
     server_set_state(server, SERVER_LOGIN);
-    message_startup(&out, PROTOCOL_3_0, pairs, count / 2);
+    message_startup(&out, PROTOCOL(server->protocol_minor), pairs, count / 2);
     (void)say(server, &out);
 }
 
@@ -351,9 +356,12 @@ static void authenticated_step(struct server *server, enum auth_step step, struc
 
 /* ---- messages of a login ---- */
 
+/* A key that the protocol does not allow is none: such a server cannot be asked to cancel. */
 static void read_key(struct server *server, const uint8_t *body, size_t length)
 {
-    if (length < 8 || length > 4 + CANCEL_KEY_MAX_BYTES)
+    size_t most = server->protocol_minor >= 2 ? CANCEL_KEY_MAX_BYTES : 4;
+
+    if (length < 8 || length > 4 + most)
         return;
     server->remote_pid = wire_get_u32(body);
     free(server->cancel_secret);
@@ -531,15 +539,56 @@ static void ready(struct server *server, char status)
         role_is_right(server);
 }
 
+/* The server knows an older version than it was asked for. It was asked for no options that it
+ * could decline. */
+static void negotiated(struct server *server, const uint8_t *body, size_t length)
+{
+    struct reader reader;
+    uint32_t version, options;
+
+    reader_init(&reader, body, length);
+    version = reader_u32(&reader);
+    options = reader_u32(&reader);
+    /* some say the minor version alone, as the documentation once had it */
+    if (version < PROTOCOL(0))
+        version = PROTOCOL(version);
+    if (reader.failed || options || version > PROTOCOL(server->protocol_minor) ||
+        server->login->authenticated)
+        step_failed(server, REASON_SERVER_PROTOCOL, "a protocol version that nobody asked for");
+    else
+        server->protocol_minor = version >= PROTOCOL(2) ? 2 : 0;
+}
+
+/* A server that does not know how to negotiate refuses what is new to it (PostgreSQL before 9.3,
+ * other poolers): it is asked again, for 3.0. */
+static bool asks_again(struct server *server, const char *sqlstate)
+{
+    if (server->login->answered || server->protocol_minor == 0 ||
+        (strcmp(sqlstate, "0A000") != 0 && strcmp(sqlstate, "08P01") != 0))
+        return false;
+    server_log(server, RANK_INFO,
+               "the server refuses protocol 3.%d: from now on it is asked for 3.0",
+               server->protocol_minor);
+    host_set_old(server->host, true);
+    auth_server_free(server->login->auth);
+    server->login->auth = NULL;
+    memory_keep(&server->tail, &server->tail_bytes, NULL, 0);
+    stream_close(&server->stream);
+    server->login->address_index--; /* the same address */
+    connect_next(server);
+    return true;
+}
+
 static void refused(struct server *server, const uint8_t *body, size_t length)
 {
     struct error_fields fields;
 
     (void)error_fields_read(&fields, body, length);
-    server_open_failed(server, REASON_SERVER_LOGIN_FAILED, fields.sqlstate, fields.message);
+    if (!asks_again(server, fields.sqlstate))
+        server_open_failed(server, REASON_SERVER_LOGIN_FAILED, fields.sqlstate, fields.message);
 }
 
-/* One whole message; false when the login ended in failure (the server is gone). */
+/* One whole message; false when the login ended in failure (the server is gone) or begins anew. */
 static bool login_message(struct server *server, uint8_t type, const uint8_t *body, size_t length)
 {
     struct buffer out = {0};
@@ -562,17 +611,21 @@ static bool login_message(struct server *server, uint8_t type, const uint8_t *bo
         break;
     case 'E':
         refused(server, body, length);
-        break;
+        return false;
     case 'Z':
         ready(server, length == 1 ? (char)body[0] : '?');
         break;
-    case 'N':
     case 'v':
+        negotiated(server, body, length);
+        break;
+    case 'N':
         break;
     default:
         step_failed(server, REASON_SERVER_PROTOCOL, "unexpected message at login");
         break;
     }
+    if (server->login)
+        server->login->answered = true;
     return server->state != SERVER_GONE;
 }
 
@@ -589,6 +642,9 @@ static void login_readable(struct server *server)
     if (count == 0)
         return;
     if (count < 0) {
+        /* not a word: it may be the protocol version; the next attempt asks for the other one */
+        if (!server->login->answered && !length)
+            host_set_old(server->host, server->protocol_minor > 0);
         step_failed(server, REASON_SERVER_CRASHED, "connection closed during login");
         return;
     }

@@ -102,19 +102,26 @@ static void add_host_to_application_name(struct client *client)
     free(with_host);
 }
 
-/* Protocol options and minor versions that we do not have are declined, as PostgreSQL does. */
+/* Versions 3.0 and 3.2 are spoken; there is no 3.1, so who asks for it gets 3.0. Protocol options
+ * and newer minor versions are declined, as PostgreSQL does. */
 static void negotiate(struct client *client, const struct startup *startup)
 {
-    const char *unknown[16], *name, *value;
+    const char *name, *value, **unknown;
     size_t offset = 0, count = 0;
     struct buffer out = {0};
 
+    client->protocol_minor = startup->minor >= 2 ? 2 : 0;
     while (startup_next(startup, &offset, &name, &value))
-        if (text_starts_with(name, "_pq_.") && count < 16)
-            unknown[count++] = name;
-    if (count == 0 && startup->minor == 0)
+        count += text_starts_with(name, "_pq_.");
+    if (count == 0 && startup->minor == client->protocol_minor)
         return;
-    message_negotiate(&out, 0, unknown, count);
+    unknown = memory_get((count + 1) * sizeof(*unknown));
+    count = offset = 0;
+    while (startup_next(startup, &offset, &name, &value))
+        if (text_starts_with(name, "_pq_."))
+            unknown[count++] = name;
+    message_negotiate(&out, client->protocol_minor, unknown, count);
+    free(unknown);
     (void)client_send_buffer(client, &out);
 }
 
@@ -225,10 +232,7 @@ static bool first_packet(struct client *client, const struct startup *startup, s
     case STARTUP_CANCEL:
         client_set_state(client, CLIENT_CANCEL);
         client_arm(client);
-        if (startup->cancel_secret_bytes == sizeof(client->secret))
-            cancel_request(client, startup->cancel_pid, wire_get_u32(startup->cancel_secret));
-        else
-            client_close(client, REASON_CLIENT_CANCEL_UNKNOWN);
+        cancel_request(client, startup);
         return false;
     case STARTUP_MESSAGE:
         if (startup->major != 3)

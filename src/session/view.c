@@ -41,6 +41,11 @@ static const char *or_empty(const char *text)
     return text ? text : "";
 }
 
+static const char *protocol_name(unsigned minor)
+{
+    return minor ? "3.2" : "3.0";
+}
+
 static void describe_client(const struct client *client, struct socket_view *view)
 {
     struct loop *loop = client->worker->loop;
@@ -66,6 +71,7 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->application_name = or_empty(parameters_get(client->parameters, "application_name"));
     view->id = client->id;
     view->worker = client->worker->index;
+    view->protocol = protocol_name(client->protocol_minor);
     view->prepared_statements = (uint32_t)prepared_client_count(client);
     view->received_bytes_waiting = client->held_bytes;
     (void)pins_text(client->pins, view->pinned, sizeof(view->pinned));
@@ -119,6 +125,7 @@ void worker_each_server(struct loop *loop, void (*row)(void *argument, const str
             or_empty(name ? name : parameters_get(server->reported, "application_name"));
         view.id = server->item.id;
         view.worker = worker->index;
+        view.protocol = protocol_name(server->protocol_minor);
         view.host = host_name(server->host);
         view.prepared_statements = (uint32_t)prepared_server_count(server);
         view.received_bytes_waiting = server->tail_bytes;

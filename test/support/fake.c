@@ -99,7 +99,12 @@ bool fake_startup(struct wire *wire, char ssl_answer)
         }
         if (length < 8 || length - 8 > sizeof rest)
             return false;
-        return wire_take(wire, rest, length - 8, 20000) == length - 8;
+        wire->version = (uint32_t)head[4] << 24 | head[5] << 16 | head[6] << 8 | head[7];
+        if (wire_take(wire, rest, length - 8, 20000) != length - 8)
+            return false;
+        wire->key_bytes = length - 8 < sizeof wire->key ? length - 8 : sizeof wire->key;
+        memcpy(wire->key, rest, wire->key_bytes);
+        return true;
     }
 }
 
@@ -115,6 +120,11 @@ static void parameter(struct wire *wire, const char *name, const char *value)
 
 void fake_welcome(struct wire *wire)
 {
+    fake_welcome_with(wire, "\0\0\0\1\0\0\0\2", 8);
+}
+
+void fake_welcome_with(struct wire *wire, const void *key, size_t key_bytes)
+{
     wire_send(wire, 'R', "\0\0\0\0", 4);
     parameter(wire, "server_version", "15.0 (fake)");
     parameter(wire, "server_encoding", "UTF8");
@@ -123,7 +133,7 @@ void fake_welcome(struct wire *wire)
     parameter(wire, "TimeZone", "UTC");
     parameter(wire, "integer_datetimes", "on");
     parameter(wire, "standard_conforming_strings", "on");
-    wire_send(wire, 'K', "\0\0\0\1\0\0\0\2", 8);
+    wire_send(wire, 'K', key, key_bytes);
     wire_send(wire, 'Z', "I", 1);
 }
 

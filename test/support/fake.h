@@ -25,10 +25,13 @@ struct fake *fake_start(void (*serve)(struct wire *wire, struct fake *fake), con
 const char *fake_route(const struct fake *fake);
 
 /* Steps for `serve`: reads the startup packet (answering `ssl_answer` to an SSLRequest, and
- * stopping there with false when that is not 'S' or 'N' or the peer leaves). */
+ * stopping there with false when that is not 'S' or 'N' or the peer leaves). Sets `version` of the
+ * wire, and what follows it as `key`. */
 bool fake_startup(struct wire *wire, char ssl_answer);
 /* AuthenticationOk, the usual parameters, BackendKeyData, ReadyForQuery. */
 void fake_welcome(struct wire *wire);
+/* … with this key: process id and secret. */
+void fake_welcome_with(struct wire *wire, const void *key, size_t key_bytes);
 /* Answers every query with one row `value`, until the peer leaves. */
 void fake_answer(struct wire *wire, const char *value);
 /* Waits until the peer leaves. */

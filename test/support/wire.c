@@ -235,6 +235,17 @@ void wire_cancel_request(struct wire *wire, uint32_t pid, uint32_t secret)
     send_words(wire, (const uint32_t[]){16, 80877102, pid, secret}, 4);
 }
 
+void wire_cancel_key(struct wire *wire, const unsigned char *key, size_t bytes)
+{
+    struct bytes packet = {0};
+
+    bytes_add32(&packet, (uint32_t)(8 + bytes));
+    bytes_add32(&packet, 80877102);
+    bytes_add(&packet, key, bytes);
+    wire_write(wire, packet.data, packet.count);
+    free(packet.data);
+}
+
 void wire_cork(struct wire *wire, bool corked)
 {
     int on = corked;
@@ -457,7 +468,11 @@ char *wire_value(struct wire *wire, int ms)
 
 void wire_login(struct wire *wire, const char *user, const char *database)
 {
-    struct bytes packet = startup_packet("user", user, "database", database, NULL);
+    wire_log_in(wire, startup_packet("user", user, "database", database, NULL));
+}
+
+void wire_log_in(struct wire *wire, struct bytes packet)
+{
     struct wire_message message;
     char type = 0;
 
@@ -469,7 +484,9 @@ void wire_login(struct wire *wire, const char *user, const char *database)
         type = message.type;
         if (type == 'E')
             support_fail("login: %s", wire_field(&message, 'M'));
-        if (type == 'K' && message.length == 8) {
+        if (type == 'K' && message.length >= 8 && message.length <= sizeof wire->key) {
+            memcpy(wire->key, message.body, message.length);
+            wire->key_bytes = message.length;
             wire->key_pid = word_at(message.body);
             wire->key_secret = word_at(message.body + 4);
         }

@@ -21,6 +21,9 @@ struct wire {
     unsigned char *bytes; /* read, not yet taken */
     size_t count, size;
     uint32_t key_pid, key_secret; /* of BackendKeyData, once wire_login has seen it */
+    unsigned char key[260];       /* … all of it; a fake server: of the CancelRequest it got */
+    size_t key_bytes;
+    uint32_t version; /* a fake server: what its client's first packet asked for */
 };
 
 struct wire_message {
@@ -60,6 +63,8 @@ struct bytes startup_packet(const char *name, ...) __attribute__((sentinel));
 void wire_ssl_request(struct wire *wire);
 void wire_gss_request(struct wire *wire);
 void wire_cancel_request(struct wire *wire, uint32_t pid, uint32_t secret);
+/* … with a key of any length: process id and secret. */
+void wire_cancel_key(struct wire *wire, const unsigned char *key, size_t bytes);
 
 /* While corked (a TCP connection), messages are kept; uncorking sends them in one piece. */
 void wire_cork(struct wire *wire, bool corked);
@@ -92,6 +97,8 @@ char *wire_value(struct wire *wire, int ms);
 
 /* Startup as this user (trust), up to ReadyForQuery; the test fails when it is refused. */
 void wire_login(struct wire *wire, const char *user, const char *database);
+/* The same with a startup packet of the test's, which is freed. */
+void wire_log_in(struct wire *wire, struct bytes packet);
 /* Opens and logs in as app to app. */
 struct wire *wire_client(const struct proxy *proxy);
 

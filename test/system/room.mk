@@ -127,6 +127,11 @@ test_system_test_probe_SOURCES = test/system/probe.c test/system/system.h
 test_system_test_probe_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_probe_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
+SYSTEM_TESTS += test/system/test_protocol
+test_system_test_protocol_SOURCES = test/system/protocol.c test/system/system.h
+test_system_test_protocol_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_protocol_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_session_state
 test_system_test_session_state_SOURCES = test/system/session_state.c test/system/session_pipelines.c \
 	test/system/system.h

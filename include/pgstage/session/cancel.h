@@ -9,12 +9,13 @@
 struct client;
 struct host;
 struct server;
+struct startup;
 struct worker;
 
 /* A CancelRequest came on this connection (state CANCEL from now on): looks for the client whose
  * key it is, on whatever worker; when the server has heard it, or nobody has the key, the
  * connection is closed. */
-void cancel_request(struct client *requester, uint32_t pid, uint32_t secret);
+void cancel_request(struct client *requester, const struct startup *startup);
 /* Cancels what this server runs for whoever has it linked now (a timeout, a vanished client). */
 void cancel_server(struct server *server);
 
@@ -22,7 +23,5 @@ void cancel_server(struct server *server);
 void cancel_abort_all(struct worker *worker);
 /* Gives up those to this host. */
 void cancel_abort_host(struct worker *worker, const struct host *host);
-/* The process id in the cancel key of this client: worker and slot. */
-uint32_t cancel_key_pid(const struct client *client);
 
 #endif

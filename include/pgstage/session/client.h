@@ -87,15 +87,16 @@ struct client {
     bool admitted;    /* counted in registry_admit */
     bool admitted_to; /* counted in registry_admit_to */
     bool console;
-    bool console_busy;  /* its last messages are with the control thread */
-    bool parting;       /* gone, with a Terminate at the end of `held` */
-    bool awaiting;      /* `held` goes on when more answers have come */
-    bool granted;       /* `held` is to be passed on before more is read */
-    bool at_gate;       /* counted among those who wait for a primary */
-    bool wait_notified; /* it has had its query_wait_notify */
-    uint8_t recorded;   /* enum record_state */
-    uint32_t pins;      /* mask of enum pin: it keeps its server between transactions */
-    uint8_t sql_mode;   /* enum sql_mode: how its texts are read */
+    bool console_busy;      /* its last messages are with the control thread */
+    bool parting;           /* gone, with a Terminate at the end of `held` */
+    bool awaiting;          /* `held` goes on when more answers have come */
+    bool granted;           /* `held` is to be passed on before more is read */
+    bool at_gate;           /* counted among those who wait for a primary */
+    bool wait_notified;     /* it has had its query_wait_notify */
+    uint8_t recorded;       /* enum record_state */
+    uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
+    uint32_t pins;          /* mask of enum pin: it keeps its server between transactions */
+    uint8_t sql_mode;       /* enum sql_mode: how its texts are read */
     uint8_t own_mode, own_mode_mask;  /* … as far as its own parameters say, which were … */
     struct parameters *mode_of;       /* … these; a reference */
     uint8_t tally;                    /* enum client_tally: where the share counts it */

@@ -80,6 +80,10 @@ void host_succeeded(struct host *host);
 void host_connections_add(struct host *host, int change);
 uint64_t host_connections(const struct host *host);
 
+/* Does it only know protocol 3.0, and not how to say so? */
+bool host_is_old(const struct host *host);
+void host_set_old(struct host *host, bool old);
+
 /* A login found the host in this role (in recovery or not). True when the control plane should hear
  * of it: it is news, or was told last `again_us` ago. */
 bool host_saw_role(struct host *host, bool in_recovery, uint64_t now_us, uint64_t again_us);

@@ -168,8 +168,9 @@ struct socket_view {
     uint32_t prepared_statements;
     uint64_t id;
     unsigned worker;
-    const char *host; /* servers: the host's name as the configuration says it */
-    char pinned[256]; /* clients: why it keeps its server, "" when it does not */
+    const char *host;     /* servers: the host's name as the configuration says it */
+    const char *protocol; /* "3.0" or "3.2" */
+    char pinned[256];     /* clients: why it keeps its server, "" when it does not */
     /* SOCKETS */
     uint64_t received_bytes_waiting, sent_bytes_waiting;
 };

@@ -92,6 +92,7 @@ struct server {
     uint32_t awaited;          /* changes of names and statements that await an answer */
     struct server_login *login; /* until it is ready */
     uint32_t remote_pid;
+    uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
     uint8_t *cancel_secret;
     size_t cancel_secret_bytes;
     struct address address;

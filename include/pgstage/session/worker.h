@@ -116,6 +116,7 @@ struct plane {
     struct hosts *hosts;
     struct hubs *hubs; /* of LISTEN */
     struct gates *gates;
+    uint8_t cancel_seed[32]; /* long cancel keys are made from it */
     /* NULL: nobody hears what is seen of hosts */
     void (*heard)(void *context, const char *environment, const char *host,
                   enum host_evidence evidence);
