@@ -2,7 +2,7 @@
  * client.c: an application's connection: its states, its waiting, its end.
  *
  * I/O callbacks only mark the client ready (client->task); what it sent is read in the second phase
- * of the loop's turn, by the row of its state: login.c, relay.c or console.c. A client is freed at
+ * of the loop's turn, by the row of its state: login.c, relay_client.c or console.c. A client is freed at
  * the end of the turn in which it ended, so code that called something which may end it asks
  * client_is_over afterwards and need not fear for the memory.
  *

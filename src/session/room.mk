@@ -30,8 +30,10 @@ libpgstage_a_SOURCES += \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
 	src/session/recall.c include/pgstage/session/recall.h \
 	src/session/record.c include/pgstage/session/record.h \
-	src/session/relay.c include/pgstage/session/relay.h \
-	src/session/server.c include/pgstage/session/server.h \
+	src/session/relay_client.c src/session/relay_server.c src/session/relay_inside.h \
+	include/pgstage/session/relay.h \
+	src/session/server.c src/session/server_parameters.c src/session/server_move.c \
+	src/session/server_inside.h include/pgstage/session/server.h \
 	src/session/server_login.c include/pgstage/session/server_login.h \
 	src/session/setup.c \
 	src/session/accepted.c include/pgstage/session/accepted.h \

@@ -1,8 +1,9 @@
 /*
  * server.c: a connection to a PostgreSQL server, from the pool's view: linked, released, abandoned,
- * moved, closed.
+ * closed.
  *
- * How it comes to be is server_login.c. What stays true here: a server goes back to the pool only
+ * How it comes to be is server_login.c, how it is given its client's session parameters
+ * server_parameters.c, how it goes to another worker server_move.c. What stays true here: a server goes back to the pool only
  * when nothing is owed, its status is 'I', all bytes for it are written and no cancel aimed at it
  * is under way; whatever is in doubt is closed. Statements of our own (check, parameters, reset)
  * run with nobody listening, in states of their own; an error in one of them is never a client's.
@@ -16,8 +17,6 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
-#include "pgstage/session/accepted.h"
-#include "pgstage/session/border.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
@@ -32,9 +31,9 @@
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/sql.h"
+#include "server_inside.h"
 
 static void recycle(struct server *server);
-static void active_settled(struct server *server);
 
 /* ---- states ---- */
 
@@ -89,16 +88,11 @@ void server_log(const struct server *server, enum log_rank rank, const char *for
     free(text);
 }
 
-static uint64_t now_of(const struct server *server)
-{
-    return loop_now_us(server->worker->loop);
-}
-
 /* Our own statements may not take for ever. */
 static void limit_own_statement(struct server *server)
 {
     timer_set(server->worker->loop, &server->timer,
-              now_of(server) + share_settings(server->share)->server_connect_timeout_us);
+              server_now_us(server) + share_settings(server->share)->server_connect_timeout_us);
 }
 
 bool server_query(struct server *server, const char *sql)
@@ -121,7 +115,7 @@ bool server_query(struct server *server, const char *sql)
 
 /* ---- lent to a client ---- */
 
-static void activate(struct server *server)
+void server_activate(struct server *server)
 {
     struct client *client = server->client;
 
@@ -133,155 +127,6 @@ static void activate(struct server *server)
     }
     client_arm(client);
     client_update_flow(client);
-}
-
-void server_ask(struct server *server, const char *sql)
-{
-    server->asking = true;
-    server->told[0] = '\0';
-    server_set_state(server, SERVER_PREPARE);
-    (void)server_query(server, sql);
-}
-
-void server_prepare(struct server *server)
-{
-    struct client *client = server->client;
-    struct buffer sql = {0};
-
-    bool known;
-
-    if (parameters_equal(server->parameters, client->parameters) ||
-        !parameters_sql(server->parameters, client->parameters, &sql)) {
-        activate(server);
-        return;
-    }
-    buffer_put_u8(&sql, '\0');
-    known =
-        accepted_all(server->share->accepted, server->host, server->parameters, client->parameters);
-    /* from here on it has the client's; what it reports in its own spelling is noted on top */
-    server->before = server->parameters;
-    server->parameters = parameters_ref(client->parameters);
-    server->undecided = true;
-    if (known) {
-        /* it goes with what the client has sent */
-        server->query_failed = false;
-        message_query(&server->ahead, (const char *)sql.data);
-        buffer_fini(&sql);
-        activate(server);
-        return;
-    }
-    server_set_state(server, SERVER_PREPARE);
-    (void)server_query(server, (const char *)sql.data);
-    buffer_fini(&sql);
-}
-
-/* Values are kept as the server spells them ("iso" is "ISO, MDY" to it), and not at all when they
- * are what it has by itself: else each change of client would cost a SET. It has reported a value
- * when that changed; so the last report is what the value is. */
-static void spell_as_server(struct server *server)
-{
-    struct parameters *set = parameters_ref(server->parameters);
-
-    for (size_t i = 0; i < parameters_count(set); i++) {
-        const char *name, *value, *standard, *said;
-
-        parameters_at(set, i, &name, &value);
-        standard = parameters_get(server->reported, name);
-        if (!standard)
-            continue;
-        said = parameters_get(server->said, name);
-        if (!said)
-            said = parameters_get(server->before, name);
-        if (!said)
-            said = standard;
-        server->parameters =
-            parameters_with(server->parameters, name, strcmp(said, standard) == 0 ? NULL : said);
-    }
-    parameters_unref(set);
-}
-
-/* The statement that prepared it is answered: it was carried out as a whole, or not at all. */
-static void decide_parameters(struct server *server)
-{
-    struct parameters *dropped = server->before;
-
-    if (!server->undecided)
-        return;
-    if (server->query_failed) {
-        dropped = server->parameters;
-        server->parameters = server->before;
-    } else {
-        accepted_add(&server->share->accepted, server->host, server->parameters);
-        spell_as_server(server);
-    }
-    server->before = NULL;
-    server->undecided = false;
-    parameters_unref(dropped);
-    parameters_unref(server->said);
-    server->said = NULL;
-}
-
-void server_ask_ahead(struct server *server)
-{
-    if (server->ahead.length == 0 || server->ahead_asked)
-        return;
-    server->ahead_asked = true;
-    transaction_ask_for(&server->transaction, 'Q', ANSWER_SWALLOW, 0,
-                        server->stream.offered_bytes + server->ahead.length);
-}
-
-bool server_decide_ahead(struct server *server)
-{
-    struct client *client = server->client;
-
-    decide_parameters(server);
-    if (!server->query_failed) {
-        parameters_unref(client->parameters);
-        client->parameters = parameters_ref(server->parameters);
-        return true;
-    }
-    /* a value that was taken before: what came behind it may have run without it */
-    accepted_free(server->share->accepted);
-    server->share->accepted = NULL;
-    client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
-                   server->query_error);
-    server_close(server, REASON_SERVER_PARAMETERS_FAILED, NULL);
-    return false;
-}
-
-/* What was to go ahead of a message that never came. */
-static void forget_ahead(struct server *server)
-{
-    if (server->ahead.length == 0)
-        return;
-    buffer_fini(&server->ahead);
-    if (server->ahead_asked)
-        return; /* the queue waits for an answer: it is closed for that */
-    server->query_failed = true;
-    decide_parameters(server);
-    server->query_failed = false;
-}
-
-static void prepared(struct server *server)
-{
-    struct client *client = server->client;
-
-    if (server->asking) {
-        server->asking = false;
-        tracker_told(server);
-        activate(server);
-        active_settled(server);
-        return;
-    }
-    decide_parameters(server);
-    if (server->query_failed) {
-        client_fail_as(client, REASON_SERVER_PARAMETERS_FAILED, server->query_sqlstate,
-                       server->query_error);
-        return;
-    }
-    parameters_unref(client->parameters);
-    client->parameters = parameters_ref(server->parameters);
-    activate(server);
 }
 
 static const char *check_query(const struct settings *settings)
@@ -297,7 +142,7 @@ void server_link(struct server *server, struct client *client)
 {
     const struct settings *settings = share_settings(server->share);
     struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
-    uint64_t now_us = now_of(server);
+    uint64_t now_us = server_now_us(server);
     uint64_t idle_us = server->request_us ? now_us - server->request_us : 0;
 
     counter_add(&stats->server_assignment_count, 1);
@@ -328,7 +173,7 @@ static struct client *unlink_client(struct server *server)
     struct client *client = server->client;
 
     gate_part(server);
-    forget_ahead(server);
+    server_forget_ahead(server);
     if (client) {
         if (server->prepared || client->names)
             prepared_unlink(server, client);
@@ -354,14 +199,7 @@ static void idle_timer(struct server *server)
         timer_clear(&server->timer);
 }
 
-struct move_letter {
-    struct mail mail;
-    struct loop *target;
-    struct server *server;
-    uint64_t waiter_id;
-};
-
-static void server_free(void *object)
+void server_free(void *object)
 {
     struct server *server = object;
 
@@ -381,89 +219,11 @@ static void server_free(void *object)
     free(server);
 }
 
-static void drop_move(struct mail *mail)
-{
-    struct move_letter *letter = (struct move_letter *)mail;
-    struct server *server = letter->server;
-
-    stream_close(&server->stream);
-    pool_remove(server->backend->pool, &server->item, clock_now_us());
-    host_connections_add(server->host, -1);
-    server_free(server);
-    free(letter);
-}
-
-static void deliver_move(struct loop *loop, struct mail *mail)
-{
-    struct move_letter *letter = (struct move_letter *)mail;
-    struct server *server = letter->server;
-    uint64_t waiter_id = letter->waiter_id;
-
-    if (worker_of(loop)->ended) {
-        drop_move(mail);
-        return;
-    }
-    free(letter);
-    server_arrive(worker_of(loop), server, waiter_id);
-}
-
-/* At the end of the turn, when nothing here can look at the server any more. */
-static void send_move(void *object)
-{
-    struct move_letter *letter = object;
-
-    loop_post(letter->target, &letter->mail);
-}
-
-static void move_away(struct server *server, const struct pool_grant *grant)
-{
-    struct move_letter *letter = memory_new(sizeof(*letter));
-
-    server->worker->moved_servers++;
-    server_set_state(server, SERVER_MOVING);
-    timer_detach(server->worker->loop, &server->timer);
-    stream_detach(&server->stream);
-    worker_remove_server(server->worker, server);
-    list_remove(&server->share->servers, &server->share_node);
-    letter->mail.deliver = deliver_move;
-    letter->mail.drop = drop_move;
-    letter->server = server;
-    letter->waiter_id = grant->waiter_id;
-    letter->target = server->backend->plane->loops[grant->worker];
-    loop_release(server->worker->loop, letter, send_move);
-}
-
-static void place(struct server *server, struct worker *worker)
+void server_place(struct server *server, struct worker *worker)
 {
     worker_add_server(worker, server);
     server->share = backend_share(server->backend, worker);
     list_push_back(&server->share->servers, &server->share_node);
-}
-
-void server_arrive(struct worker *worker, struct server *server, uint64_t waiter_id)
-{
-    struct client *client = worker_client(worker, waiter_id);
-    struct pool *pool = server->backend->pool;
-    struct pool_grant grant = {0};
-    bool wanted;
-
-    place(server, worker);
-    wanted = pool_accept(pool, &server->item, worker->index, client ? &client->waiter : NULL);
-    server_set_state(server, SERVER_IDLE);
-    if (server_is_outdated(server) || !choice_fits(server) || !border_still_allows(server) ||
-        !stream_attach(&server->stream, worker->loop)) {
-        server_close(server, server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_WRONG_ROLE,
-                     NULL);
-        if (wanted)
-            (void)client_borrow(client); /* nothing of its has been sent: another one will do */
-        return;
-    }
-    if (wanted) {
-        grant.waiter = &client->waiter;
-        server_dispose(server, POOL_LENT, &grant);
-    } else {
-        server_dispose(server, pool_return(pool, &server->item, now_of(server), &grant), &grant);
-    }
 }
 
 void server_dispose(struct server *server, enum pool_outcome outcome,
@@ -480,7 +240,7 @@ void server_dispose(struct server *server, enum pool_outcome outcome,
             return;
         }
         login_finish(client);
-        outcome = pool_return(server->backend->pool, &server->item, now_of(server), &grant);
+        outcome = pool_return(server->backend->pool, &server->item, server_now_us(server), &grant);
     }
     switch (outcome) {
     case POOL_KEPT:
@@ -488,7 +248,7 @@ void server_dispose(struct server *server, enum pool_outcome outcome,
         idle_timer(server);
         break;
     case POOL_MOVE:
-        move_away(server, &grant);
+        server_move_away(server, &grant);
         break;
     case POOL_DISCARD:
         server_close(server, REASON_SERVER_OBSOLETE, NULL);
@@ -511,7 +271,7 @@ static void give_back(struct server *server)
 {
     struct pool_grant grant = {0};
     enum pool_outcome outcome;
-    uint64_t now_us = now_of(server);
+    uint64_t now_us = server_now_us(server);
 
     timer_clear(&server->timer);
     server->request_us = now_us;
@@ -548,7 +308,7 @@ static void recycle(struct server *server)
         server_close(server, REASON_SERVER_UNCLEAN, NULL);
         return;
     }
-    if (server->retire_us && now_of(server) >= server->retire_us) {
+    if (server->retire_us && server_now_us(server) >= server->retire_us) {
         server_close(server, REASON_SERVER_LIFETIME, NULL);
         return;
     }
@@ -661,7 +421,7 @@ static void count_end(struct server *server)
 {
     struct client *client = server->client;
     struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
-    uint64_t now_us = now_of(server);
+    uint64_t now_us = server_now_us(server);
 
     if (!server->request_us)
         return;
@@ -678,7 +438,7 @@ static void count_end(struct server *server)
     }
 }
 
-static void active_settled(struct server *server)
+void server_active_settled(struct server *server)
 {
     struct client *client = server->client;
     int mode = share_settings(server->share)->pool_mode;
@@ -746,13 +506,13 @@ void server_settled(struct server *server)
             server_prepare(server);
         break;
     case SERVER_PREPARE:
-        prepared(server);
+        server_prepared(server);
         break;
     case SERVER_ACTIVE:
-        active_settled(server);
+        server_active_settled(server);
         break;
     case SERVER_DRAINING:
-        decide_parameters(server);
+        server_decide_parameters(server);
         if (transaction->status == 'I')
             recycle(server);
         else
@@ -803,7 +563,7 @@ void server_cancel_over(struct server *server)
 void server_close(struct server *server, enum reason reason, const char *detail)
 {
     const struct settings *globals = snapshot_globals(server->worker->setup->snapshot);
-    uint64_t now_us = now_of(server);
+    uint64_t now_us = server_now_us(server);
     struct client *client;
     bool untouched, cut;
 
@@ -955,7 +715,7 @@ struct server *server_new(struct share *share, struct host *host)
     server->timer.fire = server_timer;
     server->connected_wall_us = clock_wall_us();
     transaction_init(&server->transaction);
-    place(server, share->worker);
+    server_place(server, share->worker);
     return server;
 }
 
@@ -999,7 +759,7 @@ void server_logged_in(struct server *server)
     struct pool_grant grant = {0};
     enum pool_outcome outcome;
     uint64_t lifetime_us = share_settings(server->share)->server_lifetime_us;
-    uint64_t now_us = now_of(server);
+    uint64_t now_us = server_now_us(server);
 
     server_login_free(server->login);
     server->login = NULL;

@@ -1,44 +1,29 @@
 /*
- * relay.c: the path of a query.
+ * relay_client.c: the path of a query, from a client to its server.
  *
  *   client ──► loop buffer ──► frames ──► (borrow) ──► one write to the server
- *   client ◄── one write ◄──── frames ◄── loop buffer ◄── server
  *
  * Bytes are looked at where they were read and written from there; nothing is copied unless it
  * cannot go on now. A message that fits into the buffer passes only when it is whole: so both sides
  * can be told the truth when the other is lost. A longer one streams, and is counted in
  * `body_left`. What the bytes mean to the server's state is the transaction's business
- * (transaction.c).
+ * (transaction.c). The way back is relay_server.c.
  */
 #include "pgstage/session/relay.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "pgstage/base/memory.h"
-#include "pgstage/base/text.h"
-#include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/lost.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"
-#include "pgstage/session/server_login.h"
-#include "pgstage/session/standing.h"
 #include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/kinds.h"
 #include "pgstage/wire/message.h"
-
-/* Pieces of one gathered write. */
-#define PIECES_MAX 16
-
-static struct pool_stats *stats_of(const struct client *client)
-{
-    return pool_stats(client->share->backend->pool, client->worker->index);
-}
-
-/* ------------------------------ client to server ------------------------------ */
+#include "relay_inside.h"
 
 enum step {
     STEP_NEXT, /* go on with the next message */
@@ -174,7 +159,7 @@ static enum step terminate(struct client *client, struct pass *pass)
 static void count_message(struct client *client, const struct frame *frame, const uint8_t *body,
                           size_t there)
 {
-    struct pool_stats *stats = stats_of(client);
+    struct pool_stats *stats = relay_stats(client);
 
     switch (frame->type) {
     case 'Q':
@@ -239,14 +224,11 @@ static bool ask(struct client *client, struct pass *pass, const struct frame *fr
     return entered;
 }
 
-/* ParseComplete of what was not even asked. */
-static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
-
 /* Answers of our own that are due at once, because nothing is owed before them. */
 static bool send_produced(struct client *client)
 {
     for (unsigned count = prepared_produce(client->server); count > 0; count--) {
-        if (!client_send(client, parse_complete, sizeof(parse_complete)))
+        if (!client_send(client, relay_parse_complete, sizeof(relay_parse_complete)))
             return false;
     }
     return true;
@@ -432,9 +414,9 @@ static enum step pass_body(struct client *client, struct pass *pass)
     return client_send_buffer(client, &out) ? STEP_NEXT : STEP_OVER;
 }
 
-/* A fence is due behind what was just sent (see transaction.c): the name is one that no client can
- * have prepared, since it holds a byte that no identifier of a driver does. */
-static void send_fence(struct server *server)
+/* The name is one that no client can have prepared, since it holds a byte that no identifier of a
+ * driver does. */
+void relay_fence(struct server *server)
 {
     struct buffer out = {0};
 
@@ -466,7 +448,7 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
         if (step == STEP_NEXT && client->server &&
             transaction_wants_fence(&client->server->transaction) && !client->body_left) {
             pass_flush(client, &pass);
-            send_fence(client->server);
+            relay_fence(client->server);
         }
     }
     if (client->server && client->server->state == SERVER_ACTIVE)
@@ -539,7 +521,7 @@ void relay_client(struct client *client)
         client->active_us = loop_now_us(loop);
         client->received_bytes += (size_t)count;
         if (client->share)
-            counter_add(&stats_of(client)->bytes_received, (uint64_t)count);
+            counter_add(&relay_stats(client)->bytes_received, (uint64_t)count);
         if (stream_has_pending(&client->stream))
             stream_read_later(&client->stream);
     }
@@ -552,365 +534,4 @@ void relay_client(struct client *client)
         return;
     }
     relay_bytes(client, buffer, length);
-}
-
-/* ------------------------------ server to client ------------------------------ */
-
-struct gather {
-    struct iovec pieces[PIECES_MAX];
-    int count;
-    size_t bytes;
-};
-
-static void gather_add(struct gather *gather, const uint8_t *bytes, size_t count)
-{
-    struct iovec *last = gather->count ? &gather->pieces[gather->count - 1] : NULL;
-
-    gather->bytes += count;
-    if (last && (uint8_t *)last->iov_base + last->iov_len == bytes) {
-        last->iov_len += count;
-        return;
-    }
-    gather->pieces[gather->count++] = (struct iovec){(void *)bytes, count};
-}
-
-static void gather_flush(struct server *server, struct gather *gather)
-{
-    struct client *client = server->client;
-    int count = gather->count;
-
-    gather->count = 0;
-    if (!client || count == 0)
-        return;
-    client->sent_bytes += gather->bytes;
-    counter_add(&stats_of(client)->bytes_sent, gather->bytes);
-    gather->bytes = 0;
-    if (stream_writev(&client->stream, gather->pieces, count) == STREAM_BROKEN)
-        client_close(client, REASON_CLIENT_BROKEN);
-}
-
-/* ParseComplete for what the server was not asked, now that its turn has come. */
-static void gather_produced(struct server *server, struct gather *gather, unsigned count)
-{
-    for (; count > 0; count--) {
-        if (gather->count == PIECES_MAX)
-            gather_flush(server, gather);
-        if (server->client)
-            gather_add(gather, parse_complete, sizeof(parse_complete));
-    }
-}
-
-/* What the client hears instead of the server's message. */
-static void gather_instead(struct server *server, struct gather *gather, struct buffer *instead,
-                           bool heard)
-{
-    gather_flush(server, gather);
-    if (server->client && heard)
-        (void)client_send_buffer(server->client, instead);
-    buffer_fini(instead);
-}
-
-/* A command tag or an error may have changed what the server has prepared, and what its client's
- * names mean. */
-static void note_prepared(struct server *server, const struct frame *frame, const uint8_t *body,
-                          size_t there, bool own)
-{
-    uint8_t lost = server->transaction.lost;
-
-    if (frame->type == 'C')
-        prepared_command(server, body, there, own);
-    if (lost) {
-        server->transaction.lost = 0;
-        server->unnamed_links = 0;
-        if (server->client && lost & LOST_FORWARDED)
-            unnamed_forget(server->client);
-    }
-}
-
-/* A ParameterStatus: the server's session has changed; so has its client's. */
-static void note_parameter(struct server *server, const uint8_t *body, size_t length)
-{
-    struct client *client = server->client;
-    struct reader reader;
-    const char *name, *value, *standard;
-
-    reader_init(&reader, body, length);
-    name = reader_string(&reader);
-    value = reader_string(&reader);
-    if (reader.failed)
-        return;
-    if (server->awaited &&
-        (strcmp(name, "client_encoding") == 0 || strcmp(name, "standard_conforming_strings") == 0))
-        prepared_context_changed(server);
-    if (server->state == SERVER_SETUP) {
-        /* connect_query makes the session what it is for every client */
-        server->reported = parameters_with(server->reported, name, value);
-        return;
-    }
-    if (strcmp(name, "in_hot_standby") == 0)
-        server_role_changed(server, strcmp(value, "on") == 0);
-    if (!parameter_follows(name))
-        return;
-    if (server->undecided)
-        server->said = parameters_with(server->said, name, value);
-    standard = parameters_get(server->reported, name);
-    if (standard && strcmp(standard, value) == 0)
-        value = NULL; /* as it was at the server's login: nothing that must follow the client */
-    server->parameters = parameters_with(server->parameters, name, value);
-    if (client && server->state == SERVER_ACTIVE) {
-        client_parameter_reported(client, name, value);
-        if (client->server)
-            tracker_linked(client);
-    }
-}
-
-/* An ErrorResponse; its body may be longer than what is there. */
-static void note_error(struct server *server, const uint8_t *body, size_t there)
-{
-    struct error_fields fields;
-
-    (void)error_fields_read(&fields, body, there);
-    if (strcmp(fields.sqlstate, "25006") == 0 && choice_wants_primary(server->meaning->effective))
-        server_saw_trouble(server); /* or the client itself wanted to read only: a look will tell */
-    if (strcmp(fields.severity, "FATAL") == 0 || strcmp(fields.severity, "PANIC") == 0) {
-        server->fatal = true;
-        server_log(server, RANK_WARNING, "server says %s: %s (%s)", fields.severity, fields.message,
-                   fields.sqlstate);
-    } else if (transaction_is_swallowing(&server->transaction)) {
-        server_log(server, RANK_WARNING, "own statement failed: %s (%s)", fields.message,
-                   fields.sqlstate);
-    } else {
-        return;
-    }
-    server->query_failed = transaction_is_swallowing(&server->transaction);
-    free(server->query_error);
-    server->query_error = text_copy(fields.message);
-    (void)text_fit(server->query_sqlstate, sizeof(server->query_sqlstate), fields.sqlstate);
-}
-
-enum weight {
-    WEIGHT_FORWARD,
-    WEIGHT_SWALLOW,
-    WEIGHT_CLOSE, /* the server is to be closed, for `reason` */
-    WEIGHT_GONE,  /* it is closed */
-};
-
-/* Beside the message. */
-struct besides {
-    enum reason reason;
-    unsigned produced;     /* ParseComplete that go behind it */
-    bool again;            /* its batch is sent again, and nobody is to hear it */
-    struct buffer instead; /* what goes in its place */
-};
-
-/* What a message means. */
-static enum weight weigh_message(struct server *server, const struct frame *frame,
-                                 const uint8_t *body, size_t there, struct besides *besides)
-{
-    enum verdict verdict;
-    char status = 0;
-
-    besides->reason = REASON_SERVER_PROTOCOL;
-    if (server->state == SERVER_IDLE && frame->type != 'S' && frame->type != 'N') {
-        if (frame->type == 'E')
-            note_error(server, body, there);
-        besides->reason = server->fatal ? REASON_SERVER_FATAL : REASON_SERVER_DIRTY;
-        return WEIGHT_CLOSE;
-    }
-    switch (frame->type) {
-    case 'Z':
-        if (frame->body_bytes != 1)
-            return WEIGHT_CLOSE;
-        status = (char)body[0];
-        if (status != 'I' && server->state == SERVER_ACTIVE &&
-            share_settings(server->share)->pool_mode == POOL_MODE_STATEMENT) {
-            /* before the client hears that its transaction has begun */
-            client_fail(server->client, REASON_STATEMENT_MODE, NULL);
-            server_close(server, REASON_SERVER_UNCLEAN, NULL);
-            return WEIGHT_GONE;
-        }
-        break;
-    case 'E':
-        note_error(server, body, there);
-        besides->reason = REASON_SERVER_FATAL;
-        /* the client hears it as the error of its query; while the server is being prepared for it,
-         * nothing of its has been sent, and it gets another one */
-        if (server->fatal && server->client &&
-            (server->state != SERVER_ACTIVE || lost_is_told(server)))
-            return WEIGHT_CLOSE;
-        besides->reason = REASON_SERVER_PROTOCOL;
-        if (server->prepared && frame->body_bytes == there)
-            (void)prepared_error(server, body, there, &besides->instead, &besides->again);
-        break;
-    case 'D':
-        if (server->login)
-            server_login_row(server, body, there);
-        else if (server->asking || server->cleaning)
-            tracker_row(server, body, there);
-        break;
-    case 'A':
-        if (!tracker_may_hear(server))
-            return WEIGHT_SWALLOW; /* somebody has listened on it unseen */
-        break;
-    case 'S':
-        if (frame->body_bytes > there)
-            server->close_needed =
-                true; /* too long to be followed: another client must not get it */
-        else
-            note_parameter(server, body, there);
-        break;
-    default:
-        break;
-    }
-    if (server->client && server->client->tracker && server->state == SERVER_ACTIVE) {
-        tracker_answered(server, frame->type, body, there, &besides->instead);
-        if (server->state == SERVER_GONE)
-            return WEIGHT_GONE;
-    }
-    verdict = transaction_answer(&server->transaction, frame->type, status);
-    if (verdict == VERDICT_BAD)
-        return WEIGHT_CLOSE;
-    if (verdict == VERDICT_SWALLOW && frame->type == 'Z' && server->undecided &&
-        server->state == SERVER_ACTIVE && !server_decide_ahead(server))
-        return WEIGHT_GONE;
-    if (frame->type == 'E' || (frame->type == 'C' && there > 1 && body[0] == 'D'))
-        note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
-    if (frame->type == 'C' && server->client && server->client->changes &&
-        there == sizeof("COMMIT") && memcmp(body, "COMMIT", there) == 0)
-        client_parameters_stay(server->client);
-    if (server->awaited)
-        besides->produced = prepared_answered(server, frame->type);
-    if (besides->again) {
-        besides->again = false;
-        return WEIGHT_SWALLOW;
-    }
-    return verdict == VERDICT_SWALLOW ? WEIGHT_SWALLOW : WEIGHT_FORWARD;
-}
-
-/* Passes on what is whole; returns how many bytes were dealt with, or -1 when the server is closed.
- */
-static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t length)
-{
-    struct gather gather = {.count = 0};
-    struct besides besides = {.produced = 0};
-    size_t at = 0;
-
-    while (at < length) {
-        size_t there = length - at, total, count;
-        struct frame frame;
-        enum weight weight;
-
-        if (server->body_left) {
-            count = server->body_left < there ? server->body_left : there;
-            server->body_left -= (uint32_t)count;
-            if (!server->body_swallowed)
-                gather_add(&gather, data + at, count);
-            at += count;
-            continue;
-        }
-        switch (frame_peek(data + at, there, UINT32_MAX, &frame)) {
-        case FRAME_PARTIAL:
-            goto partial;
-        case FRAME_BAD:
-            gather_flush(server, &gather);
-            server_close(server, REASON_SERVER_PROTOCOL, "bad message length");
-            return -1;
-        case FRAME_OK:
-            break;
-        }
-        total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
-        if (total > there && total <= LOOP_BUFFER_BYTES)
-            goto partial;
-        count = total > there ? there : total;
-        weight = weigh_message(server, &frame, data + at + FRAME_HEADER_BYTES,
-                               count - FRAME_HEADER_BYTES, &besides);
-        if (weight == WEIGHT_CLOSE) {
-            gather_flush(server, &gather); /* what came before it is the client's */
-            server_close(server, besides.reason, NULL);
-        }
-        if (weight >= WEIGHT_CLOSE) {
-            buffer_fini(&besides.instead);
-            return -1;
-        }
-        server->body_left = (uint32_t)(total - count);
-        /* the rest of what nobody hears now must not reach who has the server by then */
-        server->body_swallowed = weight == WEIGHT_SWALLOW || !server->client;
-        if (besides.instead.length) {
-            server->body_swallowed = true;
-            gather_instead(server, &gather, &besides.instead, weight == WEIGHT_FORWARD);
-        } else if (weight == WEIGHT_FORWARD) {
-            gather_add(&gather, data + at, count);
-        }
-        at += count;
-        if (besides.produced) {
-            gather_produced(server, &gather, besides.produced);
-            besides.produced = 0;
-        }
-        if (gather.count == PIECES_MAX)
-            gather_flush(server, &gather);
-        if (transaction_wants_fence(&server->transaction) &&
-            !(server->client && server->client->body_left)) {
-            gather_flush(server, &gather);
-            if (server->state == SERVER_GONE)
-                return -1;
-            send_fence(server);
-        }
-    }
-partial:
-    gather_flush(server, &gather);
-    return server->state == SERVER_GONE ? -1 : (ssize_t)at;
-}
-
-/* Answers have come: a client that was held up because too many were owed may go on. */
-static void go_on(struct client *client)
-{
-    client->awaiting = false;
-    client_update_flow(client);
-    if (client->held_bytes && !transaction_is_full(&client->server->transaction)) {
-        client->granted = true;
-        loop_defer(client->worker->loop, &client->task);
-    }
-}
-
-void relay_server(struct server *server)
-{
-    size_t size, length = server->tail_bytes;
-    uint8_t *buffer = loop_buffer(server->worker->loop, &size);
-    uint64_t links = server->links;
-    bool full = transaction_is_full(&server->transaction);
-    ssize_t count, done;
-
-    if (length)
-        memcpy(buffer, server->tail, length);
-    count = stream_read(&server->stream, buffer + length, size - length);
-    if (count == 0 && server->stream.write_broken)
-        count = -1; /* that was all it had said */
-    if (count == 0)
-        return;
-    if (count < 0) {
-        server_close(server,
-                     server->fatal
-                         ? REASON_SERVER_FATAL
-                         : (server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_CRASHED),
-                     NULL);
-        return;
-    }
-    length += (size_t)count;
-    if (stream_has_pending(&server->stream) || server->stream.write_broken)
-        stream_read_later(&server->stream);
-    done = relay_frames(server, buffer, length);
-    if (done < 0)
-        return;
-    if (length - (size_t)done > 0 || server->tail_bytes)
-        memory_keep(&server->tail, &server->tail_bytes, buffer + done, length - (size_t)done);
-    if (server->links != links)
-        return; /* its client broke, and it has been lent to another one since */
-    server_settled(server);
-    if (server->state == SERVER_GONE || server->state == SERVER_MOVING)
-        return;
-    server_update_flow(server);
-    /* one that listens has no client, and comes here with the last word of its setup */
-    if (server->links == links && server->state == SERVER_ACTIVE && server->client &&
-        (full || server->client->awaiting))
-        go_on(server->client);
 }
