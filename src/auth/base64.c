@@ -26,6 +26,8 @@ void base64_put(struct buffer *out, const uint8_t *bytes, size_t count)
 /* What a message may hold is bounded by its frame; this keeps the ints of OpenSSL far from theirs.
  */
 #define BASE64_MAX_CHARACTERS (1 << 20)
+/* Keys and salts are decoded without asking for memory. */
+#define BASE64_SHORT_CHARACTERS 128
 
 ssize_t base64_read(const char *text, size_t length, uint8_t *bytes, size_t size)
 {
@@ -38,7 +40,9 @@ ssize_t base64_read(const char *text, size_t length, uint8_t *bytes, size_t size
     if (count > size)
         return -1;
 
-    uint8_t *decoded = memory_new(length / 4 * 3 + length + 1);
+    uint8_t room[BASE64_SHORT_CHARACTERS / 4 * 3 + BASE64_SHORT_CHARACTERS + 1];
+    uint8_t *decoded =
+        length <= BASE64_SHORT_CHARACTERS ? room : memory_get(length / 4 * 3 + length + 1);
     uint8_t *again = decoded + length / 4 * 3;
     bool same = EVP_DecodeBlock(decoded, (const uint8_t *)text, (int)length) >= 0 &&
                 (size_t)EVP_EncodeBlock(again, decoded, (int)count) == length &&
@@ -46,6 +50,7 @@ ssize_t base64_read(const char *text, size_t length, uint8_t *bytes, size_t size
     if (same)
         memcpy(bytes, decoded, count);
     text_wipe(decoded, length / 4 * 3 + length + 1);
-    free(decoded);
+    if (decoded != room)
+        free(decoded);
     return same ? (ssize_t)count : -1;
 }

@@ -111,37 +111,29 @@ bool scram_verifier_from_keys(const struct scram_keys *keys, struct scram_verifi
     return digest_sha256(keys->client_key, SCRAM_KEY_BYTES, verifier->stored_key);
 }
 
-/* What makes mock verifiers the process's own. Written once, under the once-control, and only read
- * afterwards; it never leaves the process. */
-static uint8_t mock_key[SCRAM_KEY_BYTES];
-static bool mock_key_is_random;
+/* What makes mock verifiers the process's own: the salt belongs to the user, so that it can be told
+ * to him twice; the keys, which nobody ever sees, are the same for all. Written once, under the
+ * once-control, and only read afterwards; they never leave the process. */
+static struct {
+    uint8_t salt_key[SCRAM_KEY_BYTES], stored_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
+} mock;
+static bool mock_is_random;
 static pthread_once_t mock_once = PTHREAD_ONCE_INIT;
 
-static void draw_mock_key(void)
+static void draw_mock(void)
 {
-    mock_key_is_random = RAND_bytes(mock_key, sizeof mock_key) == 1;
-}
-
-/* A pseudo-random value that belongs to the user and the purpose. */
-static bool mock_value(const char *purpose, const char *user, uint8_t value[SCRAM_KEY_BYTES])
-{
-    struct buffer text = {0};
-    buffer_put_string(&text, purpose);
-    buffer_put_string(&text, user);
-    bool made = digest_hmac(mock_key, text.data, text.length, value);
-    buffer_fini(&text);
-    return made;
+    mock_is_random = RAND_bytes((uint8_t *)&mock, sizeof mock) == 1;
 }
 
 bool scram_verifier_mock(const char *user, struct scram_verifier *verifier)
 {
-    pthread_once(&mock_once, draw_mock_key);
+    pthread_once(&mock_once, draw_mock);
     memset(verifier, 0, sizeof *verifier);
     uint8_t salt[SCRAM_KEY_BYTES];
-    if (!mock_key_is_random || !mock_value("salt", user, salt) ||
-        !mock_value("stored key", user, verifier->stored_key) ||
-        !mock_value("server key", user, verifier->server_key))
+    if (!mock_is_random || !digest_hmac(mock.salt_key, user, strlen(user), salt))
         return false;
+    memcpy(verifier->stored_key, mock.stored_key, SCRAM_KEY_BYTES);
+    memcpy(verifier->server_key, mock.server_key, SCRAM_KEY_BYTES);
     memcpy(verifier->salt, salt, MOCK_SALT_BYTES);
     verifier->salt_bytes = MOCK_SALT_BYTES;
     verifier->iterations = SCRAM_ITERATIONS_DEFAULT;

@@ -11,7 +11,6 @@
  * kept where it was copied to, its salt and iterations are bounded. Strings of a peer never go into
  * fixed arrays. One thread at a time.
  */
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +18,7 @@
 #include "pgstage/auth/digest.h"
 #include "pgstage/auth/scram.h"
 #include "pgstage/auth/scram_text.h"
+#include "pgstage/base/random.h"
 #include "pgstage/base/text.h"
 
 #define NONCE_RAW_BYTES 18
@@ -52,7 +52,7 @@ bool scram_client_first(struct scram_client *scram, char flag, const struct scra
                         struct buffer *out)
 {
     uint8_t raw[NONCE_RAW_BYTES];
-    if (RAND_bytes(raw, sizeof raw) != 1)
+    if (!random_bytes(raw, sizeof raw))
         return false;
     struct buffer nonce = {0};
     base64_put(&nonce, raw, sizeof raw);

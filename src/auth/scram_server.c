@@ -14,7 +14,6 @@
  * length is the message's, and nothing is put into `out` before the message is known to be good.
  * One thread at a time.
  */
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +21,7 @@
 #include "pgstage/auth/digest.h"
 #include "pgstage/auth/scram.h"
 #include "pgstage/auth/scram_text.h"
+#include "pgstage/base/random.h"
 #include "pgstage/base/text.h"
 
 #define NONCE_RAW_BYTES 18
@@ -130,9 +130,11 @@ bool scram_server_first_with(struct scram_server *scram, const struct scram_veri
     scram->nonce_bytes = client_nonce_bytes + strlen(nonce);
 
     struct buffer text = {0};
-    buffer_print(&text, "r=");
+    (void)buffer_reserve(&text, scram->nonce_bytes + BASE64_LENGTH(verifier->salt_bytes) + 32);
+    buffer_put(&text, "r=", 2);
     buffer_put(&text, client_nonce, client_nonce_bytes);
-    buffer_print(&text, "%s,s=", nonce);
+    buffer_put(&text, nonce, strlen(nonce));
+    buffer_put(&text, ",s=", 3);
     base64_put(&text, verifier->salt, verifier->salt_bytes);
     buffer_print(&text, ",i=%u", verifier->iterations);
     buffer_put(out, text.data, text.length);
@@ -146,7 +148,7 @@ bool scram_server_first(struct scram_server *scram, const struct scram_verifier 
                         struct buffer *out, const char **problem)
 {
     uint8_t raw[NONCE_RAW_BYTES];
-    if (RAND_bytes(raw, sizeof raw) != 1)
+    if (!random_bytes(raw, sizeof raw))
         return fail(problem, "no random bytes could be had");
     struct buffer nonce = {0};
     base64_put(&nonce, raw, sizeof raw);
@@ -229,7 +231,13 @@ enum scram_result scram_server_final(struct scram_server *scram, const uint8_t *
         return result;
 
     struct buffer text = {0};
-    buffer_print(&text, "%s,%s,", scram->client_first_bare, scram->server_first);
+    size_t first_bytes = strlen(scram->client_first_bare),
+           answer_bytes = strlen(scram->server_first);
+    (void)buffer_reserve(&text, first_bytes + answer_bytes + 2 + signed_bytes);
+    buffer_put(&text, scram->client_first_bare, first_bytes);
+    buffer_put(&text, ",", 1);
+    buffer_put(&text, scram->server_first, answer_bytes);
+    buffer_put(&text, ",", 1);
     buffer_put(&text, message, signed_bytes);
     result = SCRAM_WRONG_PROOF;
     *problem = "wrong password";
@@ -243,7 +251,7 @@ enum scram_result scram_server_final(struct scram_server *scram, const uint8_t *
         text_wipe(scram->client_key, sizeof scram->client_key);
         goto end;
     }
-    buffer_print(out, "v=");
+    buffer_put(out, "v=", 2);
     base64_put(out, signature, SCRAM_KEY_BYTES);
     result = SCRAM_OK;
     *problem = NULL;

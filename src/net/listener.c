@@ -52,7 +52,8 @@ struct listener {
     void *context;
     struct event event;
     struct timer rest;
-    bool exhausted; /* out of descriptors: said once until an accept works */
+    bool exhausted;   /* out of descriptors: said once until an accept works */
+    unsigned at_once; /* accepts that are tried in the next turn */
 };
 
 static void explain(char *problem, size_t size, const struct address *address, const char *what)
@@ -132,6 +133,7 @@ static bool set_options(struct listener *listener, const struct listener_options
     set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (listener->address.any.sa_family == AF_INET6)
         set(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    tuning_apply_listening(listener->fd, &options->tuning);
     if (options->defer_accept)
         set(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS);
     int on = 1;
@@ -211,6 +213,12 @@ struct listener *listener_adopt(int fd, char *problem, size_t size)
     return NULL;
 }
 
+void listener_tune(struct listener *listener, const struct tuning *tuning)
+{
+    if (listener->fd >= 0 && !address_is_local(&listener->address))
+        tuning_apply_listening(listener->fd, tuning);
+}
+
 static void rest(struct listener *listener, int error)
 {
     char words[128], where[ADDRESS_TEXT_BYTES];
@@ -234,22 +242,23 @@ static bool is_shortage(int error)
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-/* Stopping or closing the listener inside on_accept clears `loop`. */
-static void on_connection(evutil_socket_t fd, short what, void *argument)
+/* Up to `limit` connections; how many calls found one. Stopping or closing the listener inside
+ * on_accept clears `loop`. */
+static unsigned accept_some(struct listener *listener, unsigned limit)
 {
-    struct listener *listener = argument;
-    (void)what;
-    for (unsigned i = 0; i < ACCEPTS_PER_TURN && listener->loop; i++) {
+    for (unsigned i = 0; i < limit; i++) {
         struct sockaddr_storage storage;
         socklen_t length = sizeof storage;
-        int accepted =
-            accept4(fd, (struct sockaddr *)&storage, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (!listener->loop)
+            return i;
+        int accepted = accept4(listener->fd, (struct sockaddr *)&storage, &length,
+                               SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK)
-                return;
+                return i;
             if (is_shortage(errno)) {
                 rest(listener, errno);
-                return;
+                return i;
             }
             continue; /* that connection is gone already, or a signal came */
         }
@@ -260,6 +269,22 @@ static void on_connection(evutil_socket_t fd, short what, void *argument)
         else
             close(accepted);
     }
+    return limit;
+}
+
+/* Trying until nothing is left costs a call for nothing each time, which is much for the one login
+ * that comes now and then: as many are tried as there were the last time, and twice as many while
+ * they all succeed. epoll tells of those that are left. */
+static void on_connection(evutil_socket_t fd, short what, void *argument)
+{
+    struct listener *listener = argument;
+    unsigned tried = listener->at_once, found = accept_some(listener, tried);
+    (void)fd;
+    (void)what;
+    if (found == tried)
+        listener->at_once = tried * 2 < ACCEPTS_PER_TURN ? tried * 2 : ACCEPTS_PER_TURN;
+    else
+        listener->at_once = found ? found : 1;
 }
 
 bool listener_start(struct listener *listener, struct loop *loop, listener_accepted *on_accept,
@@ -269,6 +294,7 @@ bool listener_start(struct listener *listener, struct loop *loop, listener_accep
     listener->on_accept = on_accept;
     listener->context = context;
     listener->rest.fire = on_rested;
+    listener->at_once = 1;
     if (event_assign(&listener->event, loop_base(loop), listener->fd, EV_READ | EV_PERSIST,
                      on_connection, listener) != 0 ||
         event_add(&listener->event, NULL) != 0)
@@ -289,8 +315,8 @@ void listener_stop(struct listener *listener)
 
 void listener_shut(struct listener *listener)
 {
-    if (listener->loop)
-        on_connection(listener->fd, EV_READ, listener);
+    while (listener->loop && accept_some(listener, ACCEPTS_PER_TURN) == ACCEPTS_PER_TURN)
+        ;
     listener_stop(listener);
     if (listener->fd >= 0)
         close(listener->fd);

@@ -9,4 +9,5 @@ libpgstage_a_SOURCES += \
 	src/net/stream_tls.c \
 	src/net/tls.c include/pgstage/net/tls.h src/net/tls_inside.h \
 	src/net/tls_connection.c \
-	src/net/tls_policy.c
+	src/net/tls_policy.c \
+	src/net/tuning.c include/pgstage/net/tuning.h

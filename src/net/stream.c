@@ -203,11 +203,17 @@ static void on_io(evutil_socket_t fd, short what, void *argument)
     }
 }
 
-void stream_init(struct stream *stream, int fd,
-                 void (*on_event)(struct stream *stream, enum stream_event event))
+void stream_adopt(struct stream *stream, int fd,
+                  void (*on_event)(struct stream *stream, enum stream_event event))
 {
     *stream = (struct stream){
         .fd = fd, .state = STREAM_STATE_OPEN, .on_event = on_event, .task = {.run = run_task}};
+}
+
+void stream_init(struct stream *stream, int fd,
+                 void (*on_event)(struct stream *stream, enum stream_event event))
+{
+    stream_adopt(stream, fd, on_event);
     int flags = fcntl(fd, F_GETFL);
     if (flags >= 0 && !(flags & O_NONBLOCK))
         (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "pgstage/base/clock.h"
-#include "pgstage/conf/settings.h"
 #include "stream_inside.h"
 
 bool stream_connect(struct stream *stream, struct loop *loop, const struct address *address,
@@ -77,32 +75,13 @@ ssize_t stream_peek(struct stream *stream, void *buffer, size_t count)
     }
 }
 
-/* A refused option leaves the system's value, which is no reason to lose the connection. */
-static void set(const struct stream *stream, int level, int name, int value)
+void stream_tune(struct stream *stream, const struct tuning *tuning)
 {
-    (void)setsockopt(stream->fd, level, name, &value, sizeof value);
-}
-
-void stream_tune(struct stream *stream, const struct stream_tuning *tuning)
-{
-    if (tuning->socket_buffer_bytes > 0) {
-        set(stream, SOL_SOCKET, SO_SNDBUF, tuning->socket_buffer_bytes);
-        set(stream, SOL_SOCKET, SO_RCVBUF, tuning->socket_buffer_bytes);
-    }
     struct address here;
     if (stream_local_address(stream, &here) && address_is_local(&here))
-        return;
-    if (tuning->keepalive) {
-        set(stream, SOL_SOCKET, SO_KEEPALIVE, 1);
-        if (tuning->keepidle_s > 0)
-            set(stream, IPPROTO_TCP, TCP_KEEPIDLE, tuning->keepidle_s);
-        if (tuning->keepintvl_s > 0)
-            set(stream, IPPROTO_TCP, TCP_KEEPINTVL, tuning->keepintvl_s);
-        if (tuning->keepcnt > 0)
-            set(stream, IPPROTO_TCP, TCP_KEEPCNT, tuning->keepcnt);
-    }
-    if (tuning->user_timeout_ms > 0)
-        set(stream, IPPROTO_TCP, TCP_USER_TIMEOUT, tuning->user_timeout_ms);
+        tuning_buffers(stream->fd, tuning);
+    else
+        tuning_apply(stream->fd, tuning);
 }
 
 static bool address_by(int (*ask)(int, struct sockaddr *restrict, socklen_t *restrict),
@@ -138,14 +117,7 @@ bool stream_is_quiet(const struct stream *stream)
 
 void stream_tune_as(struct stream *stream, const struct settings *settings)
 {
-    struct stream_tuning tuning = {
-        .keepalive = settings->tcp_keepalive,
-        .keepidle_s = (int)settings->tcp_keepidle,
-        .keepintvl_s = (int)settings->tcp_keepintvl,
-        .keepcnt = (int)settings->tcp_keepcnt,
-        .user_timeout_ms = (int)(settings->tcp_user_timeout_us / CLOCK_MS),
-        .socket_buffer_bytes = (int)settings->tcp_socket_buffer_bytes,
-    };
+    struct tuning tuning = tuning_of(settings);
 
     stream_tune(stream, &tuning);
 }

@@ -6,6 +6,7 @@
  * it.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "inside.h"
 #include "pgstage/base/check.h"
@@ -105,7 +106,8 @@ int64_t registry_client_count(struct registry *registry)
     return atomic_load(&registry->clients);
 }
 
-/* The limits that count a client, in the order of the refusals; NULL: none. */
+/* The limits that count a client, in the order of the refusals; NULL: none. Under the registry's
+ * mutex. */
 static void client_limits(struct registry *registry, const struct pool_key *key,
                           const char *client_user, bool make, struct limit **limits)
 {
@@ -116,14 +118,20 @@ static void client_limits(struct registry *registry, const struct pool_key *key,
                     : NULL;
 }
 
-enum admission registry_admit_to(struct registry *registry, const struct pool_key *key,
-                                 const char *client_user)
+/* The same for clients of a pool, which knows its limits. */
+static void client_limits_in(struct pool *pool, const char *client_user, bool make,
+                             struct limit **limits)
+{
+    memcpy(limits, pool->limits, sizeof(pool->limits));
+    if (strcmp(client_user, pool->user) != 0)
+        limits[1] = registry_limit(pool->registry, LIMIT_USER, client_user, NULL, make);
+}
+
+/* Counts a client under all limits or none. Under the registry's mutex. */
+static enum admission admit(struct registry *registry, struct limit **limits)
 {
     static const enum admission refusals[] = {REFUSED_DATABASE, REFUSED_USER, REFUSED_ENVIRONMENT};
-    struct limit *limits[POOL_LIMITS];
     enum admission admission = ADMITTED;
-    pthread_mutex_lock(&registry->mutex);
-    client_limits(registry, key, client_user, true, limits);
     for (unsigned i = 0; i < POOL_LIMITS && admission == ADMITTED; i++)
         if (limits[i] && limits[i]->max_clients && limits[i]->clients >= limits[i]->max_clients)
             admission = refusals[i];
@@ -136,8 +144,40 @@ enum admission registry_admit_to(struct registry *registry, const struct pool_ke
         else
             registry_drop_limit(registry, limits[i]);
     }
+    return admission;
+}
+
+enum admission registry_admit_to(struct registry *registry, const struct pool_key *key,
+                                 const char *client_user)
+{
+    struct limit *limits[POOL_LIMITS];
+    pthread_mutex_lock(&registry->mutex);
+    client_limits(registry, key, client_user, true, limits);
+    enum admission admission = admit(registry, limits);
     pthread_mutex_unlock(&registry->mutex);
     return admission;
+}
+
+enum admission pool_admit(struct pool *pool, const char *client_user)
+{
+    struct limit *limits[POOL_LIMITS];
+    pthread_mutex_lock(&pool->registry->mutex);
+    client_limits_in(pool, client_user, true, limits);
+    enum admission admission = admit(pool->registry, limits);
+    pthread_mutex_unlock(&pool->registry->mutex);
+    return admission;
+}
+
+/* Under the registry's mutex. */
+static void discharge(struct registry *registry, struct limit **limits, bool has_environment)
+{
+    for (unsigned i = 0; i < POOL_LIMITS; i++) {
+        if (i == 2 && !has_environment)
+            continue;
+        check(limits[i] && limits[i]->clients > 0);
+        limits[i]->clients--;
+        registry_drop_limit(registry, limits[i]);
+    }
 }
 
 void registry_discharge_from(struct registry *registry, const struct pool_key *key,
@@ -146,14 +186,17 @@ void registry_discharge_from(struct registry *registry, const struct pool_key *k
     struct limit *limits[POOL_LIMITS];
     pthread_mutex_lock(&registry->mutex);
     client_limits(registry, key, client_user, false, limits);
-    for (unsigned i = 0; i < POOL_LIMITS; i++) {
-        if (i == 2 && !key->environment)
-            continue;
-        check(limits[i] && limits[i]->clients > 0);
-        limits[i]->clients--;
-        registry_drop_limit(registry, limits[i]);
-    }
+    discharge(registry, limits, key->environment != NULL);
     pthread_mutex_unlock(&registry->mutex);
+}
+
+void pool_discharge(struct pool *pool, const char *client_user)
+{
+    struct limit *limits[POOL_LIMITS];
+    pthread_mutex_lock(&pool->registry->mutex);
+    client_limits_in(pool, client_user, false, limits);
+    discharge(pool->registry, limits, pool->environment != NULL);
+    pthread_mutex_unlock(&pool->registry->mutex);
 }
 
 /* ---- reading ---- */

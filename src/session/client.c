@@ -12,12 +12,12 @@
 #include "pgstage/session/client.h"
 
 #include <inttypes.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
+#include "pgstage/base/random.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/console.h"
@@ -117,7 +117,7 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     struct client *client = memory_new(sizeof(*client));
     char text[ADDRESS_TEXT_BYTES];
 
-    stream_init(&client->stream, fd, client_event);
+    stream_adopt(&client->stream, fd, client_event);
     client->worker = worker;
     client->door = door;
     client->connected_us = clock_wall_us();
@@ -126,7 +126,7 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     client->task.run = client_run;
     client->timer.fire = client_timer;
     client->address = address_copy(peer);
-    if (RAND_bytes((unsigned char *)&client->secret, sizeof(client->secret)) != 1 ||
+    if (!random_bytes(&client->secret, sizeof(client->secret)) ||
         !worker_add_client(worker, client)) {
         log_warning("%s: no room for a further client", address_text(peer, text));
         stream_close(&client->stream);
@@ -138,8 +138,11 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
     client->waiter.id = client->id;
     client->waiter.worker = worker->index;
     client->login = login_new(peer);
-    if (!address_is_local(peer))
-        stream_tune_as(&client->stream, snapshot_globals(worker->setup->snapshot));
+    if (!address_is_local(peer)) {
+        struct tuning tuning = tuning_of(snapshot_globals(worker->setup->snapshot));
+
+        tuning_buffers(fd, &tuning); /* the rest comes from the listening socket */
+    }
     if (!stream_attach(&client->stream, worker->loop)) {
         client_close(client, REASON_CLIENT_BROKEN);
         return;
@@ -583,9 +586,8 @@ static void client_leave(struct client *client, enum reason reason, const char *
         client->share = NULL;
         if (client->admitted_to) {
             struct pool *pool = share->backend->pool;
-            struct pool_key key = {pool_database(pool), pool_user(pool), pool_environment(pool)};
 
-            registry_discharge_from(plane->registry, &key, client->user);
+            pool_discharge(pool, client->user);
             pool_client_removed(pool, loop_now_us(worker->loop));
         }
         pool_unref(share->backend->pool);

@@ -45,6 +45,7 @@ static void options_of(const struct settings *settings, struct listener_options 
         .defer_accept = settings->tcp_defer_accept > 0,
         .unix_mode = (unsigned)settings->unix_socket_mode,
         .unix_group = settings->unix_socket_group,
+        .tuning = tuning_of(settings),
     };
 }
 
@@ -109,6 +110,8 @@ static bool adopt_sockets(struct plane *plane, const struct snapshot *snapshot,
                           const struct plane_socket *sockets, size_t count, char *problem,
                           size_t size)
 {
+    struct tuning tuning = tuning_of(snapshot_globals(snapshot));
+
     for (size_t i = 0; i < count; i++) {
         struct listener *listener = listener_adopt(sockets[i].fd, problem, size);
         const char *name = NULL;
@@ -122,6 +125,7 @@ static bool adopt_sockets(struct plane *plane, const struct snapshot *snapshot,
                 config->settings->listen_port == address_port(listener_address(listener)))
                 name = config->name;
         }
+        listener_tune(listener, &tuning);
         (void)add_door(plane, listener, name);
     }
     return true;
@@ -210,6 +214,14 @@ static void on_accept(struct listener *listener, int fd, const struct address *p
     letter->fd = fd;
     letter->peer = *peer;
     loop_post(best->loop, &letter->mail);
+}
+
+void doors_tune(struct plane *plane, const struct settings *globals)
+{
+    struct tuning tuning = tuning_of(globals);
+
+    for (size_t i = 0; i < plane->door_count; i++)
+        listener_tune(plane->doors[i].listener, &tuning);
 }
 
 void doors_listen(struct plane *plane, struct loop *loop)

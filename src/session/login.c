@@ -347,7 +347,8 @@ void login_timed_out(struct client *client)
 
 /* ---- after the password was right ---- */
 
-static bool admit(struct client *client, const struct pool_key *key)
+/* `pool` is NULL when there is none yet. */
+static bool admit(struct client *client, struct pool *pool, const struct pool_key *key)
 {
     static const enum reason reasons[] = {
         [REFUSED_TOTAL] = REASON_LOGIN_LIMIT_TOTAL,
@@ -356,7 +357,8 @@ static bool admit(struct client *client, const struct pool_key *key)
         [REFUSED_ENVIRONMENT] = REASON_LOGIN_LIMIT_ENVIRONMENT,
     };
     enum admission admission =
-        registry_admit_to(client->worker->plane->registry, key, client->user);
+        pool ? pool_admit(pool, client->user)
+             : registry_admit_to(client->worker->plane->registry, key, client->user);
 
     if (admission == ADMITTED)
         return true;
@@ -415,7 +417,7 @@ static struct pool *enter_pool(struct client *client, const struct pool_key *key
 
         client_fail_as(client, REASON_LOGIN_DISABLED, reason_sqlstate(REASON_LOGIN_DISABLED), text);
         free(text);
-    } else if (admit(client, key)) {
+    } else if (admit(client, pool, key)) {
         if (!pool)
             pool = make_pool(client, key, effective);
         client->admitted_to = pool != NULL;

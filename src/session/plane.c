@@ -67,6 +67,8 @@ static void take_setup(struct worker *worker, struct setup *setup)
 
     worker->setup = setup_ref(setup);
     setup_unref(old);
+    if (worker->index == 0)
+        doors_tune(worker->plane, snapshot_globals(setup->snapshot));
     list_for_each (node, &worker->shares) {
         struct share *share = list_entry(node, struct share, node);
 

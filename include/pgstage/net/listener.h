@@ -1,8 +1,8 @@
 /*
  * listener: listening sockets (TCP, Unix, inherited from systemd).
  *
- * `on_accept` gets the descriptor (non-blocking, close-on-exec) and who is there. Accepts per turn
- * are capped; when descriptors run out, accepting pauses for a moment instead of spinning. The
+ * `on_accept` gets the descriptor (non-blocking, close-on-exec, tuned but for its buffers) and who is
+ * there. Accepts per turn are capped; when descriptors run out, accepting pauses for a moment instead of spinning. The
  * loop that a listener is started on owns it; opening may happen before on another thread.
  */
 #ifndef PGSTAGE_NET_LISTENER_H
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "pgstage/net/address.h"
+#include "pgstage/net/tuning.h"
 
 struct loop;
 struct listener;
@@ -23,6 +24,7 @@ struct listener_options {
     bool defer_accept;
     unsigned unix_mode;     /* of the socket file */
     const char *unix_group; /* NULL: leave */
+    struct tuning tuning;   /* of the connections of TCP */
 };
 
 typedef void listener_accepted(struct listener *listener, int fd, const struct address *peer);
@@ -35,6 +37,9 @@ struct listener *listener_open(const struct address *address,
 /* A socket that is bound and listening already (systemd). */
 struct listener *listener_adopt(int fd, char *problem, size_t size)
     __attribute__((warn_unused_result));
+/* How connections that come from now on are tuned; nothing for a Unix socket. A listener that was
+ * adopted has to be told. */
+void listener_tune(struct listener *listener, const struct tuning *tuning);
 /* Begins to accept on this loop's thread. */
 bool listener_start(struct listener *listener, struct loop *loop, listener_accepted *on_accept,
                     void *context) __attribute__((warn_unused_result));

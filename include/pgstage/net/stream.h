@@ -23,6 +23,7 @@
 #include <sys/uio.h>
 
 #include "pgstage/net/address.h"
+#include "pgstage/net/tuning.h"
 #include "pgstage/worker/loop.h"
 
 struct stream_output;
@@ -75,6 +76,9 @@ enum stream_result {
 /* Takes over `fd` (made non-blocking, TCP_NODELAY when TCP), detached. */
 void stream_init(struct stream *stream, int fd,
                  void (*on_event)(struct stream *stream, enum stream_event event));
+/* The same for a descriptor that is all this already, as a listener gives it. */
+void stream_adopt(struct stream *stream, int fd,
+                  void (*on_event)(struct stream *stream, enum stream_event event));
 /* Starts watching on a loop. When decrypted bytes wait inside OpenSSL a STREAM_READABLE follows. */
 bool stream_attach(struct stream *stream, struct loop *loop) __attribute__((warn_unused_result));
 /* Stops watching; the stream may then be handed to another thread and attached there. Requires that
@@ -137,13 +141,8 @@ ssize_t stream_peek(struct stream *stream, void *buffer, size_t count);
 /* Has nothing arrived, not even the end? Asks the kernel; what TLS has decrypted counts too. */
 bool stream_is_quiet(const struct stream *stream);
 
-struct stream_tuning {
-    bool keepalive;
-    int keepidle_s, keepintvl_s, keepcnt; /* 0: the system's */
-    int user_timeout_ms;                  /* 0: the system's */
-    int socket_buffer_bytes;              /* 0: the system's */
-};
-void stream_tune(struct stream *stream, const struct stream_tuning *tuning);
+/* Of a Unix socket only the buffers are set. */
+void stream_tune(struct stream *stream, const struct tuning *tuning);
 /* The same by the options tcp_…. */
 struct settings;
 void stream_tune_as(struct stream *stream, const struct settings *settings);

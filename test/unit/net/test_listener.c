@@ -3,6 +3,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -118,6 +119,46 @@ Test(listener, many_at_once_are_all_accepted)
     listener_close(listener);
 }
 
+static int option_of(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+    cr_assert_eq(getsockopt(fd, level, name, &value, &length), 0);
+    return value;
+}
+
+Test(listener, connections_are_tuned_by_their_listener)
+{
+    struct listener_options options = usual;
+    options.tuning = (struct tuning){.keepalive = true, .keepidle_s = 77, .user_timeout_ms = 4321};
+    struct address address;
+    cr_assert(address_parse(&address, "127.0.0.1", 0));
+    struct listener *listener = listener_open(&address, &options, problem, sizeof problem);
+    cr_assert(listener_start(listener, loop, on_accept, NULL));
+    int fd = connect_to(listener_address(listener));
+    cr_assert(accepts(1));
+    cr_assert(option_of(accepted_fds[0], IPPROTO_TCP, TCP_NODELAY));
+    cr_assert(option_of(accepted_fds[0], SOL_SOCKET, SO_KEEPALIVE));
+    cr_assert_eq(option_of(accepted_fds[0], IPPROTO_TCP, TCP_KEEPIDLE), 77);
+    cr_assert_eq(option_of(accepted_fds[0], IPPROTO_TCP, TCP_USER_TIMEOUT), 4321);
+
+    /* all of it can be taken back */
+    int untuned = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    listener_tune(listener, &(struct tuning){.keepcnt = 3});
+    int later = connect_to(listener_address(listener));
+    cr_assert(accepts(2));
+    cr_assert(option_of(accepted_fds[1], IPPROTO_TCP, TCP_NODELAY));
+    cr_assert_not(option_of(accepted_fds[1], SOL_SOCKET, SO_KEEPALIVE));
+    cr_assert_eq(option_of(accepted_fds[1], IPPROTO_TCP, TCP_KEEPCNT), 3);
+    cr_assert_eq(option_of(accepted_fds[1], IPPROTO_TCP, TCP_KEEPIDLE),
+                 option_of(untuned, IPPROTO_TCP, TCP_KEEPIDLE));
+    cr_assert_eq(option_of(accepted_fds[1], IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+    listener_close(listener);
+    close(untuned);
+    close(fd);
+    close(later);
+}
+
 Test(listener, a_stopped_listener_leaves_connections_to_the_kernel)
 {
     struct listener *listener = open_tcp();
@@ -137,14 +178,18 @@ Test(listener, a_shut_listener_accepts_what_is_queued_and_refuses_what_comes)
 {
     struct listener *listener = open_tcp();
     cr_assert(listener_start(listener, loop, on_accept, NULL));
-    int queued = connect_to(listener_address(listener));
-    cr_assert_geq(queued, 0);
+    int queued[3];
+    for (unsigned i = 0; i < 3; i++) {
+        queued[i] = connect_to(listener_address(listener));
+        cr_assert_geq(queued[i], 0);
+    }
     listener_shut(listener);
-    cr_assert_eq(accepted, 1);
+    cr_assert_eq(accepted, 3);
     cr_assert_eq(connect_to(listener_address(listener)), -1);
     listener_shut(listener);
     listener_close(listener);
-    close(queued);
+    for (unsigned i = 0; i < 3; i++)
+        close(queued[i]);
 }
 
 Test(listener, a_taken_port_is_refused_unless_shared)

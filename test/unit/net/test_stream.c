@@ -535,7 +535,7 @@ Test(stream, another_address_may_be_tried_inside_the_failure)
 
 Test(stream_tcp, is_tuned)
 {
-    struct stream_tuning tuning = {.keepalive = true,
+    struct tuning tuning = {.keepalive = true,
                                    .keepidle_s = 61,
                                    .keepintvl_s = 7,
                                    .keepcnt = 3,

@@ -245,6 +245,35 @@ Test(registry, counts_clients_under_their_own_name_and_servers_under_the_login)
     stage_clear();
 }
 
+/* Counting by pool and counting by key are the same counting. */
+Test(registry, a_pool_counts_its_clients_as_its_key_does)
+{
+    stage_start(1);
+    struct limit_counts counts;
+    struct pool *pool = stage_pool("app", "forced", "production", NO_LIMITS);
+    registry_limit_environment(registry, "production", 0, 3, now_us);
+    cr_assert_eq(registry_admit_to(registry, &production, "alice"), ADMITTED);
+    cr_assert_eq(pool_admit(pool, "alice"), ADMITTED);
+    cr_assert_eq(pool_admit(pool, "forced"), ADMITTED);
+    cr_assert_eq(pool_admit(pool, "bob"), REFUSED_ENVIRONMENT);
+    registry_user_counts(registry, "alice", &counts);
+    cr_assert_eq(counts.clients, 2);
+    registry_user_counts(registry, "forced", &counts);
+    cr_assert_eq(counts.clients, 1);
+    registry_user_counts(registry, "bob", &counts);
+    cr_assert_eq(counts.clients, 0);
+    pool_discharge(pool, "alice");
+    pool_discharge(pool, "forced");
+    registry_discharge_from(registry, &production, "alice");
+    registry_user_counts(registry, "alice", &counts);
+    cr_assert_eq(counts.clients, 0);
+    registry_database_counts(registry, "app", "production", &counts);
+    cr_assert_eq(counts.clients, 0);
+    registry_environment_counts(registry, "production", &counts);
+    cr_assert_eq(counts.clients, 0);
+    stage_clear();
+}
+
 Test(registry, says_nothing_of_names_it_does_not_know)
 {
     stage_start(1);
