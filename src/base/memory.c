@@ -15,23 +15,39 @@
 
 #include "pgstage/base/log.h"
 
+/* The largest piece that glibc keeps for a thread. */
+#define MEMORY_SMALL_BYTES 1032
+
 static _Noreturn void memory_exhausted(size_t count, size_t size)
 {
     log_write(RANK_FATAL, "out of memory: cannot allocate %zu x %zu bytes", count, size);
     abort();
 }
 
-void *memory_new(size_t size)
+void *memory_get(size_t size)
 {
-    void *memory = calloc(1, size ? size : 1);
+    void *memory = malloc(size ? size : 1);
     if (!memory)
         memory_exhausted(1, size);
     return memory;
 }
 
-void *memory_get(size_t size)
+/* Not inlined, else the compiler makes calloc of it. */
+static __attribute__((noinline)) void *get_small(size_t size)
 {
-    void *memory = malloc(size ? size : 1);
+    return memory_get(size);
+}
+
+/* glibc keeps small pieces for each thread (tcache), but calloc does not take from there: a client
+ * that logs in is a quarter cheaper with malloc and memset. Large pieces may come zeroed from the
+ * kernel. */
+void *memory_new(size_t size)
+{
+    void *memory;
+
+    if (size > 0 && size <= MEMORY_SMALL_BYTES)
+        return memset(get_small(size), 0, size);
+    memory = calloc(1, size ? size : 1);
     if (!memory)
         memory_exhausted(1, size);
     return memory;

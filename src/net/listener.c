@@ -52,8 +52,9 @@ struct listener {
     void *context;
     struct event event;
     struct timer rest;
-    bool exhausted;   /* out of descriptors: said once until an accept works */
-    unsigned at_once; /* accepts that are tried in the next turn */
+    bool exhausted;     /* out of descriptors: said once until an accept works */
+    unsigned at_once;   /* accepts that are tried in the next turn */
+    uint64_t busy_turn; /* the last turn in which all of them found a connection */
 };
 
 static void explain(char *problem, size_t size, const struct address *address, const char *what)
@@ -273,16 +274,21 @@ static unsigned accept_some(struct listener *listener, unsigned limit)
 }
 
 /* Trying until nothing is left costs a call for nothing each time, which is much for the one login
- * that comes now and then: as many are tried as there were the last time, and twice as many while
- * they all succeed. epoll tells of those that are left. */
+ * that comes now and then: as many are tried as there were the last time, and twice as many when
+ * some were left. epoll tells of these in the next turn. */
 static void on_connection(evutil_socket_t fd, short what, void *argument)
 {
     struct listener *listener = argument;
-    unsigned tried = listener->at_once, found = accept_some(listener, tried);
+    uint64_t turn = loop_turns(listener->loop);
     (void)fd;
     (void)what;
+    if (listener->busy_turn == turn - 1)
+        listener->at_once *= 2;
+    if (listener->at_once > ACCEPTS_PER_TURN)
+        listener->at_once = ACCEPTS_PER_TURN;
+    unsigned tried = listener->at_once, found = accept_some(listener, tried);
     if (found == tried)
-        listener->at_once = tried * 2 < ACCEPTS_PER_TURN ? tried * 2 : ACCEPTS_PER_TURN;
+        listener->busy_turn = turn;
     else
         listener->at_once = found ? found : 1;
 }

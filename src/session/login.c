@@ -212,10 +212,12 @@ static void password_readable(struct client *client, const uint8_t *data, size_t
     auth_step(client, step, &out);
 }
 
+#define LOGIN_READ_BYTES 4096
+
 void login_readable(struct client *client)
 {
-    size_t length, room = FRAME_HEADER_BYTES + PASSWORD_MAX_BYTES;
-    uint8_t *buffer;
+    size_t length, size, room = FRAME_HEADER_BYTES + PASSWORD_MAX_BYTES;
+    uint8_t *buffer, small[LOGIN_READ_BYTES];
     ssize_t count;
 
     if (client->state == CLIENT_STARTUP) {
@@ -232,10 +234,11 @@ void login_readable(struct client *client)
         stream_pause(&client->stream);
         return;
     }
-    buffer = memory_get(length + 4096);
+    size = length + LOGIN_READ_BYTES;
+    buffer = length ? memory_get(size) : small;
     if (length)
         memcpy(buffer, client->held, length);
-    count = stream_read(&client->stream, buffer + length, 4096);
+    count = stream_read(&client->stream, buffer + length, size - length);
     if (count < 0) {
         client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
     } else if (count > 0 || length > 0) {
@@ -248,7 +251,8 @@ void login_readable(struct client *client)
             password_readable(client, buffer, length);
     }
     text_wipe(buffer, length);
-    free(buffer);
+    if (buffer != small)
+        free(buffer);
 }
 
 /* ---- steps of the dialogue ---- */

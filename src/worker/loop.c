@@ -52,6 +52,7 @@ struct loop {
 
     /* owner */
     uint64_t now_us; /* this turn's time; 0: not read yet */
+    uint64_t turns;
     struct list tasks;
     struct loop_task last_task; /* marks the end of the batch that is being run */
     struct timer_heap timers;
@@ -235,6 +236,7 @@ void loop_turn(struct loop *loop, bool wait)
     if (!wait || !list_is_empty(&loop->tasks) || !arm_timer(loop))
         flags |= EVLOOP_NONBLOCK;
     loop->now_us = 0;
+    loop->turns++;
     check(event_base_loop(loop->base, flags) >= 0);
 
     deliver_mail(loop);
@@ -293,6 +295,11 @@ uint64_t loop_now_us(const struct loop *loop)
     if (loop->now_us == 0)
         ((struct loop *)loop)->now_us = clock_now_us();
     return loop->now_us;
+}
+
+uint64_t loop_turns(const struct loop *loop)
+{
+    return loop->turns;
 }
 
 uint8_t *loop_buffer(struct loop *loop, size_t *size)

@@ -40,6 +40,8 @@ void *loop_context(struct loop *loop);
 unsigned loop_index(const struct loop *loop);
 /* Monotonic microseconds, read once per turn. */
 uint64_t loop_now_us(const struct loop *loop);
+/* How many turns have begun: two calls with the same number are in the same turn. */
+uint64_t loop_turns(const struct loop *loop);
 /* Scratch bytes shared by everything on this loop, valid until the callback returns. */
 uint8_t *loop_buffer(struct loop *loop, size_t *size);
 

@@ -536,11 +536,11 @@ Test(stream, another_address_may_be_tried_inside_the_failure)
 Test(stream_tcp, is_tuned)
 {
     struct tuning tuning = {.keepalive = true,
-                                   .keepidle_s = 61,
-                                   .keepintvl_s = 7,
-                                   .keepcnt = 3,
-                                   .user_timeout_ms = 4321,
-                                   .socket_buffer_bytes = 50000};
+                            .keepidle_s = 61,
+                            .keepintvl_s = 7,
+                            .keepcnt = 3,
+                            .user_timeout_ms = 4321,
+                            .socket_buffer_bytes = 50000};
     stream_tune(&a.stream, &tuning);
     const struct {
         int level, name, expected;
