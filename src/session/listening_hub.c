@@ -19,6 +19,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/pool/registry.h"
+#include "pgstage/session/parameters.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -270,11 +271,13 @@ static void ready(struct server *server)
 {
     struct hub *hub = server->aside_owner;
     struct hub_channel *channel, *next;
-    char *sql = text_print("SET client_encoding = '%s'", hub->encoding);
-    bool sent = send_command(hub, "", sql);
+    struct buffer sql = {0};
 
-    free(sql);
-    hub->ready = sent;
+    buffer_print(&sql, "SET client_encoding = ");
+    parameters_put_literal(&sql, hub->encoding);
+    buffer_put_u8(&sql, 0);
+    hub->ready = send_command(hub, "", (const char *)sql.data);
+    buffer_fini(&sql);
     hub->timer.fire = look_at_age;
     timer_set(hub->worker->loop, &hub->timer, loop_now_us(hub->worker->loop) + LOOK_US);
     HASH_ITER (hh, hub->channels, channel, next) {

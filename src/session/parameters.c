@@ -344,7 +344,7 @@ static bool is_ascii(const char *text)
 }
 
 /* E'' means the same whatever standard_conforming_strings and escape_string_warning are. */
-static void put_literal(struct buffer *sql, const char *text)
+void parameters_put_literal(struct buffer *sql, const char *text)
 {
     buffer_print(sql, "E'");
     for (; *text; text++) {
@@ -360,7 +360,7 @@ static void put_literal(struct buffer *sql, const char *text)
 static void put_expression(struct buffer *sql, const char *text)
 {
     if (is_ascii(text)) {
-        put_literal(sql, text);
+        parameters_put_literal(sql, text);
         return;
     }
     buffer_print(sql, "pg_catalog.convert_from(pg_catalog.decode('");
@@ -415,7 +415,7 @@ static void put_set(struct buffer *sql, const struct pair *pair)
     }
     if (plain && is_ascii(pair->value)) {
         buffer_print(sql, "SET %s=", plain);
-        put_literal(sql, pair->value);
+        parameters_put_literal(sql, pair->value);
         return;
     }
     buffer_print(sql, "SELECT pg_catalog.set_config(");

@@ -627,6 +627,22 @@ SYSTEM_TEST(session_state, what_was_listened_to_unseen_is_heard_by_nobody)
     cr_expect_str_eq(heard(b), "x:three");
 }
 
+/* asyncpg puts the encoding into quotes, and PostgreSQL looks at its letters and digits only. */
+SYSTEM_TEST(session_state, listen_with_an_encoding_in_quotes)
+{
+    static const char quoted[] = "client_encoding='\\'utf-8\\''";
+    struct proxy *proxy = proxy_start(TWO);
+    PGconn *a = client_open(proxy, quoted), *b = client_open(proxy, quoted);
+    PGconn *c = client_open(proxy, quoted);
+
+    client_do(a, "BEGIN");
+    client_do(b, "SELECT 1");
+    PQclear(PQexecParams(c, "LISTEN x", 0, NULL, NULL, NULL, NULL, 0));
+    client_do(a, "ROLLBACK");
+    client_do(a, "NOTIFY x, 'one'");
+    cr_expect_str_eq(heard(c), "x:one");
+}
+
 /* Where new server connections are asked whom they have reached, the one that listens is, too. */
 SYSTEM_TEST(session_state, listen_in_an_environment_that_is_watched)
 {

@@ -53,6 +53,8 @@ size_t parameters_bytes(const struct parameters *set);
  * parameters that are lists of quoted names (search_path …) keep their elements. */
 bool parameters_sql(const struct parameters *have, const struct parameters *want,
                     struct buffer *sql);
+/* Puts `text` (ASCII) as a literal that means the same whatever the session's settings are. */
+void parameters_put_literal(struct buffer *sql, const char *text);
 
 /* May a parameter that servers report follow clients? All but those that a server reports of itself
  * (server_version, in_hot_standby …) and those that say who the session is. */
