@@ -232,8 +232,9 @@ static void driver_test(const char *driver, const char *mode, const char *const 
     wrong = judge(driver, mode, file_text(log));
     cr_assert_neq(status, -1, "%s in %s mode does not end", driver, mode);
     cr_assert_null(wrong, "%s in %s mode: %s", driver, mode, wrong);
-    cr_assert_eq(status, 0, "%s in %s mode ended with status %d (is it installed? "
-                            "scripts/install-packages drivers)",
+    cr_assert_eq(status, 0,
+                 "%s in %s mode ended with status %d (is it installed? "
+                 "scripts/install-packages drivers)",
                  driver, mode, status);
     test_end();
 }
