@@ -38,7 +38,7 @@ static bool begin_scram(struct connection *connection)
     size_t begin;
 
     connection->scram = calloc(1, sizeof(*connection->scram));
-    if (!connection->scram || !scram_client_first(connection->scram, &first))
+    if (!connection->scram || !scram_client_first(connection->scram, 'n', NULL, &first))
         return fail("no SCRAM");
     begin = message_begin(&connection->own, 'p');
     buffer_put_string(&connection->own, "SCRAM-SHA-256");
