@@ -485,7 +485,6 @@ static void client_free(void *object)
     free(client->held);
     free(client->statement);
     loss_fini(&client->loss);
-    recall_fini(&client->recall);
     buffer_fini(&client->farewell);
     free((char *)client->user);
     free((char *)client->database);

@@ -12,7 +12,7 @@
  *   else ────────────────────────────────────► 57P01: it has had no effect
  *
  * A unit may have been committed when all of it had reached the socket and it was in no transaction
- * block, or when a text in it commits by itself. BEGIN opens the block for the units behind it. The
+ * block, or when a text in it commits by itself (CALL or VACUUM only outside of a block). BEGIN opens the block for the units behind it. The
  * client whose BEGIN was among them believes to be in a transaction, and one that was idle in a
  * transaction is: both get a made-up aborted one, in which PostgreSQL's answers are given here.
  */
@@ -67,7 +67,8 @@ static bool may_be_committed(const struct telling *telling, const struct unanswe
     if (unit->commits)
         return true;
     /* where a block begins first, nothing is committed but by a text that says so */
-    return !telling->in_block && !(unit->intent & INTENT_BEGINS_FIRST) && unit->ends;
+    return !telling->in_block && !(unit->intent & INTENT_BEGINS_FIRST) &&
+           (unit->ends || unit->alone);
 }
 
 static void tell_error(struct telling *telling, const struct unanswered *unit)
@@ -109,14 +110,18 @@ static void set_refusal(struct loss *loss, const char *sqlstate, const char *tex
     loss->spares_sync = false;
 }
 
-/* The client waits for nothing, but there is a transaction, or a batch without its Sync, that has
- * gone: it hears of it when it goes on. */
-static void tell_later(struct telling *telling, char ready)
+/* The client waits for nothing, but there is a transaction, or a batch without its Sync (`unit`),
+ * that has gone: it hears of it when it goes on. */
+static void tell_later(struct telling *telling, const struct unanswered *unit, char ready)
 {
     const struct loss_cause *cause = telling->cause;
 
-    set_refusal(telling->loss, telling->first && cause->sqlstate ? cause->sqlstate : "57P01",
-                telling->first && cause->sqlstate ? cause->text : rolled_back, NULL);
+    if (unit && may_be_committed(telling, unit))
+        set_refusal(telling->loss, "08007", unknown, NULL);
+    else if (telling->first && cause->sqlstate)
+        set_refusal(telling->loss, cause->sqlstate, cause->text, NULL);
+    else
+        set_refusal(telling->loss, "57P01", rolled_back, NULL);
     telling->loss->ready = ready;
 }
 
@@ -124,7 +129,7 @@ static void tell_later(struct telling *telling, char ready)
 static void tell_open(struct telling *telling, const struct unanswered *unit, bool was_in_block)
 {
     if (!unit->waits && !unit->told) {
-        tell_later(telling, was_in_block || unit->intent & INTENT_BEGINS ? 'E' : 'I');
+        tell_later(telling, unit, was_in_block || unit->intent & INTENT_BEGINS ? 'E' : 'I');
         return;
     }
     if (!unit->told)
@@ -161,7 +166,7 @@ bool loss_tell(struct loss *loss, const struct transaction *transaction,
         message_ready(out, telling.aborted ? 'E' : 'I');
     }
     if (!any && telling.in_block)
-        tell_later(&telling, 'E');
+        tell_later(&telling, NULL, 'E');
     else if (telling.aborted && loss->state == LOSS_NONE)
         loss->state = LOSS_ABORTED;
     return telling.in_block && loss->state == LOSS_NONE;
@@ -257,10 +262,26 @@ static void refuse(struct loss *loss, const struct loss_message *message, const 
     }
 }
 
-/* 25P02 in the made-up transaction. */
+/* Why a name cannot be used. */
+static void put_name_error(struct buffer *out, const struct loss_message *message)
+{
+    bool exists = strcmp(message->sqlstate, "42P05") == 0;
+    char *text = !exists && !*message->name
+                     ? text_copy("unnamed prepared statement does not exist")
+                     : text_print("prepared statement \"%s\" %s", message->name,
+                                  exists ? "already exists" : "does not exist");
+
+    put_error(out, message->sqlstate, text, NULL, NULL);
+    free(text);
+}
+
+/* An error in the made-up transaction: 25P02, unless the message is wrong in itself. */
 static void stay_aborted(struct loss *loss, const struct loss_message *message, struct buffer *out)
 {
-    put_error(out, "25P02", aborted, NULL, NULL);
+    if (message->sqlstate)
+        put_name_error(out, message);
+    else
+        put_error(out, "25P02", aborted, NULL, NULL);
     loss->ready = 'E';
     if (message->type == 'Q' || message->type == 'F') {
         message_ready(out, 'E');
@@ -290,8 +311,7 @@ static void roll_back(struct loss *loss, struct buffer *out)
 }
 
 /* As PostgreSQL answers in an aborted transaction. */
-static void answer_aborted(struct loss *loss, const struct loss_message *message,
-                           struct buffer *out)
+static void answer_aborted(struct loss *loss, struct loss_message *message, struct buffer *out)
 {
     bool ends = message->intent & INTENT_ENDS, empty = message->intent & INTENT_EMPTY;
 
@@ -307,12 +327,13 @@ static void answer_aborted(struct loss *loss, const struct loss_message *message
         return;
     case 'P':
     case 'B':
-        if (!ends && !empty)
+        if (message->sqlstate || (!ends && !empty))
             break;
         message_empty(out, message->type == 'P' ? '1' : '2');
+        message->done = true;
         return;
     case 'D':
-        if (!ends && !empty)
+        if (message->sqlstate || (!ends && !empty))
             break;
         describe_nothing(message, out);
         return;
@@ -326,6 +347,7 @@ static void answer_aborted(struct loss *loss, const struct loss_message *message
         return;
     case 'C':
         message_empty(out, '3');
+        message->done = true;
         return;
     case 'S':
         message_ready(out, 'E');
@@ -349,7 +371,7 @@ static void answer_doomed(struct loss *loss, const struct loss_message *message,
         loss->doomed_bytes = 0;
 }
 
-bool loss_message(struct loss *loss, const struct loss_message *message, struct buffer *out)
+bool loss_message(struct loss *loss, struct loss_message *message, struct buffer *out)
 {
     bool ends_doom;
 

@@ -26,6 +26,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/intent.h"
 #include "prepared_inside.h"
 
 /* At most so many statements are closed on a server before one is parsed. */
@@ -87,15 +88,20 @@ static const struct buffer *context_of(struct client *client)
     context->length = 0;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         buffer_put_string(context, parameters_get(client->parameters, names[i]));
+    buffer_put_u8(context, client->sql_mode); /* where its server has other defaults */
     return context;
 }
 
-static struct statement *take(struct client *client, const void *text, size_t bytes)
+static struct statement *take(struct client *client, const void *text, size_t bytes, uint8_t intent)
 {
     const struct buffer *context = context_of(client);
+    struct statement *statement =
+        statement_take(client->worker->plane->statements, text, bytes, context->data,
+                       context->length, settings_of(client)->prepared_statements_memory_bytes);
 
-    return statement_take(client->worker->plane->statements, text, bytes, context->data,
-                          context->length, settings_of(client)->prepared_statements_memory_bytes);
+    if (statement)
+        statement_set_intent(statement, intent);
+    return statement;
 }
 
 /* ------------------------------ looking ------------------------------ */
@@ -186,7 +192,8 @@ static enum prepared_step look_at_parse(struct client *client, const struct pass
         return PREPARED_TAKE;
     }
     plan->kind = PLAN_PARSE;
-    plan->statement = take(client, passing->data + plan->rest_at, passing->total - plan->rest_at);
+    plan->statement = take(client, passing->data + plan->rest_at, passing->total - plan->rest_at,
+                           passing->intent);
     if (!plan->statement)
         return refuse(plan, "53200", "no memory left for prepared statements",
                       "See prepared_statements_memory in the configuration of the pooler.");
@@ -209,7 +216,9 @@ static bool fit_context(struct client *client, struct statement_name *name)
     if (name->pending || statement_is_in_context(statement, context->data, context->length))
         return true;
     text = statement_text(statement, &bytes);
-    fitting = take(client, text, bytes);
+    fitting = take(client, text, bytes,
+                   (uint8_t)intent_of((const char *)text, strlen((const char *)text), false,
+                                      client->sql_mode));
     if (!fitting)
         return false;
     statement_names_replace(client->names, name, fitting);
@@ -232,6 +241,7 @@ static enum prepared_step look_at_use(struct client *client, struct prepared_pla
     }
     plan->kind = PLAN_USE;
     plan->statement = plan->name->asked;
+    plan->intent = statement_intent(plan->statement);
     return is_doubtful_there(client, plan->statement) ? PREPARED_HOLD : PREPARED_TAKE;
 }
 
@@ -253,9 +263,10 @@ static enum prepared_step look_at_unnamed(struct client *client, const struct pa
     }
     if (passing->type == 'P') {
         unnamed_parse(client, passing->data + plan->rest_at, passing->there - plan->rest_at,
-                      passing->there == passing->total);
+                      passing->there == passing->total, passing->intent);
         return PREPARED_PASS;
     }
+    plan->intent = client->unnamed.intent;
     switch (unnamed_look(client)) {
     case UNNAMED_UNCERTAIN:
         return PREPARED_HOLD;
@@ -375,7 +386,8 @@ static bool may_be_wiped(const struct client *client)
 
 /* The usual case, of a client without names: Parse of the unnamed statement, or Bind of what this
  * very batch has parsed. */
-static bool is_usual(struct client *client, const struct passing *passing)
+static bool is_usual(struct client *client, const struct passing *passing,
+                     struct prepared_plan *plan)
 {
     const uint8_t *body = passing->data + FRAME_HEADER_BYTES;
     const struct server *server = client->server;
@@ -383,12 +395,14 @@ static bool is_usual(struct client *client, const struct passing *passing)
     if (client->names || passing->there < FRAME_HEADER_BYTES + 2 || body[0] != '\0')
         return false;
     if (passing->type == 'P' && passing->there == passing->total) {
-        unnamed_parse(client, body + 1, passing->there - FRAME_HEADER_BYTES - 1, true);
+        unnamed_parse(client, body + 1, passing->there - FRAME_HEADER_BYTES - 1, true,
+                      passing->intent);
         return true;
     }
     if (passing->type != 'B' || body[1] != '\0' || server->unnamed_links != server->links ||
         client->unnamed.batch != transaction_batch(&server->transaction))
         return false;
+    plan->intent = client->unnamed.intent;
     unnamed_bound(client);
     return true;
 }
@@ -398,12 +412,14 @@ enum prepared_step prepared_look(struct client *client, const struct passing *pa
 {
     enum prepared_step step;
     const char *name;
+    bool ignoring = transaction_is_ignoring(transaction_of(client));
 
-    if (!transaction_is_ignoring(transaction_of(client)) && is_usual(client, passing))
+    if (!ignoring && is_usual(client, passing, plan))
         return PREPARED_PASS;
     plan->kind = PLAN_PASS;
     plan->name = NULL;
-    if (transaction_is_ignoring(transaction_of(client)) && passing->type != 'S')
+    plan->intent = INTENT_COMMITS; /* who knows what there is by this name */
+    if (ignoring && passing->type != 'S')
         return PREPARED_PASS; /* the server will not even look at it */
     if (passing->type == 'S') {
         unnamed_sync(client);
@@ -445,6 +461,40 @@ enum prepared_step prepared_look(struct client *client, const struct passing *pa
     default:
         return look_at_use(client, plan, name);
     }
+}
+
+/* ------------------------------ without a server ------------------------------ */
+
+const char *prepared_refusal(const struct client *client, const char *name)
+{
+    const struct statement_name *known =
+        client->names ? statement_names_find(client->names, name) : NULL;
+
+    return known && known->statement ? "42P05" : NULL;
+}
+
+void prepared_remember(struct client *client, const char *name, const uint8_t *text, size_t bytes,
+                       uint8_t intent)
+{
+    struct statement_name *known;
+    struct statement *statement;
+
+    if (!*name) {
+        unnamed_keep(client, text, bytes, intent);
+        return;
+    }
+    if (!follows_names(client) || looks_like_ours(name) ||
+        prepared_client_count(client) >=
+            (size_t)settings_of(client)->max_client_prepared_statements)
+        return;
+    statement = take(client, text, bytes, intent);
+    if (!statement)
+        return;
+    if (!client->names)
+        client->names = memory_new(sizeof(*client->names));
+    known = statement_names_get(client->names, name);
+    statement_names_ask(known, statement, 0);
+    statement_names_answer(client->names, known, statement, true);
 }
 
 /* ------------------------------ sending ------------------------------ */
@@ -583,6 +633,8 @@ static void send_parse(struct client *client, const struct passing *passing,
 
     if (plan->kind == PLAN_PARSE_LONG)
         statement = statement_take_long(client->worker->plane->statements);
+    if (plan->kind == PLAN_PARSE_LONG)
+        statement_set_intent(statement, passing->intent);
     kept = statement_set_find(set, statement);
     if (kept && kept->asked && !passing->noted && transaction_may_produce(transaction)) {
         statement_set_touch(set, kept);
@@ -694,7 +746,7 @@ static void send_deallocate(struct client *client, const struct passing *passing
     outgoing_copy(out, "", 1);
     outgoing_add(out, sql, sizeof(sql));
     outgoing_add(out, passing->data + plan->rest_at, passing->total - plan->rest_at);
-    unnamed_parse(client, (const uint8_t *)"\0\0", 3, true);
+    unnamed_parse(client, (const uint8_t *)"\0\0", 3, true, INTENT_EMPTY);
 }
 
 /* The unnamed statement that this server lacks is parsed before the message, or closed. */

@@ -17,6 +17,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/intent.h"
 #include "pgstage/wire/message.h"
 #include "prepared_inside.h"
 
@@ -373,14 +374,27 @@ const char *prepared_bound_text(const struct client *client, const uint8_t *body
 
 void prepared_forget(struct client *client, const char *name)
 {
-    char cut[STATEMENT_NAME_MAX_BYTES + 1];
-    struct statement_name *known;
+    struct statement_name *known =
+        client->names && *name ? statement_names_find(client->names, name) : NULL;
 
-    cut[0] = '\0';
-    strncat(cut, name, STATEMENT_NAME_MAX_BYTES);
-    known = client->names ? statement_names_find(client->names, cut) : NULL;
+    if (!*name)
+        unnamed_forget(client);
     if (!known)
         return;
     statement_names_ask(known, NULL, 0);
     statement_names_answer(client->names, known, NULL, true);
+}
+
+bool prepared_intent(const struct client *client, const char *name, uint8_t *intent)
+{
+    const struct statement_name *known =
+        client->names && *name ? statement_names_find(client->names, name) : NULL;
+
+    if (!*name) {
+        *intent = client->unnamed.intent;
+        return client->unnamed.state != UNNAMED_NONE;
+    }
+    *intent = known && known->asked ? statement_intent(known->asked) : INTENT_COMMITS;
+    return (known && known->asked) || share_settings(client->share)->max_prepared_statements <= 0 ||
+           share_settings(client->share)->pool_mode == POOL_MODE_SESSION;
 }

@@ -1,155 +1,112 @@
 /*
- * recall.c: from the names in Bind and Execute to the texts of Parse.
+ * recall.c: the names in a client's messages while it has no server.
  *
- *   Parse "c" COMMIT ─► names: c = COMMITS ENDS
- *   Bind  ""  "c"    ─► portal    = COMMITS ENDS
- *   Execute ""       ─► the entry in the answers-owed queue has COMMITS ENDS
- *
- * Errs to one side: whatever might stand behind a name counts. The unnamed statement is exact when
- * it is parsed and bound in one batch, since both are dropped together.
+ * In the made-up transaction (loss.c) Parse of ROLLBACK and the like succeeds, as it does in an
+ * aborted one. The statement outlives that transaction, so it is kept as any other; the first
+ * server that is asked for it is given it.
  */
 #include "pgstage/session/recall.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "pgstage/base/map.h"
-#include "pgstage/base/memory.h"
+#include "pgstage/session/client.h"
+#include "pgstage/session/loss.h"
+#include "pgstage/session/prepared.h"
+#include "pgstage/wire/frame.h"
 #include "pgstage/wire/intent.h"
 
-/* Names with intents that are kept for one client, and how long they may be. */
-#define RECALL_NAMES_MAX 64
-#define RECALL_NAME_MAX_BYTES 127
-
-struct recall_name {
-    UT_hash_handle hh;
-    uint8_t last, all;
-    char name[];
-};
-
-void recall_fini(struct recall *recall)
+/* How its present or last server reads a text, of which `there` bytes have come. */
+static uint8_t read_text(const struct client *client, const uint8_t *text, size_t there)
 {
-    struct recall_name *name, *next;
+    size_t length = strnlen((const char *)text, there);
 
-    HASH_ITER (hh, recall->names, name, next) {
-        HASH_DEL(recall->names, name);
-        free(name);
-    }
+    return (uint8_t)intent_of((const char *)text, length, length == there, client->sql_mode);
 }
 
-static uint8_t read_text(unsigned mode, const char *text, size_t there)
+static void parse(struct client *client, const uint8_t *body, size_t there,
+                  struct loss_message *message)
 {
-    size_t length = strnlen(text, there);
+    const uint8_t *end = memchr(body, '\0', there);
 
-    return intent_of(text, length, length == there, mode); /* cut: its NUL is not here */
-}
-
-static void keep(struct recall *recall, const char *name, uint8_t intent)
-{
-    struct recall_name *known;
-    size_t length = strlen(name);
-
-    HASH_FIND(hh, recall->names, name, length, known);
-    if (known) {
-        known->last = intent;
-        known->all |= intent;
+    message->intent = INTENT_COMMITS;
+    if (!end) /* a name that fills the buffer */
         return;
-    }
-    if (intent == 0)
+    message->intent = read_text(client, end + 1, there - (size_t)(end + 1 - body));
+    if (!(message->intent & (INTENT_ENDS | INTENT_EMPTY)) || !*body)
         return;
-    if (recall->count == RECALL_NAMES_MAX || length > RECALL_NAME_MAX_BYTES) {
-        recall->overflown = true;
-        return;
-    }
-    known = memory_new(sizeof(*known) + length + 1);
-    memcpy(known->name, name, length + 1);
-    known->last = known->all = intent;
-    HASH_ADD_KEYPTR(hh, recall->names, known->name, length, known);
-    recall->count++;
+    message->name = (const char *)body;
+    message->sqlstate = prepared_refusal(client, message->name);
 }
 
-static uint8_t find_statement(const struct recall *recall, const char *name)
+static void name_statement(struct client *client, const char *name, struct loss_message *message)
 {
-    struct recall_name *known = NULL;
-
-    if (!*name)
-        return recall->fresh ? recall->statement
-                             : (uint8_t)(recall->statement | (recall->statements & INTENT_COMMITS));
-    if (recall->names)
-        HASH_FIND(hh, recall->names, name, strlen(name), known);
-    if (!known)
-        return recall->overflown ? INTENT_COMMITS : 0;
-    return (uint8_t)(known->last | (known->all & INTENT_COMMITS));
+    message->name = name;
+    if (!prepared_intent(client, name, &message->intent))
+        message->sqlstate = "26000";
 }
 
-static uint8_t parse(struct recall *recall, unsigned mode, const uint8_t *body, size_t there)
+void recall_message(struct client *client, const uint8_t *body, size_t there,
+                    struct loss_message *message)
 {
-    const char *name = (const char *)body, *text = memchr(body, '\0', there);
-    uint8_t intent;
+    struct reader reader;
+    const char *portal, *statement;
 
-    if (!text) { /* a name that fills the buffer */
-        recall->overflown = true;
-        return INTENT_COMMITS;
-    }
-    text++;
-    intent = read_text(mode, text, there - (size_t)(text - name));
-    if (*name) {
-        keep(recall, name, intent);
-    } else {
-        recall->statement = intent;
-        recall->statements |= intent;
-        recall->fresh = true;
-    }
-    return intent;
-}
-
-static uint8_t bind(struct recall *recall, const uint8_t *body, size_t there)
-{
-    const char *portal = (const char *)body, *statement = memchr(body, '\0', there);
-    uint8_t intent = INTENT_COMMITS;
-
-    if (statement) {
-        statement++;
-        if (memchr(statement, '\0', there - (size_t)(statement - portal)))
-            intent = find_statement(recall, statement);
-    }
-    if (there && *portal)
-        recall->portals |= intent;
-    else
-        recall->portal = intent;
-    return intent;
-}
-
-/* Describe: 'S' or 'P' and a name. */
-static uint8_t describe(const struct recall *recall, const uint8_t *body, size_t there)
-{
-    if (there < 2 || !memchr(body + 1, '\0', there - 1))
-        return 0;
-    if (body[0] == 'S')
-        return find_statement(recall, (const char *)body + 1);
-    return body[1] ? recall->portals : recall->portal;
-}
-
-uint8_t recall_message(struct recall *recall, unsigned mode, uint8_t type, const uint8_t *body,
-                       size_t there)
-{
-    switch (type) {
+    reader_init(&reader, body, there);
+    message->target = there ? (char)body[0] : 0;
+    switch (message->type) {
     case 'Q':
-        recall->fresh = false;
-        return read_text(mode, (const char *)body, there);
+        message->intent = read_text(client, body, there);
+        break;
     case 'P':
-        return parse(recall, mode, body, there);
+        parse(client, body, there, message);
+        break;
     case 'B':
-        return bind(recall, body, there);
+        portal = reader_string(&reader);
+        statement = reader_string(&reader);
+        message->intent = INTENT_COMMITS;
+        if (!reader.failed)
+            name_statement(client, statement, message);
+        if (there)
+            recall_bind(&client->recall, (uint8_t)*portal, message->intent);
+        break;
     case 'D':
-        return describe(recall, body, there);
+        (void)reader_u8(&reader);
+        statement = reader_string(&reader);
+        if (reader.failed)
+            break;
+        if (message->target == 'S')
+            name_statement(client, statement, message);
+        else
+            message->intent = recall_portal(&client->recall, (uint8_t)*statement);
+        break;
     case 'E':
-        return there && body[0] ? recall->portals : recall->portal;
-    case 'S':
-    case 'F':
-        recall->fresh = false;
-        return 0;
+        message->intent = recall_portal(&client->recall, there ? body[0] : 0);
+        break;
     default:
-        return 0;
+        break;
+    }
+}
+
+void recall_done(struct client *client, const uint8_t *body, size_t there,
+                 const struct loss_message *message)
+{
+    const char *name = (const char *)body;
+    size_t bytes = strnlen(name, there) + 1;
+
+    if (message->type == 'Q') /* whatever becomes of it */
+        unnamed_forget(client);
+    if (!message->done)
+        return;
+    switch (message->type) {
+    case 'P':
+        if (bytes < there)
+            prepared_remember(client, name, body + bytes, there - bytes, message->intent);
+        break;
+    case 'C':
+        if (there > 1 && body[0] == 'S' && memchr(body + 1, '\0', there - 1))
+            prepared_forget(client, name + 1);
+        break;
+    default:
+        break;
     }
 }

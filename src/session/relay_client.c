@@ -21,6 +21,7 @@
 #include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/intent.h"
 #include "pgstage/wire/kinds.h"
 #include "pgstage/wire/message.h"
 #include "relay_inside.h"
@@ -92,12 +93,6 @@ static struct outgoing *pass_pieces(struct client *client, struct pass *pass)
     return pass->out;
 }
 
-/* What a message names, for the case that its answer never comes. */
-static uint8_t recall(struct client *client, uint8_t type, const uint8_t *body, size_t there)
-{
-    return recall_message(&client->recall, client->sql_mode, type, body, there);
-}
-
 /* The client has no server: does it get its answer here? */
 static bool is_local(struct client *client, const struct frame *frame, const uint8_t *body,
                      size_t there, struct buffer *out)
@@ -105,16 +100,11 @@ static bool is_local(struct client *client, const struct frame *frame, const uin
     struct loss_message message = {.type = frame->type};
 
     if (loss_is_busy(&client->loss)) {
-        bool closes = frame->type == 'C' && client->loss.state == LOSS_ABORTED &&
-                      !client->loss.skipping && there > 1 && body[0] == 'S' &&
-                      memchr(body + 1, '\0', there - 1);
-
-        if (closes)
-            prepared_forget(client, (const char *)body + 1);
-        message.intent = recall(client, frame->type, body, there);
-        message.target = there ? (char)body[0] : 0;
-        if (loss_message(&client->loss, &message, out))
+        recall_message(client, body, there, &message);
+        if (loss_message(&client->loss, &message, out)) {
+            recall_done(client, body, there, &message);
             return true;
+        }
     }
     switch (frame->type) {
     case 'S':
@@ -156,12 +146,11 @@ static enum step terminate(struct client *client, struct pass *pass)
     return STEP_OVER;
 }
 
-static void count_message(struct client *client, const struct frame *frame, const uint8_t *body,
-                          size_t there)
+static void count_message(struct client *client, uint8_t type, const uint8_t *body, size_t there)
 {
     struct pool_stats *stats = relay_stats(client);
 
-    switch (frame->type) {
+    switch (type) {
     case 'Q':
     case 'F':
     case 'E':
@@ -200,27 +189,23 @@ static void begin_request(struct client *client)
 }
 
 /* The server is asked; `note` is 0 or ANSWER_NOTED. False: it will give no answer. */
-static bool ask(struct client *client, struct pass *pass, const struct frame *frame,
-                const uint8_t *body, size_t there, unsigned note)
+static bool ask(struct client *client, struct pass *pass, const struct passing *passing,
+                uint8_t intent, unsigned note)
 {
     struct server *server = client->server;
-    size_t total = FRAME_HEADER_BYTES + (size_t)frame->body_bytes;
-    size_t left = pass->length - pass->at;
-    uint8_t intent = recall(client, frame->type, body, there);
+    size_t left = passing->total - passing->there;
 
     bool entered =
-        transaction_ask_for(&server->transaction, frame->type, ANSWER_FORWARD | note, intent,
-                            server->stream.offered_bytes + pass_waiting(pass) + total);
+        transaction_ask_for(&server->transaction, passing->type, ANSWER_FORWARD | note, intent,
+                            server->stream.offered_bytes + pass_waiting(pass) + passing->total);
 
-    if (total > left) {
-        client->body_left = (uint32_t)(total - left);
-        client->body_type = frame->type;
+    if (left) {
+        client->body_left = (uint32_t)left;
+        client->body_type = passing->type;
         client->body_intent = intent;
         client->body_dropped = false;
-        pass->at = pass->length;
-    } else {
-        pass->at += total;
     }
+    pass->at += passing->there;
     return entered;
 }
 
@@ -236,14 +221,12 @@ static bool send_produced(struct client *client)
 
 /* The server is asked with a message that is rewritten, or that others must go before. */
 static enum step ask_rewritten(struct client *client, struct pass *pass,
-                               const struct passing *passing, struct prepared_plan *plan)
+                               const struct passing *passing, struct prepared_plan *plan,
+                               uint8_t intent)
 {
     struct server *server = client->server;
     struct outgoing *out = pass_pieces(client, pass);
     size_t left = passing->total - passing->there;
-    uint8_t intent = recall(client, passing->type, passing->data + FRAME_HEADER_BYTES,
-                            passing->there - FRAME_HEADER_BYTES);
-
     bool entered;
 
     if (transaction_is_free(&server->transaction))
@@ -313,17 +296,102 @@ static enum step fail(struct client *client, struct pass *pass, enum reason reas
     return STEP_OVER;
 }
 
+/* What no client may send. */
+static bool is_refused(const struct client *client, const struct frame *frame, enum reason *reason)
+{
+    const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
+
+    if (kind_find(KIND_CLIENT, frame->type)->relay == KIND_REFUSE)
+        *reason = REASON_CLIENT_UNEXPECTED;
+    else if (frame->body_bytes > globals->max_packet_size_bytes)
+        *reason = REASON_CLIENT_TOO_LONG;
+    else if (frame->type == 'Q' && globals->disable_pqexec)
+        *reason = REASON_CLIENT_PQEXEC;
+    else
+        return false;
+    return true;
+}
+
+/* What the text of a Query or Parse may do, as far as it is here. */
+static unsigned read_text(const struct client *client, uint8_t type, const uint8_t *body,
+                          size_t there)
+{
+    const char *text = (const char *)body;
+    size_t length;
+
+    if (type == 'P') {
+        text = memchr(body, '\0', there);
+        if (!text)
+            return INTENT_COMMITS | INTENT_STATE;
+        text++;
+        there -= (size_t)(text - (const char *)body);
+    }
+    length = strnlen(text, there);
+    return intent_of(text, length, length == there, client->sql_mode);
+}
+
+/* Notes what the message names, and tells what it does. `bound`: the statement of a Bind. */
+static uint8_t recall(struct client *client, const struct passing *passing, uint8_t bound)
+{
+    uint8_t first = passing->there > FRAME_HEADER_BYTES ? passing->data[FRAME_HEADER_BYTES] : 0;
+
+    switch (passing->type) {
+    case 'Q':
+    case 'P':
+        return passing->intent;
+    case 'B':
+        recall_bind(&client->recall, first, bound);
+        return bound;
+    case 'E':
+        return recall_portal(&client->recall, first);
+    default:
+        return 0;
+    }
+}
+
+/* It is certain that it goes to the server. */
+static enum step pass_on(struct client *client, struct pass *pass, struct passing *passing,
+                         enum tracker_step tracked, enum prepared_step prepared,
+                         struct prepared_plan *plan)
+{
+    const uint8_t *body = passing->data + FRAME_HEADER_BYTES;
+    size_t there = passing->there - FRAME_HEADER_BYTES;
+    uint8_t type = passing->type, intent;
+
+    begin_request(client);
+    if (client->server->ahead.length)
+        pass_ahead(client, pass);
+    count_message(client, type, body, there);
+    if (client->share->watch && (type == 'Q' || type == 'P' || type == 'F'))
+        watch_statement(client, type, body, there, passing->total - FRAME_HEADER_BYTES);
+    intent = recall(client, passing, plan->intent);
+    if (tracked == TRACKER_REFUSE)
+        pass_refusal(client, pass, type, passing->total);
+    else if (prepared == PREPARED_TAKE)
+        return ask_rewritten(client, pass, passing, plan, intent);
+    else if (tracked == TRACKER_NOTE)
+        tracker_asked(client, ask(client, pass, passing, intent, ANSWER_NOTED));
+    else
+        (void)ask(client, pass, passing, intent, 0);
+    if (pass->batch && type == 'S') {
+        again_keep(client, pass->batch, (size_t)(pass->data + pass->at - pass->batch));
+        pass->batch = NULL;
+    }
+    return STEP_NEXT;
+}
+
 static enum step pass_message(struct client *client, struct pass *pass)
 {
     enum tracker_step tracked = TRACKER_PASS;
-    const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
-    size_t there = pass->length - pass->at, total;
-    const uint8_t *data = pass->data + pass->at, *body = data + FRAME_HEADER_BYTES;
     enum prepared_step prepared = PREPARED_PASS;
+    const uint8_t *data = pass->data + pass->at, *body = data + FRAME_HEADER_BYTES;
+    size_t there = pass->length - pass->at, total;
     struct prepared_plan plan;
     struct passing passing;
     struct buffer out = {0};
+    enum reason reason;
     struct frame frame;
+    unsigned intent = 0;
 
     switch (frame_peek(data, there, UINT32_MAX, &frame)) {
     case FRAME_PARTIAL:
@@ -333,14 +401,10 @@ static enum step pass_message(struct client *client, struct pass *pass)
     case FRAME_OK:
         break;
     }
-    if (kind_find(KIND_CLIENT, frame.type)->relay == KIND_REFUSE)
-        return fail(client, pass, REASON_CLIENT_UNEXPECTED);
-    if (frame.body_bytes > globals->max_packet_size_bytes)
-        return fail(client, pass, REASON_CLIENT_TOO_LONG);
-    if (frame.type == 'Q' && globals->disable_pqexec)
-        return fail(client, pass, REASON_CLIENT_PQEXEC);
+    if (is_refused(client, &frame, &reason))
+        return fail(client, pass, reason);
     total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
-    passing = (struct passing){frame.type, data, total > there ? there : total, total, false};
+    passing = (struct passing){frame.type, data, total > there ? there : total, total, false, 0};
     if (total > there && (total <= LOOP_BUFFER_BYTES || prepared_wants_more(client, &passing)))
         return STEP_HOLD;
     if (frame.type == 'X')
@@ -354,39 +418,25 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return client_is_over(client) ? STEP_OVER : STEP_HOLD;
     if (!may_ask(client))
         return STEP_HOLD;
-    if (tracker_concerns(client, frame.type)) {
-        tracked = tracker_look(client, frame.type, body, there, frame.body_bytes);
+    plan.intent = 0;
+    if (share_settings(client->share)->pool_mode != POOL_MODE_SESSION) {
+        if (frame.type == 'Q' || frame.type == 'P')
+            intent = read_text(client, frame.type, body, there);
+        passing.intent = (uint8_t)intent;
+        if (tracker_concerns(client, frame.type))
+            tracked = tracker_look(client, frame.type, intent, body, there, frame.body_bytes);
         if (tracked == TRACKER_HOLD)
             return STEP_HOLD;
-    }
-    if (tracked != TRACKER_REFUSE && prepared_concerns(client, frame.type)) {
         passing.noted = tracked == TRACKER_NOTE;
-        prepared = prepared_look(client, &passing, &plan);
+        if (tracked != TRACKER_REFUSE && prepared_concerns(client, frame.type))
+            prepared = prepared_look(client, &passing, &plan);
         client->awaiting = prepared == PREPARED_HOLD;
         if (prepared == PREPARED_HOLD)
             return STEP_HOLD;
         if (prepared == PREPARED_FAIL)
             return fail(client, pass, REASON_CLIENT_LONG_NAME);
     }
-    begin_request(client);
-    if (client->server->ahead.length)
-        pass_ahead(client, pass);
-    count_message(client, &frame, body, there);
-    if (client->share->watch && (frame.type == 'Q' || frame.type == 'P' || frame.type == 'F'))
-        watch_statement(client, frame.type, body, there, frame.body_bytes);
-    if (tracked == TRACKER_REFUSE)
-        pass_refusal(client, pass, frame.type, total);
-    else if (prepared == PREPARED_TAKE)
-        return ask_rewritten(client, pass, &passing, &plan);
-    else if (tracked == TRACKER_NOTE)
-        tracker_asked(client, ask(client, pass, &frame, body, there, ANSWER_NOTED));
-    else
-        (void)ask(client, pass, &frame, body, there, 0);
-    if (pass->batch && frame.type == 'S') {
-        again_keep(client, pass->batch, (size_t)(pass->data + pass->at - pass->batch));
-        pass->batch = NULL;
-    }
-    return STEP_NEXT;
+    return pass_on(client, pass, &passing, tracked, prepared, &plan);
 }
 
 /* The rest of a message that streams. */

@@ -37,6 +37,7 @@ struct statement {
     UT_hash_handle hh;
     /* shared: atomic */
     _Atomic uint64_t number;
+    _Atomic uint8_t intent;
 };
 
 struct shard {
@@ -269,6 +270,16 @@ bool statement_is_in_context(const struct statement *statement, const void *cont
 bool statement_is_long(const struct statement *statement)
 {
     return statement->key_bytes == 0;
+}
+
+uint8_t statement_intent(const struct statement *statement)
+{
+    return atomic_load_explicit(&statement->intent, memory_order_relaxed);
+}
+
+void statement_set_intent(struct statement *statement, uint8_t intent)
+{
+    atomic_store_explicit(&statement->intent, intent, memory_order_relaxed);
 }
 
 uint64_t statement_number(const struct statement *statement)

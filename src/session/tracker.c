@@ -22,6 +22,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/listening.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/intent.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/sql.h"
 #include "tracker_inside.h"
@@ -250,7 +251,8 @@ static enum tracker_step look_at_head(struct client *client, uint8_t type, const
     struct tracker *tracker = tracker_of(client);
 
     follow_server(tracker, client->server);
-    tracker->scanning = length >= sizeof(tracker->scan_tail) && sql_look_at_head(text, length) == 0;
+    tracker->scanning =
+        length >= sizeof(tracker->scan_tail) && intent_is_none_at_head(text, length);
     if (tracker->scanning) {
         memcpy(tracker->scan_tail, text + length - sizeof(tracker->scan_tail),
                sizeof(tracker->scan_tail));
@@ -295,12 +297,15 @@ static enum tracker_step finish_text(struct client *client, const struct record 
     return prepare_listening(client, &record->entries);
 }
 
-static enum tracker_step look_at_text(struct client *client, uint8_t type, const uint8_t *body,
-                                      size_t there, size_t body_bytes)
+static enum tracker_step look_at_text(struct client *client, uint8_t type, unsigned intent,
+                                      const uint8_t *body, size_t there, size_t body_bytes)
 {
     const char *name = "", *text = (const char *)body;
     size_t length = there;
 
+    if (there == body_bytes && !(intent & (INTENT_STATE | INTENT_READ)) &&
+        (type == 'Q' || !client->tracker))
+        return TRACKER_PASS;
     if (there < body_bytes && there < LOOP_BUFFER_BYTES / 2)
         return TRACKER_HOLD;
     if (type == 'P') {
@@ -320,9 +325,7 @@ static enum tracker_step look_at_text(struct client *client, uint8_t type, const
     if (there < body_bytes)
         return look_at_head(client, type, name, text, length);
     length = strnlen(text, length);
-    if (sql_glance(text, length) & SQL_UNREAD &&
-        (sql_look(text, length, client->sql_mode) & SQL_MAY_STATE ||
-         is_ambiguous(client, text, length)))
+    if (intent & INTENT_STATE || (intent & INTENT_READ && is_ambiguous(client, text, length)))
         return finish_text(client, stage_text(client, type, name, text, length));
     if (type == 'P' && client->tracker && may_act(client->tracker, name, false)) {
         follow_server(client->tracker, client->server);
@@ -357,13 +360,13 @@ static enum tracker_step look_at_names(struct client *client, uint8_t type, cons
     return statement ? prepare_listening(client, &statement->entries) : TRACKER_NOTE;
 }
 
-enum tracker_step tracker_look(struct client *client, uint8_t type, const uint8_t *body,
-                               size_t there, size_t body_bytes)
+enum tracker_step tracker_look(struct client *client, uint8_t type, unsigned intent,
+                               const uint8_t *body, size_t there, size_t body_bytes)
 {
     if (client->tracker)
         client->tracker->scanning = false;
     if (type == 'Q' || type == 'P')
-        return look_at_text(client, type, body, there, body_bytes);
+        return look_at_text(client, type, intent, body, there, body_bytes);
     return look_at_names(client, type, body, there);
 }
 
@@ -398,8 +401,8 @@ void tracker_piece(struct client *client, const uint8_t *bytes, size_t count)
         return;
     memcpy(seam, tracker->scan_tail, sizeof(tracker->scan_tail));
     memcpy(seam + sizeof(tracker->scan_tail), bytes, ahead);
-    if (!sql_look_at_piece((const char *)seam, sizeof(tracker->scan_tail) + ahead) &&
-        !sql_look_at_piece((const char *)bytes, count)) {
+    if (!intent_may_be_in((const char *)seam, sizeof(tracker->scan_tail) + ahead) &&
+        !intent_may_be_in((const char *)bytes, count)) {
         memcpy(tracker->scan_tail, seam + ahead, sizeof(tracker->scan_tail));
         if (count >= sizeof(tracker->scan_tail))
             memcpy(tracker->scan_tail, bytes + count - sizeof(tracker->scan_tail),

@@ -223,6 +223,7 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
         add_pin(entries, ENTRY_ASK, number, PIN_unknown)->at_once = true;
         break;
     case SQL_QUIET:
+    case SQL_STANDS_ALONE:
     case SQL_BEGIN:
     case SQL_COMMIT:   /* the tag of its answer tells */
     case SQL_ROLLBACK: /* the same */

@@ -658,6 +658,7 @@ static void begin_walk(const struct transaction *transaction, struct unanswered_
     if (unit->runs)
         unit->sole = 0;
     unit->commits = transaction->intent & INTENT_COMMITS;
+    unit->alone = transaction->intent & INTENT_ALONE;
     if (!transaction->uncertain)
         return;
     for (uint32_t i = 0; i < transaction->count; i++) {
@@ -686,6 +687,7 @@ static void add_entry(struct unanswered *unit, const struct answer *entry, bool 
         unit->sole &= entry->intent;
         unit->runs |= reached;
         unit->commits |= reached && entry->intent & INTENT_COMMITS;
+        unit->alone |= reached && entry->intent & INTENT_ALONE;
     }
     unit->ends = reached && ends_batch(entry);
 }

@@ -14,18 +14,13 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
 
-void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole)
+void unnamed_keep(struct client *client, const uint8_t *text, size_t bytes, uint8_t intent)
 {
     struct unnamed *unnamed = &client->unnamed;
 
-    if (client->pins)
-        client_unpin(client, PIN_unnamed_statement);
-    unnamed->batch = transaction_batch(&client->server->transaction);
+    unnamed->state = UNNAMED_KEPT;
+    unnamed->intent = intent;
     unnamed->bound = false;
-    unnamed->state = whole ? UNNAMED_KEPT : UNNAMED_LONG;
-    unnamed_is_there(client);
-    if (!whole)
-        return;
     if (bytes > unnamed->capacity) {
         uint32_t capacity = unnamed->capacity ? unnamed->capacity : 128;
 
@@ -38,6 +33,24 @@ void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, boo
     if (bytes) /* a Parse may have no text behind its name */
         memcpy(unnamed->text, text, bytes);
     unnamed->bytes = (uint32_t)bytes;
+}
+
+void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole,
+                   uint8_t intent)
+{
+    struct unnamed *unnamed = &client->unnamed;
+
+    if (client->pins)
+        client_unpin(client, PIN_unnamed_statement);
+    unnamed->batch = transaction_batch(&client->server->transaction);
+    unnamed_is_there(client);
+    if (whole) {
+        unnamed_keep(client, text, bytes, intent);
+        return;
+    }
+    unnamed->state = UNNAMED_LONG;
+    unnamed->intent = intent;
+    unnamed->bound = false;
 }
 
 enum unnamed_use unnamed_look(const struct client *client)

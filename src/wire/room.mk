@@ -8,6 +8,6 @@ libpgstage_a_SOURCES += \
 	src/wire/message.c include/pgstage/wire/message.h \
 	src/wire/proxy.c include/pgstage/wire/proxy.h \
 	src/wire/sql.c src/wire/sql_inside.h include/pgstage/wire/sql.h \
-	src/wire/sql_look.c src/wire/sql_set.c src/wire/sql_token.c \
+	src/wire/sql_set.c src/wire/sql_token.c \
 	src/wire/startup.c include/pgstage/wire/startup.h \
 	include/pgstage/tables/messages.def

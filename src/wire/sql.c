@@ -205,21 +205,41 @@ enum sql_verb sql_first_word(const char *word, size_t length)
         uint8_t length;
         uint8_t verb;
     } verbs[] = {
-        {"abort", 5, SQL_ROLLBACK},    {"begin", 5, SQL_BEGIN},
-        {"close", 5, SQL_CLOSE},       {"commit", 6, SQL_COMMIT},
-        {"create", 6, SQL_TEMPORARY},  {"deallocate", 10, SQL_DEALLOCATE},
-        {"declare", 7, SQL_HOLD},      {"discard", 7, SQL_DISCARD_ALL},
-        {"drop", 4, SQL_DROP},         {"end", 3, SQL_COMMIT},
-        {"explain", 7, SQL_UNKNOWN},   {"listen", 6, SQL_LISTEN},
-        {"load", 4, SQL_LOAD},         {"prepare", 7, SQL_PREPARE},
-        {"release", 7, SQL_RELEASE},   {"reset", 5, SQL_RESET},
-        {"rollback", 8, SQL_ROLLBACK}, {"savepoint", 9, SQL_SAVEPOINT},
-        {"set", 3, SQL_SET},           {"start", 5, SQL_BEGIN},
+        {"abort", 5, SQL_ROLLBACK},
+        {"alter", 5, SQL_STANDS_ALONE},
+        {"analyse", 7, SQL_STANDS_ALONE},
+        {"analyze", 7, SQL_STANDS_ALONE},
+        {"begin", 5, SQL_BEGIN},
+        {"call", 4, SQL_STANDS_ALONE},
+        {"close", 5, SQL_CLOSE},
+        {"cluster", 7, SQL_STANDS_ALONE},
+        {"commit", 6, SQL_COMMIT},
+        {"create", 6, SQL_TEMPORARY},
+        {"deallocate", 10, SQL_DEALLOCATE},
+        {"declare", 7, SQL_HOLD},
+        {"discard", 7, SQL_DISCARD_ALL},
+        {"do", 2, SQL_STANDS_ALONE},
+        {"drop", 4, SQL_DROP},
+        {"end", 3, SQL_COMMIT},
+        {"explain", 7, SQL_UNKNOWN},
+        {"listen", 6, SQL_LISTEN},
+        {"load", 4, SQL_LOAD},
+        {"prepare", 7, SQL_PREPARE},
+        {"refresh", 7, SQL_STANDS_ALONE},
+        {"reindex", 7, SQL_STANDS_ALONE},
+        {"release", 7, SQL_RELEASE},
+        {"repack", 6, SQL_STANDS_ALONE},
+        {"reset", 5, SQL_RESET},
+        {"rollback", 8, SQL_ROLLBACK},
+        {"savepoint", 9, SQL_SAVEPOINT},
+        {"set", 3, SQL_SET},
+        {"start", 5, SQL_BEGIN},
         {"unlisten", 8, SQL_UNLISTEN},
+        {"vacuum", 6, SQL_STANDS_ALONE},
     };
     /* where the words with a letter begin in the table, from `a` on */
-    static const uint8_t places[27] = {0,  1,  2,  5,  9,  11, 11, 11, 11, 11, 11, 11, 13, 13,
-                                       13, 13, 14, 14, 17, 20, 20, 21, 21, 21, 21, 21, 21};
+    static const uint8_t places[27] = {0,  4,  5,  10, 15, 17, 17, 17, 17, 17, 17, 17, 19, 19,
+                                       19, 19, 20, 20, 26, 29, 29, 30, 31, 31, 31, 31, 31};
     unsigned letter = length ? (unsigned)((word[0] | 0x20) - 'a') : 26;
 
     if (letter >= 26)
@@ -386,11 +406,29 @@ static enum sql_verb read_on(struct sql_lexer *at, struct sql_statement *stateme
     }
 }
 
+/* May it commit by itself, by its first word and what it turned out to be? */
+static bool is_alone(enum sql_verb first, enum sql_verb verb)
+{
+    switch (first) {
+    case SQL_STANDS_ALONE:
+    case SQL_TEMPORARY: /* CREATE DATABASE … */
+    case SQL_DROP:
+    case SQL_DISCARD_ALL:
+        return true;
+    case SQL_COMMIT:
+    case SQL_ROLLBACK:
+        return verb == SQL_QUIET; /* … PREPARED */
+    default:
+        return false;
+    }
+}
+
 bool sql_next(struct sql_lexer *lexer, struct sql_statement *statement)
 {
     struct walk walk = {.lexer = lexer, .statement = statement};
     struct sql_lexer inside;
     struct sql_token first;
+    enum sql_verb verb;
 
     memset(statement, 0, sizeof(*statement));
     do {
@@ -406,9 +444,12 @@ bool sql_next(struct sql_lexer *lexer, struct sql_statement *statement)
         statement->verb = SQL_UNKNOWN;
         return true;
     }
-    if (first.kind == SQL_WORD)
-        statement->verb =
-            read_on(&inside, statement, &walk, sql_first_word(first.text, first.length));
+    if (first.kind == SQL_WORD) {
+        verb = sql_first_word(first.text, first.length);
+        statement->verb = read_on(&inside, statement, &walk, verb);
+        if (is_alone(verb, statement->verb))
+            statement->marks |= SQL_ALONE;
+    }
     if (statement->verb != SQL_QUIET)
         return true;
     if (walk.temporary && !walk.drops_itself)

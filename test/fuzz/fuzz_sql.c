@@ -1,7 +1,6 @@
 /*
  * fuzz_sql: the text of a query. Statements lie in the text, in order and apart; names end; values
- * are ASCII unless they are taken as such; and what the quick look lets pass holds nothing that
- * matters.
+ * are ASCII unless they are taken as such.
  */
 #include <string.h>
 
@@ -32,27 +31,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    unsigned mode = data[0] & 3, look;
+    unsigned mode = data[0] & 3;
     const char *text = (const char *)data + 1;
     size_t length = size - 1, at = 0;
     struct sql_lexer lexer = {text, length, 0, mode};
     struct sql_statement statement;
 
-    /* a syntax error, whatever it begins with; blanks at its end do not count */
-    bool is_short = length < 24 || memchr("; \t\n\r", text[length - 1], 5);
-
-    look = sql_look(text, length, mode);
-    (void)sql_look_at_head(text, length);
     while (sql_next(&lexer, &statement)) {
         promise(statement.from >= at && statement.to >= statement.from && statement.to <= length);
         promise(memchr(statement.name, '\0', sizeof(statement.name)) != NULL);
         at = statement.to;
         check_settings(text, length, &statement, mode);
-        if (statement.verb == SQL_COMMIT || statement.verb == SQL_PREPARE_TRANSACTION)
-            promise(look & SQL_MAY_COMMIT);
-        else if (!is_short && statement.verb != SQL_QUIET && statement.verb != SQL_BEGIN &&
-                 statement.verb != SQL_ROLLBACK && statement.verb != SQL_UNKNOWN)
-            promise(look & SQL_MAY_STATE);
     }
     return 0;
 }

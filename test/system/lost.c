@@ -315,6 +315,48 @@ SYSTEM_TEST(lost, a_name_that_is_closed_in_a_lost_transaction_is_free_again)
     cr_assert_told(wire, 1, "1 2 D C(SELECT 1) ZI");
 }
 
+SYSTEM_TEST(lost, a_name_that_is_prepared_in_a_lost_transaction_is_remembered)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = cluster_shared();
+    struct proxy *proxy = proxy_start("%s", SETTINGS);
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "BEGIN; SELECT 7 AS lost_remember");
+    cr_assert_has(told(wire, 1), "ZT");
+    end_idle(cluster, proxy, "BEGIN; SELECT 7 AS lost_remember");
+    wire_query(wire, "SELECT 1");
+    cr_assert_told(wire, 1, "E57P01 ZE");
+    /* as in an aborted transaction: only what ends it, and each name once */
+    wire_parse(wire, "end", "ROLLBACK");
+    wire_parse(wire, "end", "COMMIT");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "1 E42P05 ZE");
+    wire_bind(wire, "", "nobody", NULL);
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "E26000 ZE");
+    wire_parse(wire, "select", "SELECT 1");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "E25P02 ZE");
+    wire_parse(wire, "", "ROLLBACK");
+    wire_bind(wire, "", "end", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "1 2 C(ROLLBACK) ZI");
+    /* on a server that has never heard of them */
+    wire_query(wire, "BEGIN");
+    cr_assert_told(wire, 1, "C(BEGIN) ZT");
+    wire_bind(wire, "", "end", NULL);
+    wire_execute(wire, "", 0);
+    wire_bind(wire, "", "select", NULL);
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "2 C(ROLLBACK) E26000 ZI");
+    wire_parse(wire, "end", "SELECT 1");
+    wire_sync(wire);
+    cr_assert_told(wire, 1, "E42P05 ZI");
+    cr_settled(wire);
+}
+
 SYSTEM_TEST(lost, the_servers_own_reason_is_told_to_an_idle_transaction)
 {
     SKIP_ON_PGBOUNCER();

@@ -72,10 +72,13 @@ struct loss_message {
     uint8_t type;
     uint8_t intent; /* enum intent, of what it names (recall_message) */
     char target;    /* Describe: 'S' or 'P' */
+    /* the error that an aborted transaction gives for what it names; NULL: as `intent` says */
+    const char *sqlstate, *name;
+    bool done; /* set by loss_message: it was carried out in the made-up transaction */
 };
 /* A message of the client's while loss_is_busy: true, `out` has what it gets (perhaps nothing); or
  * false, it is to go on as usual. */
-bool loss_message(struct loss *loss, const struct loss_message *message, struct buffer *out);
+bool loss_message(struct loss *loss, struct loss_message *message, struct buffer *out);
 /* So many bytes of input were dealt with. */
 static inline void loss_passed(struct loss *loss, size_t bytes)
 {

@@ -26,7 +26,8 @@ struct passing {
     uint8_t type;
     const uint8_t *data;
     size_t there, total;
-    bool noted; /* the tracker waits for the server's own answer to it */
+    bool noted;     /* the tracker waits for the server's own answer to it */
+    uint8_t intent; /* enum intent, of the text of a Query or Parse */
 };
 
 enum prepared_step {
@@ -55,6 +56,7 @@ struct prepared_plan {
     struct statement_name *name;        /* NULL: not known yet */
     struct statement *statement;        /* PLAN_PARSE: a name's reference */
     const char *sqlstate, *text, *hint; /* PLAN_REFUSE */
+    uint8_t intent;                     /* of any kind: what the statement does that is bound */
 };
 
 /* Does prepared_look have to see it? */
@@ -111,8 +113,17 @@ void prepared_context_changed(struct server *server);
 /* The client and the server, which has something prepared, part: what was asked for and not
  * answered has not happened for the client. */
 void prepared_unlink(struct server *server, struct client *client);
-/* Its client closed this name while it had no server, and nothing it has asked is pending. */
+/* What is prepared ("": the unnamed one) and closed while its client has no server, and nothing it
+ * has asked is pending. The SQLSTATE of what speaks against a new name; NULL: nothing. */
+const char *prepared_refusal(const struct client *client, const char *name);
+/* `text`: the body of its Parse behind the name. Where there is no memory left for it, the name
+ * stays unknown. */
+void prepared_remember(struct client *client, const char *name, const uint8_t *text, size_t bytes,
+                       uint8_t intent);
 void prepared_forget(struct client *client, const char *name);
+/* What this statement does (enum intent), or may do when its name is not followed. False: there is
+ * no such statement. */
+bool prepared_intent(const struct client *client, const char *name, uint8_t *intent);
 void prepared_free(struct server *server);
 void prepared_client_free(struct client *client);
 size_t prepared_client_count(const struct client *client);

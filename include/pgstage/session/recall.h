@@ -1,11 +1,12 @@
 /*
- * recall: what stands behind the names of a client's prepared statements and portals, as far as it
- * matters when their server is lost: the intents (wire/intent.h) of their texts.
+ * recall: what a client's portals do (wire/intent.h), for the case that the answer to their Execute
+ * never comes; and what its messages name while it has no server.
  *
- * Only names whose text has an intent are kept, which are few (COMMIT, BEGIN). A name is never
- * forgotten, because nobody can know whether a Close or a later Parse was carried out: that a text
- * may commit is remembered for as long as the client lives. Pure but for memory; the client's
- * thread.
+ *   Parse "c" COMMIT ─► the statement has COMMITS ENDS (prepared.h, unnamed.h)
+ *   Bind  ""  "c"    ─► portal          = COMMITS ENDS
+ *   Execute ""       ─► the entry in the answers-owed queue has COMMITS ENDS
+ *
+ * Named portals are not told apart: whatever one of them may do, each may. The client's thread.
  */
 #ifndef PGSTAGE_SESSION_RECALL_H
 #define PGSTAGE_SESSION_RECALL_H
@@ -14,31 +15,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct recall_name;
+struct client;
+struct loss_message;
 
 struct recall {
     /* owner */
-    struct recall_name *names; /* uthash */
-    uint8_t statement;         /* the last unnamed one */
-    uint8_t statements;        /* all unnamed ones together */
-    uint8_t portal;            /* the unnamed one */
-    uint8_t portals;           /* all named ones of this transaction together */
-    bool fresh;                /* the batch has an unnamed Parse */
-    bool overflown;            /* too many names, or too long ones: any other may be one of them */
-    uint8_t count;
+    uint8_t portal;  /* the unnamed one */
+    uint8_t portals; /* all named ones of this transaction together */
 };
 
-void recall_fini(struct recall *recall);
-/* Notes a message of the client (Query, Parse, Bind, Execute, Sync …) that is dealt with now, and
- * tells the intent of what it names: its text, the statement it binds, the portal it executes or
- * describes. The first `there` bytes of the body are at hand. `mode`: enum sql_mode, how its
- * session reads texts. */
-uint8_t recall_message(struct recall *recall, unsigned mode, uint8_t type, const uint8_t *body,
-                       size_t there);
+/* A Bind of a statement that does this; the first byte of its body says whether the portal has a
+ * name. */
+static inline void recall_bind(struct recall *recall, uint8_t first, uint8_t intent)
+{
+    if (first)
+        recall->portals |= intent;
+    else
+        recall->portal = intent;
+}
+/* What the portal does whose name begins with this byte. */
+static inline uint8_t recall_portal(const struct recall *recall, uint8_t first)
+{
+    return first ? recall->portals : recall->portal;
+}
 /* A transaction begins: the portals of the last one have gone. */
 static inline void recall_begin(struct recall *recall)
 {
     recall->portals = 0;
 }
+
+/* A message of a client that has no server, for loss_message: fills in `intent`, `target`, and the
+ * error that it gets in an aborted transaction where that is another one than usual. The first
+ * `there` bytes of the body are at hand. */
+void recall_message(struct client *client, const uint8_t *body, size_t there,
+                    struct loss_message *message);
+/* loss_message has dealt with it: statements that were parsed, closed or replaced by it are known
+ * from now on as if a server had done so. */
+void recall_done(struct client *client, const uint8_t *body, size_t there,
+                 const struct loss_message *message);
 
 #endif

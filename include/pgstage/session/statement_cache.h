@@ -46,6 +46,10 @@ const uint8_t *statement_text(const struct statement *statement, size_t *bytes);
 bool statement_is_in_context(const struct statement *statement, const void *context,
                              size_t context_bytes);
 bool statement_is_long(const struct statement *statement);
+/* What its text does (enum intent), as whoever took it first has told with statement_set_intent;
+ * the same for all, since how a text is read is part of the context. */
+uint8_t statement_intent(const struct statement *statement);
+void statement_set_intent(struct statement *statement, uint8_t intent);
 /* By which servers know it at present. */
 uint64_t statement_number(const struct statement *statement);
 /* What servers have under the present number is of no use any more (DDL has changed its result):

@@ -43,9 +43,10 @@ static inline bool tracker_needs_more(const struct client *client, uint8_t type,
     return there < body_bytes && there < LOOP_BUFFER_BYTES / 2 && tracker_concerns(client, type);
 }
 /* Looks at a message that is about to be sent to the client's server; `there` bytes of its body,
- * which may be longer, are here. May be called again for the same message when it had to wait. */
-enum tracker_step tracker_look(struct client *client, uint8_t type, const uint8_t *body,
-                               size_t there, size_t body_bytes);
+ * which may be longer, are here. `intent`: of its text (intent_of), for Query and Parse. May be
+ * called again for the same message when it had to wait. */
+enum tracker_step tracker_look(struct client *client, uint8_t type, unsigned intent,
+                               const uint8_t *body, size_t there, size_t body_bytes);
 /* Behind TRACKER_NOTE or TRACKER_REFUSE: was the message entered in the queue? */
 void tracker_asked(struct client *client, bool entered);
 /* A further piece of the message that was looked at. */

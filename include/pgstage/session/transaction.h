@@ -163,12 +163,13 @@ size_t transaction_owed_ready(const struct transaction *transaction);
  * (with the batch before it) that it is owed a ReadyForQuery for, and at the end perhaps a batch
  * without its Sync. */
 struct unanswered {
-    bool open;      /* a batch without its Sync: no ReadyForQuery is owed yet */
-    bool waits;     /* open: at least one message of it awaits its answer; else always true */
-    bool told;      /* its ErrorResponse has come already */
-    bool runs;      /* something of it was executed, or may have been: it had reached the socket */
-    bool commits;   /* … and one of its texts may commit a transaction */
-    bool ends;      /* its Query or Sync, too: what was executed may have been committed by that */
+    bool open;    /* a batch without its Sync: no ReadyForQuery is owed yet */
+    bool waits;   /* open: at least one message of it awaits its answer; else always true */
+    bool told;    /* its ErrorResponse has come already */
+    bool runs;    /* something of it was executed, or may have been: it had reached the socket */
+    bool commits; /* … and one of its texts may commit a transaction */
+    bool alone; /* … and one may have been committed before the end of the unit (INTENT_ALONE) */
+    bool ends;  /* its Query or Sync, too: what was executed may have been committed by that */
     uint8_t intent; /* of all its texts together, those that were answered included */
     uint8_t sole;   /* what all that it executes has in common */
 };

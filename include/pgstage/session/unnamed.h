@@ -29,6 +29,7 @@ struct unnamed {
     uint32_t bytes, capacity;
     uint32_t batch; /* in which it was parsed */
     uint8_t state;  /* enum unnamed_state */
+    uint8_t intent; /* enum intent, of its text */
     bool bound;     /* since it was parsed */
 };
 
@@ -40,8 +41,11 @@ enum unnamed_use {
 };
 
 /* A Parse of it passes: `text` is what is there of the body behind the name, `whole` whether that
- * is all. */
-void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole);
+ * is all; its text has this intent. */
+void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole,
+                   uint8_t intent);
+/* The same of a client that has no server: whichever it gets will be given the statement. */
+void unnamed_keep(struct client *client, const uint8_t *text, size_t bytes, uint8_t intent);
 /* A Bind or Describe of it comes. */
 enum unnamed_use unnamed_look(const struct client *client);
 /* A Bind of it passes. */

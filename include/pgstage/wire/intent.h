@@ -1,9 +1,11 @@
 /*
- * intent: what a SQL text may do to the transaction that it runs in. Pure; any thread.
+ * intent: what a SQL text may do, to the transaction that it runs in and to the session. Pure; any
+ * thread.
  *
- * Asked of every text that is sent on, so the ordinary one costs a look at its first word and a
- * search for a semicolon. When in doubt it says that the text may commit: a client that lost its
- * server is then told that it does not know, which is always true.
+ * The one reader of texts that is asked of every text, so the ordinary one costs a look at its
+ * first word and a search for a few letter sequences; only what does not pass there is read
+ * statement by statement (sql.h). In doubt it says that the text may do it: a client that lost its
+ * server is then told that it does not know, and a session's state is looked after for nothing.
  */
 #ifndef PGSTAGE_WIRE_INTENT_H
 #define PGSTAGE_WIRE_INTENT_H
@@ -19,12 +21,22 @@ enum intent {
     INTENT_ENDS = 8,         /* it is a sole ROLLBACK, ABORT, COMMIT or END, without AND CHAIN */
     INTENT_PREPARES = 16,    /* it is a sole PREPARE TRANSACTION */
     INTENT_EMPTY = 32,       /* no statement is in it */
+    INTENT_STATE = 64,       /* it may change session state, or undo such a change */
+    INTENT_ALONE = 128,      /* it is one statement that may be committed before its pipeline is, or
+                                commit what stands before it there, where no transaction block is open:
+                                CALL, VACUUM, CREATE … */
+    INTENT_READ = 256 /* … says that the text was read: in another mode it may do other things.
+                                Not kept with the rest, which fits a byte. */
 };
 
 /* A mask. `cut`: the text goes on behind its end. `mode`: enum sql_mode. */
-uint8_t intent_of(const char *text, size_t length, bool cut, unsigned mode);
-/* Is it one statement that has nothing to do with transactions, whatever the mode? Then intent_of
- * is 0. False says nothing. */
-bool intent_is_plain(const char *text, size_t length);
+unsigned intent_of(const char *text, size_t length, bool cut, unsigned mode);
+
+/* Of a text whose beginning this is: does it nothing by that? Then the rest can be looked at piece
+ * by piece. */
+bool intent_is_none_at_head(const char *text, size_t length);
+/* May the text do something by this piece of it? A sequence of up to four bytes may be cut by the
+ * end of a piece. */
+bool intent_may_be_in(const char *piece, size_t length);
 
 #endif

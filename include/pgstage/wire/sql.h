@@ -1,11 +1,11 @@
 /*
  * sql: just enough of PostgreSQL's SQL to see what a text may do to the session or the transaction.
  *
- * Three layers, each of use alone: tokens (comments, quotes and dollar quotes as scan.l reads
- * them), statements (where each begins, and what it does to session state), and sql_look, which
- * says in a few hundred instructions that an ordinary query needs no closer look. Pure: no
- * allocation but in sql_value, no I/O, any thread. Every call ends after one pass over the bytes it
- * was given; what cannot be read counts as unknown, never as harmless.
+ * Two layers, each of use alone: tokens (comments, quotes and dollar quotes as scan.l reads them)
+ * and statements (where each begins, and what it does to session state). Whether a text is to be
+ * read at all, intent.h tells. Pure: no allocation but in sql_value, no I/O, any thread. Every call
+ * ends after one pass over the bytes it was given; what cannot be read counts as unknown, never as
+ * harmless.
  */
 #ifndef PGSTAGE_WIRE_SQL_H
 #define PGSTAGE_WIRE_SQL_H
@@ -92,18 +92,20 @@ enum sql_verb {
     SQL_HOLD,       /* DECLARE … WITH HOLD */
     SQL_CLOSE,      /* CLOSE of a cursor */
     SQL_LOAD,
-    SQL_TEMPORARY, /* makes a temporary object that outlives the transaction */
-    SQL_DROP,      /* DROP of something */
-    SQL_UNKNOWN,   /* it could not be read */
+    SQL_TEMPORARY,    /* makes a temporary object that outlives the transaction */
+    SQL_DROP,         /* DROP of something */
+    SQL_STANDS_ALONE, /* only of a first word: CALL, VACUUM … (SQL_ALONE) */
+    SQL_UNKNOWN,      /* it could not be read */
 };
 
 /* What a statement of any verb calls or names besides. */
 enum sql_mark {
-    SQL_CALLS_CONFIG = 1,  /* set_config, for all that can be seen beyond the transaction */
-    SQL_CALLS_LOCK = 2,    /* a session advisory lock */
-    SQL_CALLS_UNLOCK = 4,  /* … is released */
-    SQL_CALLS_SEED = 8,    /* setseed */
-    SQL_NAMES_PG_TEMP = 16 /* the schema pg_temp */
+    SQL_CALLS_CONFIG = 1,   /* set_config, for all that can be seen beyond the transaction */
+    SQL_CALLS_LOCK = 2,     /* a session advisory lock */
+    SQL_CALLS_UNLOCK = 4,   /* … is released */
+    SQL_CALLS_SEED = 8,     /* setseed */
+    SQL_NAMES_PG_TEMP = 16, /* the schema pg_temp */
+    SQL_ALONE = 32,         /* it may be committed by itself, or commit (INTENT_ALONE) */
 };
 
 /* Names that are longer are not read: PostgreSQL cuts identifiers at 63 bytes, parameters have two
@@ -137,27 +139,5 @@ bool sql_next(struct sql_lexer *lexer, struct sql_statement *statement);
  * when it is neither (it cannot be replayed). Nothing is put for DEFAULT. */
 bool sql_value(const char *text, const struct sql_setting *setting, unsigned mode,
                struct buffer *out, bool *plain);
-
-/* ---- a quick look ---- */
-
-enum sql_look {
-    SQL_MAY_COMMIT = 1, /* COMMIT, END or PREPARE TRANSACTION may be in it */
-    SQL_MAY_STATE =
-        2, /* it may change session state, or undo such a change: read it with sql_next */
-    SQL_MAY_ALL = SQL_MAY_COMMIT | SQL_MAY_STATE,
-    SQL_UNREAD = 4 /* sql_glance: it has to be read to know more */
-};
-
-/* What the text may do, by its first word and a search for a few letter sequences; the same
- * whatever the mode is. 0 for the ordinary query. */
-unsigned sql_glance(const char *text, size_t length);
-
-/* The same, and it is read where that is needed. A text that cannot be read may do all. */
-unsigned sql_look(const char *text, size_t length, unsigned mode);
-/* The same for a text of which only the beginning is here. */
-unsigned sql_look_at_head(const char *text, size_t length);
-/* Behind a head that did nothing: may the text do something by this piece of it? A sequence of up
- * to four bytes may be cut by the end of a piece. */
-bool sql_look_at_piece(const char *text, size_t length);
 
 #endif
