@@ -160,6 +160,8 @@ static const struct column users_columns[] = {
     INT4("current_connections", "servers"),
     INT4("max_user_client_connections", "limit on clients; 0: none"),
     INT4("current_client_connections", "clients"),
+    TEXT("source",
+         "auth_file, auth_query (found by it since the start), or users: only its line there"),
 };
 VIEW(users)
 

@@ -10,6 +10,8 @@
 
 #include "inside.h"
 #include "pgstage/base/clock.h"
+#include "pgstage/base/map.h"
+#include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/access.h"
 #include "pgstage/conf/class.h"
@@ -167,7 +169,8 @@ static bool has_own_settings(const struct snapshot *snapshot, const char *user)
     return false;
 }
 
-static void put_user(struct admin *admin, struct result *result, const char *user)
+static void put_user(struct admin *admin, struct result *result, const char *user,
+                     const char *source)
 {
     const struct snapshot *snapshot = plane_snapshot(admin->plane);
     const struct settings *globals = snapshot_globals(snapshot);
@@ -194,19 +197,53 @@ static void put_user(struct admin *admin, struct result *result, const char *use
     result_int(result, counts.servers);
     result_int(result, settings.max_user_client_connections);
     result_int(result, counts.clients);
+    result_text(result, source);
     result_end(result);
+}
+
+/* The users that auth_query has found, each once. */
+struct found {
+    struct admin *admin;
+    struct result *result;
+    struct found_name *names; /* uthash */
+};
+
+struct found_name {
+    UT_hash_handle hh;
+    char text[];
+};
+
+static void put_found(void *argument, const char *user)
+{
+    struct found *found = argument;
+    struct found_name *name;
+    HASH_FIND_STR(found->names, user, name);
+    if (name || users_find(snapshot_users(plane_snapshot(found->admin->plane)), user))
+        return;
+    name = memory_new(sizeof *name + strlen(user) + 1);
+    memcpy(name->text, user, strlen(user));
+    HASH_ADD_KEYPTR(hh, found->names, name->text, strlen(user), name);
+    put_user(found->admin, found->result, user, "auth_query");
 }
 
 void command_show_users(struct admin *admin, struct console_job *job)
 {
     const struct snapshot *snapshot = plane_snapshot(admin->plane);
     const struct users *users = snapshot_users(snapshot);
-    for (size_t i = 0; users && i < users_count(users); i++)
-        put_user(admin, &job->result, users_at(users, i)->user);
+    struct found found = {.admin = admin, .result = &job->result};
+    struct found_name *name, *next;
+    for (size_t i = 0; i < users_count(users); i++)
+        put_user(admin, &job->result, users_at(users, i)->user, "auth_file");
+    plane_each_fetched_user(admin->plane, put_found, &found);
     for (size_t i = 0; i < snapshot_user_count(snapshot); i++) {
         const char *user = snapshot_user(snapshot, i);
-        if (!users || !users_find(users, user))
-            put_user(admin, &job->result, user);
+        HASH_FIND_STR(found.names, user, name);
+        if (!name && !users_find(users, user))
+            put_user(admin, &job->result, user, "users");
+    }
+    HASH_ITER (hh, found.names, name, next) {
+        HASH_DEL(found.names, name);
+        free(name);
     }
     console_done(job);
 }

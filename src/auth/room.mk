@@ -6,6 +6,7 @@ libpgstage_a_SOURCES += \
 	src/auth/keys.c include/pgstage/auth/keys.h \
 	src/auth/login_client.c src/auth/login_server.c include/pgstage/auth/login.h \
 	src/auth/password.c include/pgstage/auth/password.h \
+	src/auth/secrets.c src/auth/valid_until.c include/pgstage/auth/secrets.h \
 	src/auth/saslprep.c include/pgstage/auth/saslprep.h \
 	src/auth/scram.c include/pgstage/auth/scram.h \
 	src/auth/scram_client.c \

@@ -197,6 +197,9 @@ void fit_check(const struct snapshot *snapshot, struct report *report);
 void fit_failover(const struct snapshot *snapshot, const struct environment *environment,
                   struct report *report);
 
+/* inquiry_check.c: can auth_query work? */
+void inquiry_check(const struct snapshot *snapshot, struct report *report);
+
 /* inventory.c. Puts a certificate into the snapshot; `used_by` is the caller's to fill. */
 struct certificate;
 struct certificate *inventory_add(struct snapshot *snapshot, const char *file, bool authority,

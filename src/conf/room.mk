@@ -28,6 +28,7 @@ libpgstage_a_SOURCES += \
 	src/conf/hba.c include/pgstage/conf/hba.h \
 	src/conf/hba_inside.h src/conf/hba_words.c src/conf/hba_check.c \
 	src/conf/ident.c \
+	src/conf/inquiry_check.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \

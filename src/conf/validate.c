@@ -353,6 +353,7 @@ void validate_snapshot(struct snapshot *snapshot, struct report *report)
     for (size_t i = 0; i < snapshot->databases.count; i++)
         check_database(snapshot, snapshot->databases.items[i], report);
     hba_check(snapshot, report);
+    inquiry_check(snapshot, report);
     fit_check(snapshot, report);
     floor_check(snapshot, report);
     if (!snapshot->offline)

@@ -378,8 +378,11 @@ static void on_ready(evutil_socket_t fd, short what, void *argument)
         poll_connection(probe);
 }
 
-void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, probe_done *answered)
+/* `value` NULL: without parameter. */
+static void send_query(struct probe *probe, const char *sql, const char *value,
+                       uint64_t deadline_us, probe_done *answered)
 {
+    const char *const values[] = {value};
     probe->done = answered;
     probe->result = (struct probe_result){0};
     probe->begin_us = loop_now_us(probe->loop);
@@ -391,7 +394,9 @@ void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, pro
     unwatch(probe);
     probe->state = STATE_ASKED;
     timer_set(probe->loop, &probe->timer, deadline_us);
-    if (!PQsendQuery(probe->conn, sql)) {
+    int sent = value ? PQsendQueryParams(probe->conn, sql, 1, NULL, values, NULL, NULL, 0)
+                     : PQsendQuery(probe->conn, sql);
+    if (!sent) {
         fail_by_libpq(probe);
         return;
     }
@@ -400,6 +405,17 @@ void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, pro
         fail_by_libpq(probe);
     else
         watch(probe, (short)(left > 0 ? EV_READ | EV_WRITE : EV_READ));
+}
+
+void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, probe_done *answered)
+{
+    send_query(probe, sql, NULL, deadline_us, answered);
+}
+
+void probe_query_with(struct probe *probe, const char *sql, const char *value, uint64_t deadline_us,
+                      probe_done *answered)
+{
+    send_query(probe, sql, value, deadline_us, answered);
 }
 
 bool probe_is_idle(const struct probe *probe)

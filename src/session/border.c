@@ -311,17 +311,16 @@ void border_load(struct plane *plane)
 /* ---- one server ---- */
 
 /* Is it where production is, or at a cluster that is production's, under other rules? */
-static bool is_trespassing(struct server *server, char **why)
+static bool is_trespassing(struct border *border, const struct environment_config *environment,
+                           const struct address *address, char **why)
 {
-    struct border *border = server->backend->plane->border;
-    const struct environment_config *environment = server->meaning->effective->environment;
     char text[ADDRESS_TEXT_BYTES], *key;
     struct guarded *guarded;
     struct banned *banned;
 
     if (atomic_load_explicit(&border->count, memory_order_acquire) == 0)
         return false;
-    address_text(&server->address, text);
+    address_text(address, text);
     key = key_of(environment ? environment->name : "", text);
     pthread_mutex_lock(&border->mutex);
     HASH_FIND_STR(border->guarded, text, guarded);
@@ -341,6 +340,19 @@ static bool is_trespassing(struct server *server, char **why)
     return *why != NULL;
 }
 
+bool border_allows_address(struct plane *plane, const struct environment_config *environment,
+                           const struct address *address, char **why)
+{
+    *why = NULL;
+    return !is_trespassing(plane->border, environment, address, why);
+}
+
+static bool server_trespasses(struct server *server, char **why)
+{
+    return is_trespassing(server->backend->plane->border, server->meaning->effective->environment,
+                          &server->address, why);
+}
+
 bool border_still_allows(struct server *server)
 {
     unsigned epoch = atomic_load(&server->backend->plane->border_epoch);
@@ -350,7 +362,7 @@ bool border_still_allows(struct server *server)
     if (server->border_epoch == epoch)
         return true;
     server->border_epoch = epoch;
-    if (server->address.length && is_trespassing(server, &why)) {
+    if (server->address.length && server_trespasses(server, &why)) {
         counter_add(&server->worker->security[SECURITY_production_hosts_refused], 1);
         server_log(server, RANK_WARNING, "%s", why);
         allowed = false;
@@ -369,7 +381,7 @@ bool border_allows(struct server *server, char **why)
 
     *why = NULL;
     server->border_epoch = atomic_load(&plane->border_epoch);
-    if (is_trespassing(server, why)) {
+    if (server_trespasses(server, why)) {
         counter_add(&server->worker->security[SECURITY_production_hosts_refused], 1);
         return false;
     }

@@ -177,6 +177,35 @@ struct host *choice_pick(struct share *share, uint64_t now_us, uint64_t *retry_a
     return host;
 }
 
+struct host *choice_pick_any(const struct meaning *meaning, uint64_t now_us, uint64_t *retry_at_us)
+{
+    struct candidate *list =
+        memory_get((meaning->host_count + 1) * RESOLVER_ADDRESSES_MAX * sizeof(*list));
+    size_t count, best = 0;
+    struct host *host = NULL;
+
+    *retry_at_us = now_us + CHOICE_AGAIN_US;
+    count = collect(meaning, TARGET_ANY, now_us, list, retry_at_us);
+    for (size_t i = 1; i < count; i++)
+        if (list[i].rank < list[best].rank)
+            best = i;
+    for (size_t i = 0; i < count; i++) {
+        if (i == best)
+            host = list[i].host;
+        else
+            host_unuse(list[i].host);
+    }
+    free(list);
+    return host;
+}
+
+bool choice_takes_any(const struct host *host)
+{
+    struct standing standing = host_standing(host);
+
+    return !standing.breaker_open && choice_rank(TARGET_ANY, &standing) != CHOICE_NONE;
+}
+
 /* ---- roles ---- */
 
 bool choice_wants_primary(const struct effective *effective)

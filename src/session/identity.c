@@ -6,8 +6,8 @@
  *                                      ├─ peer: the system user behind the Unix socket (other
  * thread) └─ a password, or none: auth/login_client.c
  *
- * Names go through the maps of auth_ident_file where a rule says so. A user who is not in the user
- * list is refused as one with the wrong certificate is. The client's worker.
+ * Names go through the maps of auth_ident_file where a rule says so. A user who is not known is refused
+ * as one with the wrong certificate is. The client's worker.
  */
 #include <pwd.h>
 #include <stdlib.h>
@@ -161,11 +161,11 @@ static void looked_up(struct loop *loop, struct offload_job *job)
     login = client->login;
     if (!lookup->name[0]) {
         refuse(client, "peer", "the system knows no name of its user");
-    } else if (!ident_allows(snapshot_ident(setup_of(client)->snapshot), login->map, lookup->name,
-                             client->user)) {
+    } else if (!ident_allows(snapshot_ident(setup_of(client)->snapshot), login->verdict.map,
+                             lookup->name, client->user)) {
         why = text_print("the system user is \"%s\"%s%s", lookup->name,
-                         login->map ? ", who may not be that user by the map " : "",
-                         login->map ? login->map : "");
+                         login->verdict.map ? ", who may not be that user by the map " : "",
+                         login->verdict.map ? login->verdict.map : "");
         refuse(client, "peer", why);
         free(why);
     } else if (!login->is_known) {
@@ -176,7 +176,7 @@ static void looked_up(struct loop *loop, struct offload_job *job)
     free(lookup);
 }
 
-void identity_peer(struct client *client, const char *map, bool known)
+void identity_peer(struct client *client, bool known)
 {
     struct lookup *lookup;
     struct ucred peer;
@@ -192,7 +192,6 @@ void identity_peer(struct client *client, const char *map, bool known)
     lookup->job.done = looked_up;
     lookup->uid = peer.uid;
     lookup->client = client;
-    client->login->map = map;
     client->login->is_known = known;
     if (!offload_submit(client->worker->plane->identities, client->worker->loop, &lookup->job)) {
         free(lookup);

@@ -53,6 +53,7 @@ void login_free(struct login *login)
     if (login->derivation)
         login->derivation->client = NULL; /* it frees the dialogue when it comes home */
     identity_forget(login);
+    fetch_forget(login);
     auth_client_free(login->auth);
     buffer_fini(&login->greeting);
     setup_unref(login->setup);
@@ -111,14 +112,16 @@ static const struct settings *find_route(struct client *client)
     return snapshot_environment_settings(snapshot, login->route.environment);
 }
 
-/* Under md5 a user with a SCRAM secret is asked for SCRAM; an unknown one for what is usual here.
- */
+/* Under md5 a user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a password, for
+ * what is usual here. */
 static enum auth_type method_for(struct client *client, enum auth_type method,
                                  const struct user_secret *secret)
 {
     const struct users *users = snapshot_users(setup_of(client)->snapshot);
 
-    if (method == AUTH_MD5 && !secret && users && users_usual_kind(users) == SECRET_SCRAM)
+    if (method == AUTH_MD5 && (!secret || secret->kind == SECRET_NONE) &&
+        ((users && users_usual_kind(users) == SECRET_SCRAM) ||
+         fetch_usual_kind(client) == SECRET_SCRAM))
         return AUTH_SCRAM;
     return method;
 }
@@ -126,8 +129,9 @@ static enum auth_type method_for(struct client *client, enum auth_type method,
 static const struct user_secret *secret_of(struct client *client)
 {
     const struct users *users = snapshot_users(setup_of(client)->snapshot);
+    const struct user_secret *secret = users_find(users, client->user);
 
-    return users ? users_find(users, client->user) : NULL;
+    return secret ? secret : fetch_secret(client);
 }
 
 void login_prove(struct client *client, enum auth_type method)
@@ -148,8 +152,7 @@ void login_prove(struct client *client, enum auth_type method)
 void login_authenticate(struct client *client)
 {
     const struct settings *settings = client->console ? globals_of(client) : find_route(client);
-    struct hba_verdict verdict;
-    bool known;
+    struct hba_verdict *verdict = &client->login->verdict;
 
     if (lacks_tls(client, settings)) {
         client_fail(client, REASON_LOGIN_TLS_REQUIRED, NULL);
@@ -157,14 +160,23 @@ void login_authenticate(struct client *client)
     }
     client_set_state(client, CLIENT_LOGIN);
     client->login->is_peer_admin = client->console && is_same_system_user(client);
-    known = secret_of(client) != NULL;
-    if (!identity_method(client, settings, &verdict) ||
-        !identity_certificate(client, &verdict, known))
+    if (!identity_method(client, settings, verdict))
         return;
-    if (verdict.method == AUTH_PEER)
-        identity_peer(client, verdict.map, known);
+    if (verdict->method == AUTH_ANY || secret_of(client) || !fetch_begin(client))
+        login_identify(client);
+}
+
+void login_identify(struct client *client)
+{
+    const struct hba_verdict *verdict = &client->login->verdict;
+    bool known = secret_of(client) != NULL;
+
+    if (!identity_certificate(client, verdict, known))
+        return;
+    if (verdict->method == AUTH_PEER)
+        identity_peer(client, known);
     else
-        login_prove(client, verdict.method == AUTH_CERT ? AUTH_TRUST : verdict.method);
+        login_prove(client, verdict->method == AUTH_CERT ? AUTH_TRUST : verdict->method);
 }
 
 /* ---- password messages ---- */
@@ -229,8 +241,8 @@ void login_readable(struct client *client)
         room = STARTUP_MAX_BYTES + 8;
     }
     length = client->held_bytes;
-    if (client->login->derivation || client->login->lookup || client->login->refusal ||
-        record_is_waiting(client) || length >= room) {
+    if (client->login->derivation || client->login->lookup || client->login->inquiry ||
+        client->login->refusal || record_is_waiting(client) || length >= room) {
         stream_pause(&client->stream);
         return;
     }
@@ -697,6 +709,7 @@ static void auth_step(struct client *client, enum auth_step step, struct buffer 
         return;
     case AUTH_FAILED:
         buffer_fini(out);
+        fetch_doubt(client);
         login_refuse(client, auth_client_sqlstate(client->login->auth),
                      auth_client_problem(client->login->auth),
                      auth_client_log_problem(client->login->auth));

@@ -1,9 +1,12 @@
 /*
- * login_inside: what the files of a login share: login.c, startup.c, identity.c, proxy.c. For them only.
+ * login_inside: what the files of a login share: login.c, startup.c, identity.c, fetch.c, proxy.c. For
+ * them only.
  */
 #ifndef PGSTAGE_SESSION_LOGIN_INSIDE_H
 #define PGSTAGE_SESSION_LOGIN_INSIDE_H
 
+#include "pgstage/auth/secrets.h"
+#include "pgstage/conf/hba.h"
 #include "pgstage/env/route.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/door.h"
@@ -11,7 +14,7 @@
 #include "pgstage/session/worker.h"
 
 struct derivation;
-struct hba_verdict;
+struct inquiry;
 struct lookup;
 
 struct login {
@@ -21,9 +24,13 @@ struct login {
     bool tls_asked, gss_asked;
     struct auth_client *auth;
     struct derivation *derivation;
-    struct lookup *lookup; /* of a system user's name, for peer */
-    const char *map;       /* … and by which map */
-    bool is_known;         /* … and whether the user list has the user */
+    struct lookup *lookup;      /* of a system user's name, for peer */
+    bool is_known;              /* … and whether the user is known */
+    struct hba_verdict verdict; /* what is asked of the client */
+    struct inquiry *inquiry;    /* auth_query is under way */
+    char *scope;                /* where it asks; NULL: the user is not asked for */
+    struct fetched fetched;     /* what it has found */
+    bool is_recalled;           /* … some time ago */
     bool route_sought;
     enum route_result routed;
     struct route route;
@@ -64,6 +71,8 @@ bool startup_begins_with_tls(struct client *client);
 
 /* login.c. The startup packet has been understood: the client is to prove who it is. */
 void login_authenticate(struct client *client);
+/* It is known now who the user is: goes on by login->verdict. */
+void login_identify(struct client *client);
 /* Goes on with a method of auth/login_client.c. */
 void login_prove(struct client *client, enum auth_type method);
 /* It has failed to: told so, after a delay where its address has failed before. */
@@ -76,8 +85,20 @@ bool identity_method(struct client *client, const struct settings *settings,
 /* Looks at its certificate where that matters. False: it was refused. */
 bool identity_certificate(struct client *client, const struct hba_verdict *verdict, bool known);
 /* Its system user is looked up; goes on with login_prove or login_refuse. */
-void identity_peer(struct client *client, const char *map, bool known);
+void identity_peer(struct client *client, bool known);
 /* The login ends while the look-up may go on. */
 void identity_forget(struct login *login);
+
+/* fetch.c. The user stands in no auth_file: is there somewhere to ask? True: the answer will go on
+ * with login_identify or a refusal, or the login has been refused already. */
+bool fetch_begin(struct client *client);
+/* What was found; NULL: nothing. */
+const struct user_secret *fetch_secret(const struct client *client);
+/* What an unknown user should look like where users are asked for; SECRET_NONE: they are not. */
+enum secret_kind fetch_usual_kind(const struct client *client);
+/* The login has failed with what was found some time ago. */
+void fetch_doubt(const struct client *client);
+/* The login ends while the answer may be under way. */
+void fetch_forget(struct login *login);
 
 #endif

@@ -27,6 +27,7 @@
 #include "pgstage/session/expiry.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/gate.h"
+#include "pgstage/session/inquiry.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/session/statement_cache.h"
@@ -255,6 +256,7 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
     plane->hosts = hosts_new();
     plane->gates = gates_new();
     plane->hubs = hubs_new();
+    plane->inquiries = inquiries_new(plane);
     list_init(&plane->closings);
     plane->keys = key_cache_new(KEYS_MAX);
     plane->border = border_new();
@@ -336,6 +338,7 @@ void plane_free(struct plane *plane)
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);
     closings_end(plane);
+    inquiries_free(plane->inquiries);
     resolver_free(plane->resolver);
     hubs_free(plane->hubs);
     registry_free(plane->registry);
@@ -384,6 +387,7 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
         key_cache_set_iterations(plane->keys, (uint32_t)globals->scram_iterations);
         resolver_set_ttl(plane->resolver, globals->dns_max_ttl_us, globals->dns_nxdomain_ttl_us);
         changes_apply(changes, loop_now_us(plane->control));
+        inquiries_renew(plane);
         order_all(plane, PLANE_SETUP, NULL, NULL);
         border_load(plane);
         expiry_look(plane, true);
@@ -461,6 +465,7 @@ void plane_reconnect(struct plane *plane, const char *database, const char *envi
     struct matcher matcher = {database, environment, loop_now_us(plane->control), false, false};
 
     registry_each(plane->registry, reconnect_one, &matcher);
+    inquiries_renew(plane);
 }
 
 void plane_kill(struct plane *plane, const char *database, const char *environment)

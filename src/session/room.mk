@@ -16,6 +16,9 @@ libpgstage_a_SOURCES += \
 	src/session/door.c include/pgstage/session/door.h \
 	src/session/gate.c include/pgstage/session/gate.h \
 	src/session/host.c include/pgstage/session/host.h \
+	src/session/fetch.c \
+	src/session/inquiry.c src/session/inquirer.c src/session/inquiry_inside.h \
+	include/pgstage/session/inquiry.h \
 	src/session/identity.c src/session/login.c src/session/login_inside.h src/session/startup.c \
 	src/session/loss.c include/pgstage/session/loss.h \
 	src/session/lost.c include/pgstage/session/lost.h \

@@ -22,6 +22,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
+#include "pgstage/session/inquiry.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/wire/frame.h"
@@ -184,6 +185,20 @@ static bool say(struct server *server, struct buffer *out)
     return result != STREAM_BROKEN;
 }
 
+/* What auth_query has found of a user when one of its clients logged in. */
+static bool find_fetched(const struct server *server, const char *user, struct fetched *fetched)
+{
+    const struct effective *effective = server->meaning->effective;
+    char *scope = inquiry_scope(&effective->settings,
+                                effective->environment ? effective->environment->name : NULL,
+                                effective->database);
+    bool found =
+        scope && secrets_find_any(inquiries_secrets(server->backend->plane), scope, user, fetched);
+
+    free(scope);
+    return found;
+}
+
 static void start_up(struct server *server)
 {
     const struct effective *effective = server->meaning->effective;
@@ -195,6 +210,7 @@ static void start_up(struct server *server)
     struct credentials credentials = {.user = pool_user(server->backend->pool)};
     const struct user_secret *secret;
     struct scram_binding binding = {0};
+    struct fetched fetched = {0};
 
     snprintf(statement_timeout, sizeof(statement_timeout), "%" PRIu64 "ms",
              (settings->statement_timeout_us + CLOCK_MS - 1) / CLOCK_MS);
@@ -221,6 +237,9 @@ static void start_up(struct server *server)
     } else if ((secret = users_find(snapshot_users(effective->snapshot), credentials.user))) {
         credentials.secret = secret->secret;
         credentials.kind = secret->kind;
+    } else if (find_fetched(server, credentials.user, &fetched)) {
+        credentials.secret = fetched.secret.secret;
+        credentials.kind = fetched.secret.kind;
     }
     credentials.allow_cleartext =
         !(effective->environment && effective->environment->production_class) ||
@@ -229,6 +248,7 @@ static void start_up(struct server *server)
     server->login->auth = auth_server_new(&credentials, server->backend->plane->keys);
     if (server->stream.ssl)
         binding.bytes = tls_endpoint_hash(server->stream.ssl, false, binding.hash);
+    fetched_fini(&fetched);
     auth_server_bind(server->login->auth, (enum channel_binding)settings->server_channel_binding,
                      &binding);
     server->login->answered = false;

@@ -70,7 +70,8 @@ test_system_test_access_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_access_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_auth
-test_system_test_auth_SOURCES = test/system/channel_binding.c test/system/system.h
+test_system_test_auth_SOURCES = test/system/channel_binding.c test/system/auth_query.c \
+	test/system/system.h
 test_system_test_auth_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_auth_LDADD = $(SYSTEM_LIBS)
 

@@ -82,6 +82,9 @@ struct probe *probe_open(struct loop *loop, struct resolver *resolver,
 /* Asks an open probe that waits for nothing. After an error other than PROBE_SERVER the connection
  * is of no use any more. */
 void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, probe_done *answered);
+/* The same with the value of $1 (text). One statement. */
+void probe_query_with(struct probe *probe, const char *sql, const char *value, uint64_t deadline_us,
+                      probe_done *answered);
 /* `ended` is called when the server ends an open probe that waits for nothing (once; the probe is
  * of no use then). */
 void probe_on_end(struct probe *probe, void (*ended)(struct probe *probe, void *context));

@@ -21,6 +21,10 @@ void border_load(struct plane *plane);
  * those that are there under other rules are closed. False: it may not, and `why` (allocated) says
  * whose host it is. The server's worker. */
 bool border_allows(struct server *server, char **why);
+/* May a connection of pgstage's own, under the rules of this environment (NULL: none), go there? It
+ * makes nothing known. Any thread. */
+bool border_allows_address(struct plane *plane, const struct environment_config *environment,
+                           const struct address *address, char **why);
 /* May it stay, when something has become known since it was looked at last? Logged and counted when
  * not. The server's worker. */
 bool border_still_allows(struct server *server);

@@ -23,6 +23,12 @@ enum choice_rank choice_rank(int target, const struct standing *standing);
  * again. */
 struct host *choice_pick(struct share *share, uint64_t now_us, uint64_t *retry_at_us)
     __attribute__((warn_unused_result));
+/* The same for connections of pgstage's own, whatever the role: a host that may be used for
+ * anything at all. Any thread. */
+struct host *choice_pick_any(const struct meaning *meaning, uint64_t now_us, uint64_t *retry_at_us)
+    __attribute__((warn_unused_result));
+/* Is a host still one that choice_pick_any would give? Any thread. */
+bool choice_takes_any(const struct host *host);
 /* Must a login find out the role, because the pool asks for one? */
 bool choice_needs_role(const struct server *server);
 /* A login has found the host in (or out of) recovery: does that serve the pool? False: the host is

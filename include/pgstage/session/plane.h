@@ -248,6 +248,11 @@ void plane_each_pin(struct plane *plane,
                                 const char *help),
                     void *argument);
 
+/* Each user that auth_query has found and that is remembered, once for each place where it was asked
+ * for. Control thread. */
+void plane_each_fetched_user(struct plane *plane, void (*each)(void *argument, const char *user),
+                             void *argument);
+
 /* ---- pools (any thread) ---- */
 /* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else, with
  * `act`, they are asked to let it go, and a later sweep finds it so. */

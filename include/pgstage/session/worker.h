@@ -31,6 +31,7 @@ struct figures;
 struct outgoing;
 struct gates;
 struct hubs;
+struct inquiries;
 struct server;
 
 /* Most workers that a cancel key can name. */
@@ -114,7 +115,8 @@ struct plane {
     size_t door_count;
     struct door *doors;
     struct hosts *hosts;
-    struct hubs *hubs; /* of LISTEN */
+    struct hubs *hubs;           /* of LISTEN */
+    struct inquiries *inquiries; /* auth_query */
     struct gates *gates;
     uint8_t cancel_seed[32]; /* long cancel keys are made from it */
     /* NULL: nobody hears what is seen of hosts */

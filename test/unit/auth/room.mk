@@ -13,6 +13,7 @@ test_unit_auth_test_auth_SOURCES = \
 	test/unit/auth/test_password.c \
 	test/unit/auth/test_saslprep.c \
 	test/unit/auth/test_scram.c \
+	test/unit/auth/test_secrets.c \
 	test/unit/auth/test_scram_client.c \
 	test/unit/auth/test_scram_server.c
 test_unit_auth_test_auth_CFLAGS = $(UNIT_CFLAGS)

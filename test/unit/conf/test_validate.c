@@ -116,6 +116,35 @@ Test(validate, somebody_must_be_able_to_connect)
     desk_refuses("[pgstage]\nunix_socket_dir =\n", 0, "nobody could connect");
 }
 
+Test(validate, auth_query_must_be_able_to_work)
+{
+    desk_refuses("[pgstage]\nauth_user = a\nauth_query = SELECT 1\n", 3, "$1 stands for the user");
+    desk_refuses("[databases]\napp = host=h\nb = host=h auth_user=a auth_query='SELECT 1, 2'\n", 3,
+                 "$1 stands for the user");
+    desk_refuses("[pgstage]\nauth_user = a\nauth_dbname = nosuch\n[databases]\napp = host=h\n", 3,
+                 "auth_dbname = nosuch: there is no such line");
+    desk_refuses(ENVIRONMENT "auth_user = a\nauth_dbname = other\n[databases]\napp = dbname=x\n"
+                             "other = host=elsewhere\n",
+                 5, "for environment");
+    snapshot_unref(desk_accepts("[pgstage]\nauth_query = SELECT a, b FROM c($1)\n"));
+    cr_expect(desk_said(2, "auth_query has no effect without auth_user"));
+    snapshot_unref(
+        desk_accepts("[pgstage]\nauth_user = a\nauth_dbname = app\n"
+                     "auth_query = SELECT a, b FROM c($1)\n[databases]\napp = host=h\n"));
+    snapshot_unref(desk_accepts("[pgstage]\nauth_query = SELECT a, b FROM c($1)\n"
+                                "[databases]\napp = host=h auth_user=a\n"));
+}
+
+Test(validate, auth_user_needs_a_password)
+{
+    desk_write("hashed", "\"a\" \"md500112233445566778899aabbccddeeff\"\n");
+    desk_write("plain", "\"a\" \"password\"\n");
+    snapshot_unref(desk_accepts("[pgstage]\nauth_user = a\nauth_file = hashed\n"));
+    cr_expect(desk_said(2, "no password in auth_file"));
+    snapshot_unref(desk_accepts("[pgstage]\nauth_user = a\nauth_file = plain\n"));
+    cr_expect_not(desk_said(0, "no password in auth_file"));
+}
+
 Test(validate, required_channel_binding_needs_tls)
 {
     desk_refuses("[pgstage]\nserver_channel_binding = require\n", 2,
