@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "pgstage/auth/digest.h"
-#include "pgstage/base/buffer.h"
 #include "pgstage/base/list.h"
 #include "pgstage/base/map.h"
 #include "pgstage/base/memory.h"
@@ -101,15 +100,22 @@ uint32_t key_cache_iterations(struct key_cache *cache)
     return iterations;
 }
 
+/* Names and secrets up to here are put together without asking for memory. */
+#define ID_TEXT_BYTES 512
+
 /* The user's name ends with a NUL, so no two pairs give the same text. */
 static bool make_id(const char *user, const char *secret, uint8_t id[DIGEST_SHA256_BYTES])
 {
-    struct buffer text = {0};
-    buffer_put_string(&text, user);
-    buffer_put_string(&text, secret);
-    bool made = digest_sha256(text.data, text.length, id);
-    text_wipe(text.data, text.length);
-    buffer_fini(&text);
+    size_t user_bytes = strlen(user) + 1, secret_bytes = strlen(secret) + 1;
+    uint8_t room[ID_TEXT_BYTES], *text = room;
+    if (user_bytes + secret_bytes > sizeof room)
+        text = memory_get(user_bytes + secret_bytes);
+    memcpy(text, user, user_bytes);
+    memcpy(text + user_bytes, secret, secret_bytes);
+    bool made = digest_sha256(text, user_bytes + secret_bytes, id);
+    text_wipe(text, user_bytes + secret_bytes);
+    if (text != room)
+        free(text);
     return made;
 }
 

@@ -34,6 +34,8 @@
 #include "pgstage/worker/timer.h"
 
 #define ACCEPTS_PER_TURN 64
+/* So many turns in a row in which all accepts find a connection: more are tried. */
+#define BUSY_TURNS 8
 #define REST_US (100 * CLOCK_MS)
 /* How long the kernel keeps a connection that sends nothing from us. */
 #define DEFER_ACCEPT_SECONDS 45
@@ -52,9 +54,10 @@ struct listener {
     void *context;
     struct event event;
     struct timer rest;
-    bool exhausted;     /* out of descriptors: said once until an accept works */
-    unsigned at_once;   /* accepts that are tried in the next turn */
-    uint64_t busy_turn; /* the last turn in which all of them found a connection */
+    bool exhausted;      /* out of descriptors: said once until an accept works */
+    unsigned at_once;    /* accepts that are tried in the next turn */
+    uint64_t busy_turn;  /* the last turn in which all of them found a connection … */
+    unsigned busy_turns; /* … and how many of those there were in a row */
 };
 
 static void explain(char *problem, size_t size, const struct address *address, const char *what)
@@ -275,22 +278,27 @@ static unsigned accept_some(struct listener *listener, unsigned limit)
 
 /* Trying until nothing is left costs a call for nothing each time, which is much for the one login
  * that comes now and then: as many are tried as there were the last time, and twice as many when
- * some were left. epoll tells of these in the next turn. */
+ * that was always too few. epoll tells of those that are left in the next turn. */
 static void on_connection(evutil_socket_t fd, short what, void *argument)
 {
     struct listener *listener = argument;
     uint64_t turn = loop_turns(listener->loop);
     (void)fd;
     (void)what;
-    if (listener->busy_turn == turn - 1)
-        listener->at_once *= 2;
-    if (listener->at_once > ACCEPTS_PER_TURN)
-        listener->at_once = ACCEPTS_PER_TURN;
+    if (listener->busy_turn != turn - 1)
+        listener->busy_turns = 0;
+    if (listener->busy_turns == BUSY_TURNS) {
+        listener->busy_turns = 0;
+        if (listener->at_once < ACCEPTS_PER_TURN)
+            listener->at_once *= 2;
+    }
     unsigned tried = listener->at_once, found = accept_some(listener, tried);
-    if (found == tried)
+    if (found == tried) {
         listener->busy_turn = turn;
-    else
+        listener->busy_turns++;
+    } else {
         listener->at_once = found ? found : 1;
+    }
 }
 
 bool listener_start(struct listener *listener, struct loop *loop, listener_accepted *on_accept,

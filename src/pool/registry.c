@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "inside.h"
-#include "pgstage/base/buffer.h"
 #include "pgstage/base/check.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
@@ -23,15 +22,23 @@
 
 char *registry_key(char kind, const char *a, const char *b, const char *c, size_t *length)
 {
-    struct buffer key = {0};
     const char *names[] = {a, b, c};
-    buffer_put_u8(&key, (uint8_t)kind);
+    size_t bytes[3], at = 0;
+    *length = 1;
     for (unsigned i = 0; i < 3; i++) {
-        buffer_put_u8(&key, names[i] ? '+' : '-');
-        buffer_put_string(&key, names[i]);
+        bytes[i] = names[i] ? strlen(names[i]) : 0;
+        *length += 1 + bytes[i] + 1;
     }
-    *length = key.length;
-    return (char *)key.data;
+    char *key = memory_get(*length);
+    key[at++] = kind;
+    for (unsigned i = 0; i < 3; i++) {
+        key[at++] = names[i] ? '+' : '-';
+        if (names[i])
+            memcpy(key + at, names[i], bytes[i]);
+        at += bytes[i];
+        key[at++] = '\0';
+    }
+    return key;
 }
 
 struct registry *registry_new(unsigned workers, const struct registry_events *events)

@@ -73,6 +73,8 @@ static struct word *find(const struct switches *switches, char kind, const char 
 {
     size_t length;
     struct word *word;
+    if (!switches->words)
+        return NULL; /* each login asks */
     char *key = registry_key(kind, database, environment, NULL, &length);
     HASH_FIND(hh, switches->words, key, length, word);
     free(key);

@@ -148,6 +148,8 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
         return;
     }
     client_arm(client);
+    if (door->brings_bytes)
+        loop_defer(worker->loop, &client->task); /* epoll need not tell of them */
 }
 
 static void client_event(struct stream *stream, enum stream_event event)

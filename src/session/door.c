@@ -20,7 +20,8 @@
 
 /* ---- opening (control thread) ---- */
 
-static bool add_door(struct plane *plane, struct listener *listener, const char *listener_name)
+static bool add_door(struct plane *plane, struct listener *listener, const char *listener_name,
+                     bool brings_bytes)
 {
     char text[ADDRESS_TEXT_BYTES];
     struct door *door;
@@ -32,6 +33,7 @@ static bool add_door(struct plane *plane, struct listener *listener, const char 
     door->plane = plane;
     door->listener = listener;
     door->listener_name = text_copy(listener_name);
+    door->brings_bytes = brings_bytes;
     door->index = (unsigned)plane->door_count++;
     log_log("listening on %s", address_text(listener_address(listener), text));
     return true;
@@ -71,7 +73,8 @@ static bool open_tcp(struct plane *plane, const struct listener_config *config, 
 
         if (!address_from(&address, one->ai_addr, one->ai_addrlen))
             continue;
-        if (add_door(plane, listener_open(&address, &options, problem, size), config->name))
+        if (add_door(plane, listener_open(&address, &options, problem, size), config->name,
+                     options.defer_accept))
             opened = true;
         else if (!any)
             break;
@@ -100,7 +103,8 @@ static bool open_listener(struct plane *plane, const struct listener_config *con
             snprintf(problem, size, "unix_socket_dir %s is too long", settings->unix_socket_dir);
             return false;
         }
-        opened = add_door(plane, listener_open(&address, &options, problem, size), config->name);
+        opened =
+            add_door(plane, listener_open(&address, &options, problem, size), config->name, false);
     }
     return opened;
 }
@@ -126,7 +130,7 @@ static bool adopt_sockets(struct plane *plane, const struct snapshot *snapshot,
                 name = config->name;
         }
         listener_tune(listener, &tuning);
-        (void)add_door(plane, listener, name);
+        (void)add_door(plane, listener, name, false);
     }
     return true;
 }

@@ -577,6 +577,9 @@ static void put_parameters(const struct client *client, const struct parameters 
     }
 }
 
+/* BackendKeyData and ReadyForQuery, and what the client's own parameters may add. */
+#define WELCOME_REST_BYTES 128
+
 void client_welcome(struct client *client, const struct parameters *server_parameters,
                     const struct buffer *welcome_messages)
 {
@@ -588,6 +591,7 @@ void client_welcome(struct client *client, const struct parameters *server_param
     client->login->greeting = (struct buffer){0};
     forget_defaults(client, server_parameters);
     client->startup = parameters_ref(client->parameters);
+    (void)buffer_reserve(&out, welcome_messages->length + WELCOME_REST_BYTES);
     put_parameters(client, server_parameters, welcome_messages, &out);
     cancel_key_tell(client, &out);
     if (globals_of(client)->login_notify_message)

@@ -63,6 +63,7 @@ struct door {
     struct listener *listener;
     const char *listener_name; /* of the configuration; NULL: [pgstage]'s own; owned */
     unsigned index;
+    bool brings_bytes; /* connections come with their first bytes (tcp_defer_accept) */
 };
 
 struct worker {
