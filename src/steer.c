@@ -9,6 +9,7 @@
 #include "pgstage/failover/failover.h"
 #include "pgstage/failover/procedure.h"
 #include "pgstage/health/monitor.h"
+#include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 
 /* ---- what the monitor and the plane say ---- */
@@ -106,6 +107,38 @@ static void each_host(void *context, const char *environment,
     monitor_each(steer->monitor, environment, each, argument);
 }
 
+static void put(struct audit_record *record, const char *name, const char *value)
+{
+    if (value)
+        audit_record_text(record, name, value);
+}
+
+static void record_decision(void *context, const struct failover_record *given)
+{
+    struct steer *steer = context;
+    struct audit *audit = plane_audit(steer->plane);
+    const struct episode *episode = given->episode;
+    if (!audit_is_on(audit))
+        return;
+    struct audit_record *record = audit_record_new("failover");
+    put(record, "what", given->what);
+    put(record, "environment", given->environment);
+    put(record, "host", given->host);
+    put(record, "from", given->from);
+    put(record, "type", given->type);
+    put(record, "kind", given->kind);
+    put(record, "reason", given->reason);
+    put(record, "result", given->result);
+    if (given->timeline > 0)
+        audit_record_number(record, "timeline", given->timeline);
+    if (episode) {
+        audit_record_number(record, "id", (int64_t)episode->id);
+        audit_record_number(record, "total_ms", episode->total_ms);
+        audit_record_number(record, "lag_bytes", episode->lag_bytes);
+    }
+    audit_write(audit, record);
+}
+
 /* ---- beginning and end ---- */
 
 bool steer_start(struct steer *steer, struct loop *loop, struct plane *plane,
@@ -125,6 +158,7 @@ bool steer_start(struct steer *steer, struct loop *loop, struct plane *plane,
         .close_host = close_host,
         .set_standing = set_standing,
         .each_host = each_host,
+        .record = record_decision,
     };
     steer->plane = plane;
     steer->failover = failover_new(loop, snapshot, &world, problem, size);

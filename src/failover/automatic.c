@@ -20,6 +20,8 @@
 
 #define LOOK_US (200 * CLOCK_MS)
 #define LONGEST_PAUSE_US (60 * CLOCK_SECOND)
+/* How much longer than its delay the guard "primary" may refuse before somebody should look. */
+#define PATIENCE_US (2 * CLOCK_SECOND)
 
 static void consider(struct watch *watch);
 
@@ -51,17 +53,38 @@ static uint64_t now_of(const struct watch *watch)
 
 /* ---- refusals ---- */
 
-static void note_refusal(struct watch *watch, const struct guard_report *report)
+/* A refusal of the guard that only waits is no alarm for as long as it may have to wait. */
+static bool is_alarming(const struct watch *watch, uint32_t bits, uint64_t delay_us)
+{
+    uint64_t since_us = failover_no_primary_since(watch->procedures->failover, watch->environment);
+    return bits != UINT32_C(1) << GUARD_PRIMARY ||
+           (since_us && now_of(watch) > since_us + delay_us + PATIENCE_US);
+}
+
+static void note_refusal(struct watch *watch, const struct guard_report *report, uint64_t delay_us)
 {
     uint32_t bits = 0;
     for (size_t i = 0; i < GUARD_COUNT; i++)
         bits |= (uint32_t)(report->rows[i].verdict == GUARD_REFUSES) << i;
-    if (bits == watch->refused)
+    bool alarming = is_alarming(watch, bits, delay_us);
+    if (bits == watch->refused && alarming == watch->is_alarmed)
         return;
-    watch->refused = bits;
     char *refusals = guard_refusals(report);
-    log_warning("failover: %s: nothing is promoted yet: %s", watch->environment, refusals);
+    if (bits != watch->refused)
+        log_warning("failover: %s: nothing is promoted yet: %s", watch->environment, refusals);
+    if (alarming || !watch->attempts) /* how the last attempt ended says more than that it waits */
+        failover_refuse(watch->procedures->failover, watch->environment,
+                        alarming ? refusals : NULL);
+    watch->refused = bits;
+    watch->is_alarmed = alarming;
     free(refusals);
+}
+
+static void forget_refusal(struct watch *watch)
+{
+    watch->refused = 0;
+    watch->is_alarmed = false;
+    failover_refuse(watch->procedures->failover, watch->environment, NULL);
 }
 
 /* ---- beginning ---- */
@@ -119,7 +142,7 @@ static bool consider_dr(struct watch *watch, struct scene *scene, const struct s
     guard_judge(guarded, &report);
     if (report.allowed)
         return begin(watch, scene, &report);
-    note_refusal(watch, &report);
+    note_refusal(watch, &report, settings->dr_failover_delay_us);
     return false;
 }
 
@@ -139,10 +162,10 @@ static bool consider_now(struct watch *watch, const struct environment_config *e
     if (report.allowed) {
         begun = begin(watch, &scene, &report);
     } else if (situation->dr_in_force || environment->dr_host_count == 0) {
-        note_refusal(watch, &report);
+        note_refusal(watch, &report, settings->failover_delay_us);
     } else {
         if (settings->dr_failover != DR_FAILOVER_AUTOMATIC || !watch->siteless_since_us)
-            note_refusal(watch, &report);
+            note_refusal(watch, &report, settings->failover_delay_us);
         begun = consider_dr(watch, &scene, settings);
     }
     scene_fini(&scene);
@@ -169,7 +192,7 @@ static void consider(struct watch *watch)
     }
     if (settings->failover_mode != FAILOVER_PROMOTE || !situation->accepted ||
         failover_state(procedures->failover, watch->environment) != FAILOVER_STATE_NO_PRIMARY) {
-        watch->refused = 0;
+        forget_refusal(watch);
         watch->siteless_since_us = 0;
         return;
     }
@@ -193,6 +216,11 @@ void automatic_note_end(struct procedures *procedures, const struct procedure *p
         watch->again_us = 0;
         return;
     }
+    char *refusal = text_print("the last attempt %s: %s", episode_result_word(result),
+                               procedure->failure ? procedure->failure : "it ended half done");
+    if (procedure->type == EPISODE_AUTOMATIC)
+        failover_refuse(procedures->failover, watch->environment, refusal);
+    free(refusal);
     pause_us = CLOCK_SECOND << (watch->attempts < 6 ? watch->attempts : 6);
     watch->attempts++;
     watch->again_us = now_of(watch) + (pause_us < LONGEST_PAUSE_US ? pause_us : LONGEST_PAUSE_US);

@@ -52,6 +52,7 @@ struct episode *failover_claim(struct failover *failover, const char *environmen
     ward->episode->id = failover->history.next_id++;
     log_log("failover: %s: %s failover %" PRIu64 " begins: %s", environment,
             episode_type_word(type), ward->episode->id, trigger);
+    ward_record_episode(ward, ward->episode);
     return ward->episode;
 }
 
@@ -151,12 +152,27 @@ void failover_accept(struct failover *failover, const char *environment, const c
                      clock_wall_us());
     log_log("failover: %s: %s is the accepted primary, on timeline %" PRIu32, ward->name, host,
             timeline);
+    ward_record(ward, (struct failover_record){
+                          .what = "accept", .host = host, .timeline = (int64_t)timeline});
     ward->is_withdrawn = false;
     ward->no_primary_since_us = 0;
     list_for_each (node, &ward->hosts)
         list_entry(node, struct ward_host, node)->may_have_writers = false;
     ward_ask(ward);
     ward_tell(ward, situation->accepted, false);
+}
+
+void failover_refuse(struct failover *failover, const char *environment, const char *reason)
+{
+    struct ward *ward = ward_find(failover, environment);
+    if (!ward || text_equal(ward->refusal, reason))
+        return;
+    free(ward->refusal);
+    ward->refusal = text_copy(reason);
+    if (reason)
+        alarm_raise(&ward->alarms, ward->name, NULL, ALARM_PROMOTION_REFUSED, reason);
+    else
+        alarm_end(&ward->alarms, ward->name, ALARM_PROMOTION_REFUSED);
 }
 
 void failover_note_automatic(struct failover *failover, const char *environment)

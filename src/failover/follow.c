@@ -150,6 +150,20 @@ static void on_saved(void *context, enum failover_saved how)
         finish_change(ward);
 }
 
+/* What `to` lacked of what the old primary had written when they were last seen; at most that, for
+ * it may have received more before it was promoted. -1: not known. */
+static int64_t lag_of(const struct ward *ward, const char *to)
+{
+    const struct ward_host *host = ward_host_find(ward, to);
+    if (text_equal(ward->situation->accepted, to)) /* another server behind the same name */
+        return -1;
+    if (!ward->last_writer_lsn || !host || !host->standby_lsn)
+        return -1;
+    return host->standby_lsn < ward->last_writer_lsn
+               ? (int64_t)(ward->last_writer_lsn - host->standby_lsn)
+               : 0;
+}
+
 static void begin_episode(struct ward *ward, enum episode_type type, const char *to,
                           const char *trigger)
 {
@@ -166,7 +180,9 @@ static void begin_episode(struct ward *ward, enum episode_type type, const char 
     ward->episode->detection_ms = type == EPISODE_AUTOMATIC && ward->last_writer_us
                                       ? (int64_t)((now_us - ward->last_writer_us) / CLOCK_MS)
                                       : -1;
+    ward->episode->lag_bytes = lag_of(ward, to);
     episode_step(ward->episode, "close", now_us);
+    ward_record_episode(ward, ward->episode);
 }
 
 void change_begin(struct ward *ward, const struct sighting *to, enum episode_type type,
@@ -192,6 +208,10 @@ void change_begin(struct ward *ward, const struct sighting *to, enum episode_typ
                      to->timeline > situation->timeline || replaces ? to->timeline
                                                                     : situation->timeline,
                      to->is_dr, clock_wall_us());
+    ward_record(ward, (struct failover_record){.what = "accept",
+                                               .host = to->host,
+                                               .reason = trigger,
+                                               .timeline = situation->timeline});
     ward_tell(ward, NULL, false);
     timer_set(ward->failover->loop, &change->patience,
               loop_now_us(ward->failover->loop) + PATIENCE_US);

@@ -59,6 +59,7 @@ struct ward_host {
     unsigned closing;     /* closings under way */
     char *writer_address; /* where it was when it took writes last; NULL: not known */
     uint64_t answered_us; /* when it was last seen to take writes */
+    uint64_t standby_lsn; /* what it had when it was last seen as a standby; 0: not known */
     /* When a procedure has seen it take writes, and on which timeline: probes that began before say
      * nothing against it. */
     uint64_t proven_us;
@@ -98,7 +99,9 @@ struct ward {
     uint64_t held_since_us;
     uint64_t no_primary_since_us; /* 0: there is one */
     uint64_t last_writer_us;      /* when the accepted primary was last seen to take writes */
+    uint64_t last_writer_lsn;     /* … and how far it had written; 0: not known */
     struct change change;
+    char *refusal;           /* why nothing is promoted; NULL: that does not apply */
     struct episode *episode; /* of the change, or of the claim */
     uint64_t episode_began_us;
     bool is_claimed;
@@ -134,6 +137,10 @@ const struct settings *ward_settings(const struct ward *ward);
 void ward_ask(struct ward *ward);
 /* Looks at the end of this turn. */
 void ward_look_later(struct ward *ward);
+/* For the audit log. `what` and the rest as in struct failover_record. */
+void ward_record(const struct ward *ward, struct failover_record record);
+/* That a failover begins, or how it has ended. */
+void ward_record_episode(const struct ward *ward, const struct episode *episode);
 
 /* ---- looking (look.c) ---- */
 

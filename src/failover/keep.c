@@ -187,6 +187,7 @@ void keep_episode(struct failover *failover, struct episode *episode)
     const struct failover_procedures *procedures = &failover->procedures;
     if (procedures->ended && !failover->is_stopped)
         procedures->ended(procedures->context, episode);
+    ward_record_episode(ward_find(failover, episode->environment), episode);
     history_add(&failover->history, episode);
     keep_save(failover, NULL, NULL);
 }

@@ -51,7 +51,8 @@ void ward_tell(struct ward *ward, const char *writer, bool unknown)
                                                                                    : WRITER_OTHER;
         struct standing standing = standing_of(&host->report, by, is_shut_out);
         standing.system_identifier = ward->situation->system_identifier;
-        if (standing.write == ALLOW_YES)
+        /* also where it takes no writes at present: a login may be under way that learns of it late */
+        if (!unknown || standing.write == ALLOW_YES)
             standing.timeline = ward->situation->timeline;
         tell(ward, host, standing);
     }
@@ -83,6 +84,8 @@ bool ward_fence(struct ward *ward, const char *host, enum fence_kind kind, const
     if (!situation_fence_set(ward->situation, host, kind, by, clock_wall_us()))
         return false;
     log_log("failover: %s: %s is fenced (%s): %s", ward->name, host, fence_word(kind), by);
+    ward_record(ward, (struct failover_record){
+                          .what = "fence", .host = host, .kind = fence_word(kind), .reason = by});
     return true;
 }
 
@@ -91,6 +94,7 @@ bool ward_unfence(struct ward *ward, const char *host, const char *why)
     if (!situation_fence_clear(ward->situation, host))
         return false;
     log_log("failover: %s: %s is fenced no more: %s", ward->name, host, why);
+    ward_record(ward, (struct failover_record){.what = "unfence", .host = host, .reason = why});
     return true;
 }
 
@@ -127,6 +131,8 @@ static void apply_alarms(struct ward *ward, const struct decision *decision,
     }
     if (decision->has_alarm)
         alarm_raise(&ward->alarms, ward->name, NULL, decision->alarm, decision->reason);
+    if (ward->refusal)
+        alarm_raise(&ward->alarms, ward->name, NULL, ALARM_PROMOTION_REFUSED, ward->refusal);
     alarms_end(&ward->alarms, ward->name);
 }
 
@@ -151,6 +157,7 @@ static void note_writer(struct ward *ward, const struct sighting *host)
     if (host->sight != SIGHT_WRITER)
         return;
     ward->last_writer_us = known->answered_us;
+    ward->last_writer_lsn = host_report_position(&known->report);
     if (text_equal(known->writer_address, known->address))
         return;
     free(known->writer_address);

@@ -264,15 +264,21 @@ static void answer_all(struct procedure *procedure, enum episode_result result, 
     free(detail);
 }
 
+void procedure_count_clients(struct procedure *procedure)
+{
+    struct gate_counts counts;
+    plane_gate_counts(procedure->procedures->plane, procedure->environment->name, &counts);
+    procedure->episode->clients_held = (int64_t)counts.queued;
+    procedure->episode->clients_errored = (int64_t)counts.errored;
+}
+
 static void fill_episode(struct procedure *procedure)
 {
     struct episode *episode = procedure->episode;
-    struct gate_counts counts;
     uint64_t now_us = procedure_now_us(procedure);
     episode_step(episode, NULL, now_us);
-    plane_gate_counts(procedure->procedures->plane, procedure->environment->name, &counts);
-    episode->clients_held = (int64_t)counts.queued;
-    episode->clients_errored = (int64_t)counts.errored;
+    if (episode->clients_held < 0)
+        procedure_count_clients(procedure);
     if (procedure->held_us && episode->hold_ms < 0)
         episode->hold_ms = (int64_t)((now_us - procedure->held_us) / CLOCK_MS);
     if (episode->total_ms < 0)

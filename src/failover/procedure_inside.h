@@ -174,6 +174,8 @@ void letter_arrive(struct letter *letter, int value);
 /* When the step must be over. */
 uint64_t procedure_deadline_us(const struct procedure *procedure);
 uint64_t procedure_now_us(const struct procedure *procedure);
+/* How many clients the trouble has held and hurt, as it stands now, for SHOW FAILOVERS. */
+void procedure_count_clients(struct procedure *procedure);
 const struct host_report *procedure_report(const struct procedure *procedure, const char *host);
 /* Is this host a primary now, as a probe has seen since `since_us`? */
 bool procedure_sees_writer(const struct procedure *procedure, const char *host, uint64_t since_us);
@@ -199,6 +201,7 @@ struct watch {
     uint64_t again_us;          /* no attempt before */
     unsigned attempts;          /* that failed in a row */
     uint32_t refused;           /* the guards that refused last, as bits: for the log */
+    bool is_alarmed;            /* … and whether that is an alarm */
 };
 
 struct answer_later;

@@ -21,6 +21,7 @@ libpgstage_a_SOURCES += \
 	src/failover/operator.c \
 	src/failover/plan.c \
 	src/failover/procedure.c include/pgstage/failover/procedure.h \
+	src/failover/record.c \
 	src/failover/rows.c \
 	src/failover/scene.c src/failover/scene.h \
 	src/failover/situation.c include/pgstage/failover/situation.h include/pgstage/tables/fences.def \

@@ -507,6 +507,7 @@ void step_release(struct procedure *procedure)
 {
     uint64_t now_us = procedure_now_us(procedure);
     struct episode *episode = procedure->episode;
+    procedure_count_clients(procedure); /* later they are another trouble's */
     failover_release(procedure->procedures->failover, procedure->environment->name);
     episode->hold_ms = (int64_t)((now_us - procedure->held_us) / CLOCK_MS);
     episode->total_ms = (int64_t)((now_us - procedure->began_us) / CLOCK_MS) +

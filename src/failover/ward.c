@@ -58,6 +58,7 @@ void ward_free(struct ward *ward)
     alarms_fini(&ward->alarms);
     episode_free(ward->episode);
     situation_free(ward->situation);
+    free(ward->refusal);
     free(ward->name);
     free(ward);
 }
@@ -187,6 +188,8 @@ static void take_over(void *argument, const struct host_report *given)
     host->sighting.streamed_timeline = host->streamed_timeline;
     if (host->sighting.sight == SIGHT_WRITER)
         host->answered_us = report->answered_us;
+    else if (host->sighting.sight == SIGHT_STANDBY && host_report_position(report))
+        host->standby_lsn = host_report_position(report);
 }
 
 void ward_ask(struct ward *ward)

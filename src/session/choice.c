@@ -284,6 +284,15 @@ bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us)
     return fits || server->stands_in;
 }
 
+bool choice_allows(const struct server *server)
+{
+    int target = server->stands_in ? TARGET_STANDBY
+                                   : server->meaning->effective->settings.target_session_attrs;
+    struct standing standing = host_standing(server->host);
+
+    return choice_rank(target, &standing) != CHOICE_NONE;
+}
+
 /* Would the pool rather have a host of this rank, and is there one that can be used? */
 static bool has_better(const struct server *server, int target, enum choice_rank rank)
 {

@@ -49,6 +49,7 @@ struct gate {
     /* of the present trouble, or the last one: */
     _Atomic bool over;
     _Atomic uint64_t event_us, queued, errored;
+    _Atomic uint32_t trouble; /* its number, from 1 */
 };
 
 struct gates {
@@ -146,6 +147,7 @@ static void note_event(struct gate *gate)
     if (atomic_exchange(&gate->over, false) || now_us > last_us + GATE_TROUBLE_US) {
         atomic_store(&gate->queued, 0);
         atomic_store(&gate->errored, 0);
+        atomic_fetch_add(&gate->trouble, 1);
     }
 }
 
@@ -181,6 +183,7 @@ bool gate_enter(struct client *client)
 {
     struct gate *gate = client->share->backend->gate;
     int64_t limit = share_settings(client->share)->failover_queue_limit;
+    uint32_t trouble;
 
     if (client->at_gate || !gate || !gate_is_shut(client->share))
         return true;
@@ -190,7 +193,10 @@ bool gate_enter(struct client *client)
         return false;
     }
     client->at_gate = true;
-    atomic_fetch_add(&gate->queued, 1);
+    trouble = atomic_load(&gate->trouble);
+    if (client->held_in != trouble) /* how often it waits in one trouble is its own business */
+        atomic_fetch_add(&gate->queued, 1);
+    client->held_in = trouble;
     return true;
 }
 

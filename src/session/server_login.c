@@ -421,11 +421,14 @@ static void role_is_right(struct server *server)
 static void role_is(struct server *server, bool in_recovery)
 {
     server_saw_role(server, in_recovery);
-    if (choice_takes_role(server, in_recovery, loop_now_us(server->worker->loop)))
-        role_is_right(server);
-    else
+    if (!choice_takes_role(server, in_recovery, loop_now_us(server->worker->loop)))
         step_failed(server, REASON_SERVER_WRONG_ROLE,
                     in_recovery ? "it is a standby" : "it is no standby");
+    else if (!choice_allows(server))
+        /* the control plane has said so since the login began: the host may lead elsewhere now */
+        step_failed(server, REASON_SERVER_WRONG_ROLE, "the host does not serve this pool any more");
+    else
+        role_is_right(server);
 }
 
 static void ask(struct server *server, const char *sql)

@@ -549,7 +549,8 @@ struct ledger *ledger_start(const struct proxy *proxy, const struct ledger_optio
             support_fail("pthread_create");
     }
     if (options->listeners)
-        ledger->listeners = listeners_start(proxy, options->listeners, options->conninfo);
+        ledger->listeners = listeners_start(
+            proxy, options->listeners, text_of("ledger_%d", options->first), options->conninfo);
     return ledger;
 }
 

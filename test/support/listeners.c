@@ -1,7 +1,7 @@
 /*
  * listeners: what was published, what each heard, and when it was told of a gap.
  *
- *   publisher ─ pg_notify('ledger', n) ─► acknowledged, unknown, failed
+ *   publisher ─ pg_notify(channel, n) ─► acknowledged, unknown, failed
  *   listener  ─ LISTEN ─► period {from: the next number … last heard} ─ told ─► the next period
  */
 #include "listeners.h"
@@ -46,7 +46,7 @@ struct listener {
 
 struct listeners {
     /* fixed */
-    const char *conninfo;
+    const char *conninfo, *channel, *listen_sql;
     int count;
     pthread_t publisher, listening;
     struct listener each[LISTENERS_MAX];
@@ -110,7 +110,7 @@ static void publish(struct listeners *listeners, PGconn *conn, long number)
 {
     char sql[80];
 
-    snprintf(sql, sizeof sql, "SELECT pg_notify('ledger', '%ld')", number);
+    snprintf(sql, sizeof sql, "SELECT pg_notify('%s', '%ld')", listeners->channel, number);
     atomic_store(&listeners->begun, number);
     listeners->fates[number] =
         (unsigned char)(PQsendQuery(conn, sql) ? fate_of(listeners, conn) : FATE_UNKNOWN);
@@ -194,7 +194,7 @@ static void begin_to_listen(struct listener *listener)
 
     listener->conn = PQconnectdb(listener->listeners->conninfo);
     PQsetNoticeReceiver(listener->conn, hear_notice, listener);
-    result = PQexec(listener->conn, "LISTEN ledger");
+    result = PQexec(listener->conn, listener->listeners->listen_sql);
     if (PQresultStatus(result) == PGRES_COMMAND_OK && PQstatus(listener->conn) == CONNECTION_OK) {
         begin_period(listener);
         if (!was_there)
@@ -274,13 +274,16 @@ static void *listening_main(void *argument)
 
 /* ---- for tests ---- */
 
-struct listeners *listeners_start(const struct proxy *proxy, int count, const char *extra)
+struct listeners *listeners_start(const struct proxy *proxy, int count, const char *channel,
+                                  const char *extra)
 {
     struct listeners *listeners = calloc(1, sizeof *listeners);
 
     if (!listeners || count > LISTENERS_MAX)
         abort();
     listeners->conninfo = client_conninfo(proxy, extra);
+    listeners->channel = channel;
+    listeners->listen_sql = text_of("LISTEN %s", channel);
     listeners->count = count;
     for (int i = 0; i < count; i++) {
         listeners->each[i].listeners = listeners;

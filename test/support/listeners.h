@@ -25,8 +25,10 @@ struct listeners_verdict {
 
 #define LISTENERS_MAX 32
 
-/* Returns when each of them listens; `extra` is more conninfo, or NULL. */
-struct listeners *listeners_start(const struct proxy *proxy, int count, const char *extra);
+/* Returns when each of them listens on that channel, which nobody else uses; `extra` is more
+ * conninfo, or NULL. */
+struct listeners *listeners_start(const struct proxy *proxy, int count, const char *channel,
+                                  const char *extra);
 /* Waits until each hears a number that is published from now on, then ends them. */
 void listeners_stop(struct listeners *listeners);
 /* After listeners_stop. */

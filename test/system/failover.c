@@ -6,11 +6,13 @@
 struct proxy *scene_proxy(struct constellation *sky, const struct scene_options *options)
 {
     const char *state = options->state_dir;
+    struct proxy_options given = {.twin = options->twin};
 
     if (!state)
         state = text_of("%s/state-%d", test_folder(), port_take());
     folder_make(state);
-    return proxy_start(
+    return proxy_start_with(
+        &given,
         "pool_mode = transaction\ndefault_environment = drill\nstate_dir = %s\n"
         "default_pool_size = 20\nmax_client_conn = 500\nlog_connections = 0\nlog_disconnections = "
         "0\n%s\n%s",
@@ -20,34 +22,62 @@ struct proxy *scene_proxy(struct constellation *sky, const struct scene_options 
                                                options->environment ? options->environment : "")));
 }
 
+void scene_work(struct scene *scene, const struct ledger_options *options)
+{
+    struct ledger_options given = *options;
+
+    if (given.clients == 0) {
+        given.clients = 100;
+        given.idle = given.cut ? 0 : 50; /* who is idle goes with its process */
+        given.listeners = 6;
+    }
+    scene->ledger = ledger_start(scene->proxy, &given);
+    if (!ledger_goes_on(scene->ledger, 50, 60000))
+        support_fail("the clients do not get to work: %s", ledger_last_error(scene->ledger));
+}
+
+void scene_cut(struct scene *scene)
+{
+    scene->proxy->expect_failure = true;
+    proxy_signal(scene->proxy, SIGKILL);
+    proxy_wait(scene->proxy, 10000);
+}
+
+void scene_mend(struct scene *scene, const struct scene_options *options, bool forgets)
+{
+    struct scene_options given = *options;
+
+    if (forgets && unlink(text_of("%s/failover.json", options->state_dir)))
+        support_fail("there is no state file in %s", options->state_dir);
+    given.twin = scene->proxy;
+    scene->proxy = scene_proxy(scene->sky, &given);
+}
+
 struct scene *scene_start(const struct scene_options *options)
 {
     struct scene *scene = calloc(1, sizeof *scene);
-    struct ledger_options ledger = options->ledger;
 
     if (!scene)
         abort();
     scene->sky = constellation_start(&options->sky);
     scene->proxy = scene_proxy(scene->sky, options);
-    if (ledger.clients == 0) {
-        ledger.clients = 100;
-        ledger.idle = 50;
-        ledger.listeners = 6;
-    }
-    if (ledger.clients > 0) {
-        scene->ledger = ledger_start(scene->proxy, &ledger);
-        if (!ledger_goes_on(scene->ledger, 50, 60000))
-            support_fail("the clients do not get to work: %s", ledger_last_error(scene->ledger));
-    }
+    if (options->ledger.clients >= 0)
+        scene_work(scene, &options->ledger);
     return scene;
 }
 
 struct ledger_verdict scene_judge(struct scene *scene, struct star *primary, struct star *old,
                                   int64_t latest_ms)
 {
+    ledger_stop(scene->ledger);
+    return scene_compare(scene, primary, old, latest_ms);
+}
+
+struct ledger_verdict scene_compare(struct scene *scene, struct star *primary, struct star *old,
+                                    int64_t latest_ms)
+{
     struct ledger_verdict verdict;
 
-    ledger_stop(scene->ledger);
     verdict = ledger_judge(scene->ledger, primary->cluster);
     ledger_expect_sound(&verdict, old != NULL);
     if (verdict.missing > 0 && old) {

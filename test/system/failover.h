@@ -28,12 +28,19 @@ struct scene_options {
     const char *environment;      /* more lines of [environment drill] */
     bool promotes;                /* failover_mode = promote, and the user for it */
     const char *state_dir;        /* NULL: one of its own */
+    const struct proxy *twin;     /* pgstage takes this one's port over; that one has ended */
 };
 
 /* Everything runs, and the ledger's clients have begun to pay, when this returns. */
 struct scene *scene_start(const struct scene_options *options);
 /* Another pgstage before the same servers. */
 struct proxy *scene_proxy(struct constellation *sky, const struct scene_options *options);
+/* Starts the clients, once there is a proxy; they have begun to pay when this returns. */
+void scene_work(struct scene *scene, const struct ledger_options *options);
+/* Ends pgstage with SIGKILL while everybody works. */
+void scene_cut(struct scene *scene);
+/* Starts it again, on the same port: the clients come back. `forgets`: without its state file. */
+void scene_mend(struct scene *scene, const struct scene_options *options, bool forgets);
 /*
  * Stops the clients and judges what `primary` holds. With `old` (stopped, the former primary) what
  * is missing must have been written there and not have reached the new one, before `latest_ms`
@@ -41,6 +48,10 @@ struct proxy *scene_proxy(struct constellation *sky, const struct scene_options 
  */
 struct ledger_verdict scene_judge(struct scene *scene, struct star *primary, struct star *old,
                                   int64_t latest_ms);
+
+/* The same, when the clients have been stopped. */
+struct ledger_verdict scene_compare(struct scene *scene, struct star *primary, struct star *old,
+                                    int64_t latest_ms);
 
 /* The ledger's clients have got at least `count` acknowledgements for what they begin from now on.
  */

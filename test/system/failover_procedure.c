@@ -145,6 +145,113 @@ SYSTEM_TEST(failover_procedure, a_missing_grant_is_named_and_nothing_is_promoted
     cr_expect_eq(served_by(scene->sky, client), new);
 }
 
+/* A line of the audit log with all of these. */
+static bool audited(const char *file, const char *a, const char *b, const char *c)
+{
+    char *text = file_text(file), *rest = NULL;
+
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        if (strstr(line, "\"event\":\"failover\"") && strstr(line, a) && strstr(line, b) &&
+            strstr(line, c))
+            return true;
+    return false;
+}
+
+static char *alarm_detail(struct proxy *proxy, const char *alarm)
+{
+    PGresult *rows = proxy_show(proxy, "ALARMS");
+    char *detail = text_of("%s", "");
+
+    for (int row = 0; row < PQntuples(rows); row++)
+        if (!strcmp(PQgetvalue(rows, row, PQfnumber(rows, "alarm")), alarm))
+            detail = text_of("%s", PQgetvalue(rows, row, PQfnumber(rows, "detail")));
+    PQclear(rows);
+    return detail;
+}
+
+/* Nobody asked for it, so nobody's command stands in the audit log: what pgstage decides does. And
+ * clients are counted as held once each. */
+SYSTEM_TEST(failover_procedure, what_it_decides_by_itself_is_audited_alarmed_and_counted)
+{
+    enum { HELD = 7 };
+    const char *audit = text_of("%s/audit.log", test_folder());
+    struct scene_options options = {.sky = {.standbys = 1},
+                                    .general = text_of("audit_log = %s\n", audit)};
+    const char *is_off = text_of("%s/is-off", test_folder());
+    struct scene *scene =
+        quiet_scene(&options, text_of("failover_delay = 0\nfence_command = test -e %s\n", is_off));
+    struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
+    PGconn *clients[HELD], *idle = client_open(scene->proxy, NULL);
+    char *detail;
+
+    client_do(idle, "SELECT 1");
+    for (int i = 0; i < HELD; i++)
+        clients[i] = client_open(scene->proxy, NULL);
+    cluster_end(old->cluster, CLUSTER_KILL);
+    cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
+    for (int i = 0; i < HELD; i++)
+        client_send(clients[i], "INSERT INTO note VALUES (1)");
+    /* its fence fails: the alarm says so, for as long as that is how it is */
+    cr_assert(until(has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
+    cr_assert(until(strstr(detail = alarm_detail(scene->proxy, "promotion_refused"),
+                           "fence_command") != NULL,
+                    PATIENCE_MS),
+              "%s", detail);
+    cr_assert(until(audited(audit, "\"what\":\"end\"", "\"result\":\"failed\"", "fence_command"),
+                    PATIENCE_MS));
+    file_write(is_off, 0644, "");
+    for (int i = 0; i < HELD; i++)
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "");
+    cr_assert(until(!strcmp(last_failover(scene->proxy, "result"), "done"), PATIENCE_MS));
+    cr_assert(until(!has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
+    cr_expect_str_eq(last_failover(scene->proxy, "clients_held"), text_of("%d", HELD));
+    cr_assert_eq(proxy_log_count(scene->proxy, "ALARM promotion_refused"), 1);
+    cr_assert(until(audited(audit, "\"what\":\"begin\"", "\"type\":\"automatic\"", old->name),
+                    PATIENCE_MS));
+    cr_assert(
+        until(audited(audit, "\"what\":\"accept\"", new->name, "\"timeline\":2"), PATIENCE_MS));
+    cr_assert(
+        until(audited(audit, "\"what\":\"fence\"", old->name, "former_primary"), PATIENCE_MS));
+    cr_assert(
+        until(audited(audit, "\"what\":\"end\"", "\"result\":\"done\"", new->name), PATIENCE_MS));
+}
+
+/* A promotion by somebody else: what the new primary lacked is told as far as probes saw it. */
+SYSTEM_TEST(failover_procedure, what_was_followed_tells_its_lag_and_whom_it_held)
+{
+    enum { HELD = 5 };
+    struct scene_options options = {.sky = {.standbys = 1}};
+    struct scene *scene =
+        scene_start(&(struct scene_options){.sky = options.sky, .ledger = {.clients = -1}});
+    struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
+    PGconn *clients[HELD], *direct = cluster_connect(old->cluster, "app");
+    long lag;
+
+    for (int i = 0; i < HELD; i++)
+        clients[i] = client_open(scene->proxy, NULL);
+    client_do(clients[0], "INSERT INTO note VALUES (1)");
+    cr_assert(star_catches_up(new, old));
+    cluster_freeze(new->cluster, true);
+    client_do(direct, "INSERT INTO note SELECT generate_series(1, 20000)");
+    lag = client_number(direct, "SELECT pg_current_wal_flush_lsn() - '0/0'");
+    pause_ms(2500); /* two looks at how far the primary has written */
+    cluster_end(old->cluster, CLUSTER_KILL);
+    cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
+    for (int i = 0; i < HELD; i++)
+        client_send(clients[i], "INSERT INTO note VALUES (2)");
+    cluster_freeze(new->cluster, false);
+    cr_assert(until(host_is(scene->proxy, new, "health", "healthy") ||
+                        host_is(scene->proxy, new, "health", "warning"),
+                    PATIENCE_MS));
+    lag -= star_received(new);
+    cluster_promote(new->cluster);
+    for (int i = 0; i < HELD; i++)
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "");
+    cr_expect_str_eq(last_failover(scene->proxy, "clients_held"), text_of("%d", HELD));
+    cr_assert_gt(lag, 0);
+    cr_expect_geq(atol(last_failover(scene->proxy, "lag_bytes")), lag);
+}
+
 /* The old primary is black-holed as it were for everybody: its fence tells what it was told. */
 SYSTEM_TEST(failover_procedure, commands_are_told_what_happens_and_no_password)
 {

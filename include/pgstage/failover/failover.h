@@ -31,6 +31,20 @@ struct failover_counts {
     int64_t held, errored; /* since the hold began; -1: not known */
 };
 
+/* Something that was decided, for the audit log. Texts live during the call; NULL: not said. */
+struct failover_record {
+    const char *environment;
+    const char *what; /* accept, fence, unfence, begin, end; constant */
+    const char *host; /* that it is about; of a failover, the candidate or the new primary */
+    const char *from; /* the accepted primary before */
+    const char *type; /* of a failover */
+    const char *kind; /* of a fence */
+    const char *reason;
+    const char *result;            /* of a failover that ends */
+    int64_t timeline;              /* 0: not said */
+    const struct episode *episode; /* of what ends; NULL */
+};
+
 /* What the engine sees and acts through: the monitor and the plane (see failover_world_of), or a
  * test's stand-ins. */
 struct failover_world {
@@ -48,6 +62,8 @@ struct failover_world {
     void (*each_host)(void *context, const char *environment,
                       void (*each)(void *argument, const struct host_report *report),
                       void *argument);
+    /* Writes down what was decided; nothing waits for it. NULL: nobody does. */
+    void (*record)(void *context, const struct failover_record *record);
 };
 
 /* Opens and locks state_dir, if the configuration names one, and reads it. A reference of the
@@ -196,6 +212,9 @@ void failover_intent_clear(struct failover *failover, const char *environment);
  * makes it last. Every connection to the old one must have been closed before. */
 void failover_accept(struct failover *failover, const char *environment, const char *host,
                      uint64_t system_identifier, uint32_t timeline, bool former_streams);
+/* Why pgstage does not promote by itself although there is no primary: the alarm
+ * promotion_refused; NULL: it does not apply. */
+void failover_refuse(struct failover *failover, const char *environment, const char *reason);
 /* pgstage promotes by itself, now (failover_min_interval counts from here). */
 void failover_note_automatic(struct failover *failover, const char *environment);
 

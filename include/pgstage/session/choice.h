@@ -34,6 +34,8 @@ bool choice_needs_role(const struct server *server);
 /* A login has found the host in (or out of) recovery: does that serve the pool? False: the host is
  * left alone for a moment by those that want what this pool wants. */
 bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us);
+/* Is it still allowed what the pool wants of it? What was said since its login began counts. */
+bool choice_allows(const struct server *server);
 /* May this server go on serving, by what is known of its host now? */
 bool choice_fits(const struct server *server);
 /* Does the control plane know of every host of the pool that it takes no writes? */

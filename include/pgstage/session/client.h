@@ -95,6 +95,7 @@ struct client {
     bool wait_notified;     /* it has had its query_wait_notify */
     uint8_t recorded;       /* enum record_state */
     uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
+    uint32_t held_in;       /* the last trouble of the environment that held it; 0: none */
     uint32_t pins;          /* mask of enum pin: it keeps its server between transactions */
     uint8_t sql_mode;       /* enum sql_mode: how its texts are read */
     uint8_t own_mode, own_mode_mask;  /* … as far as its own parameters say, which were … */

@@ -26,6 +26,7 @@ static struct {
     struct host_report hosts[HOSTS];
     struct standing standings[HOSTS];
     struct buffer log; /* what the plane was told, in order */
+    struct buffer records;
     bool held;
     struct {
         void (*done)(void *argument);
@@ -104,6 +105,17 @@ static void on_each_host(void *context, const char *environment,
         return;
     for (size_t i = 0; i < HOSTS; i++)
         each(argument, &stage.hosts[i]);
+}
+
+static void on_record(void *context, const struct failover_record *record)
+{
+    (void)context;
+    cr_assert_str_eq(record->environment, "e");
+    buffer_print(&stage.records, "%s(%s%s%s) ", record->what, record->host ? record->host : "",
+                 record->result || record->kind ? " " : "",
+                 record->result ? record->result
+                 : record->kind ? record->kind
+                                : "");
 }
 
 /* ---- helpers ---- */
@@ -188,6 +200,7 @@ static void open_engine(const char *more)
         .close_host = on_close_host,
         .set_standing = on_standing,
         .each_host = on_each_host,
+        .record = on_record,
     };
     stage.failover = failover_new(stage.loop, stage.snapshot, &world, problem, sizeof problem);
     cr_assert_not_null(stage.failover, "%s", problem);
@@ -205,6 +218,7 @@ static void close_engine(void)
     stage.closing_count = 0;
     memset(stage.standings, 0, sizeof stage.standings);
     buffer_fini(&stage.log);
+    buffer_fini(&stage.records);
 }
 
 static void begin(void)
@@ -350,6 +364,51 @@ Test(engine, follows_a_promotion_and_closes_everything_to_the_old_one_first)
     cr_assert(episode->id == 1 && episode->hold_ms >= 0 && episode->total_ms >= episode->hold_ms);
     cr_assert(episode->detection_ms >= 0 && episode->clients_held == 7 &&
               episode->clients_errored == 2);
+}
+
+Test(engine, what_it_decides_by_itself_is_recorded)
+{
+    settle(NULL);
+    stage.hosts[0].lsn_flushed = 5000;
+    stage.hosts[1].lsn_received = 4000;
+    stage.hosts[1].lsn_replayed = 3900;
+    turn();
+    down(0);
+    turn();
+    look(1, ROLE_PRIMARY, 2);
+    stage.hosts[1].lsn_flushed = 6000;
+    turn();
+    close_all();
+    buffer_put_u8(&stage.records, '\0');
+    cr_assert_str_eq((const char *)stage.records.data,
+                     "accept(a:1) fence(a:1 former_primary) begin(b:2) accept(b:2) end(b:2 done) ");
+    /* what b lacked of what was seen on a */
+    cr_assert_eq(last_episode()->lag_bytes, 1000);
+}
+
+Test(engine, what_the_new_primary_lacks_is_not_guessed)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    close_all();
+    cr_assert_eq(last_episode()->lag_bytes, -1);
+}
+
+Test(engine, a_refused_promotion_is_an_alarm_until_it_does_not_apply)
+{
+    settle(NULL);
+    down(0);
+    turn();
+    failover_refuse(stage.failover, "e", "receiver: b:2 still streams");
+    cr_assert(has_alarm("promotion_refused"));
+    turn(); /* looks keep it */
+    cr_assert(has_alarm("promotion_refused"));
+    cr_assert(has_alarm("no_primary"));
+    failover_refuse(stage.failover, "e", NULL);
+    cr_assert_not(has_alarm("promotion_refused"));
+    cr_assert(has_alarm("no_primary"));
 }
 
 Test(engine, a_former_primary_is_fenced_until_it_streams_on_the_accepted_timeline)
