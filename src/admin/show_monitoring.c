@@ -48,6 +48,8 @@ static void put_bucket(void *argument, enum watch_kind kind, uint64_t bound_us, 
 static void put_pool(struct pool *pool, void *argument)
 {
     struct histogram_rows *rows = argument;
+    if (pool_has_own_items(pool))
+        return; /* replication: there is nothing to measure */
     rows->pool = pool;
     rows->name = database_name(pool_database(pool), pool_environment(pool));
     plane_each_bucket(rows->admin->plane, pool, put_bucket, rows);

@@ -3,15 +3,18 @@
  *
  * The workers know what their clients and servers are doing; the registry knows which pools there
  * are, used or not. Each worker notes its share of each pool with a reference to the pool; here the
- * shares of one pool are summed (the longest wait is the maximum) by the pool's id.
+ * shares of one pool are summed (the longest wait is the maximum) by the pool's name: replication
+ * connections have a pool of their own under the same name, and are counted in its row.
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inside.h"
 #include "pgstage/base/clock.h"
 #include "pgstage/base/map.h"
 #include "pgstage/base/memory.h"
+#include "pgstage/base/text.h"
 #include "pgstage/pool/registry.h"
 
 struct shares {
@@ -20,6 +23,7 @@ struct shares {
 };
 
 struct sum {
+    char *name; /* allocated */
     uint64_t pool_id;
     struct pool_view view; /* with a reference to the pool */
     UT_hash_handle hh;
@@ -46,16 +50,20 @@ static void note_shares(struct loop *loop, const struct console_job *job, void *
 static struct sum *sum_of(struct sum **sums, struct pool *pool)
 {
     struct sum *sum;
-    uint64_t id = pool_id(pool);
-    HASH_FIND(hh, *sums, &id, sizeof id, sum);
+    const char *environment = pool_environment(pool);
+    char *name = text_print("%s\n%s\n%s", pool_database(pool), pool_user(pool),
+                            environment ? environment : "");
+    HASH_FIND_STR(*sums, name, sum);
     if (sum) {
+        free(name);
         pool_unref(pool);
         return sum;
     }
     sum = memory_new(sizeof *sum);
-    sum->pool_id = id;
+    sum->name = name;
+    sum->pool_id = pool_id(pool);
     sum->view.pool = pool;
-    HASH_ADD(hh, *sums, pool_id, sizeof sum->pool_id, sum);
+    HASH_ADD_KEYPTR(hh, *sums, sum->name, strlen(sum->name), sum);
     return sum;
 }
 
@@ -141,6 +149,7 @@ static void put_pools(struct gathering *gathering)
         put_row(&gathering->job->result, &sum->view);
         HASH_DEL(sums, sum);
         pool_unref(sum->view.pool);
+        free(sum->name);
         free(sum);
     }
     console_done(gathering->job);

@@ -172,6 +172,11 @@ uint64_t pool_id(const struct pool *pool)
     return pool->id;
 }
 
+bool pool_has_own_items(const struct pool *pool)
+{
+    return pool->own_items;
+}
+
 void *pool_attachment(const struct pool *pool)
 {
     return pool->attachment;

@@ -102,6 +102,7 @@ struct pool {
     char *database, *user, *environment;
     void *attachment;
     unsigned workers;
+    bool own_items;
     struct share *shares;
     struct limit *limits[POOL_LIMITS]; /* NULL: none */
     char *key;                         /* for the registry's table */

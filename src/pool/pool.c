@@ -220,11 +220,10 @@ enum pool_outcome pool_return(struct pool *pool, struct pool_item *item, uint64_
     return leave_with(pool, hand_on(pool, item, NULL, now_us, grant), now_us);
 }
 
-enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigned worker,
-                              uint64_t now_us, struct pool_grant *grant)
+/* A connection that was being opened becomes an ACTIVE item. */
+static void enter_item(struct pool *pool, struct pool_item *item, unsigned worker)
 {
-    pool_enter(pool);
-    check(item->state == ITEM_NONE && pool->opening > 0 && worker < pool->workers);
+    check(item->state == ITEM_NONE);
     item->pool = pool;
     item->id = registry_next_item_id(pool->registry);
     item->worker = worker;
@@ -241,9 +240,39 @@ enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigne
         pool->ramp = pool->ramp < RAMP_FULL ? pool->ramp + 1 : 0;
         pool->minimum_due = true; /* what it held back */
     }
+}
+
+enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigned worker,
+                              uint64_t now_us, struct pool_grant *grant)
+{
+    pool_enter(pool);
+    check(pool->opening > 0 && worker < pool->workers);
+    enter_item(pool, item, worker);
     enum pool_outcome outcome = hand_on(pool, item, NULL, now_us, grant);
     pool_leave(pool, now_us);
     return outcome;
+}
+
+bool pool_opened_for(struct pool *pool, struct pool_item *item, unsigned worker,
+                     struct pool_waiter *waiter, uint64_t now_us)
+{
+    pool_enter(pool);
+    check(pool->own_items && pool->opening > 0 && worker < pool->workers);
+    bool fits = !pool->paused && !pool->shut && waiter->state == WAITER_QUEUED;
+    if (fits) {
+        enter_item(pool, item, worker);
+        queue_remove(pool, waiter);
+    }
+    pool_leave(pool, now_us);
+    return fits;
+}
+
+void pool_open_dropped(struct pool *pool, uint64_t now_us)
+{
+    pool_enter(pool);
+    check(pool->opening > 0);
+    pool->opening--;
+    leave_freeing(pool, now_us, NULL, false);
 }
 
 void pool_open_failed(struct pool *pool, uint64_t now_us, uint64_t retry_at_us)

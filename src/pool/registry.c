@@ -104,6 +104,7 @@ static struct pool *make_pool(struct registry *registry, const struct pool_key *
     pool->user = text_copy(key->user);
     pool->environment = text_copy(key->environment);
     pool->workers = registry->workers;
+    pool->own_items = key->own_items;
     pool->shares = shares_new(registry->workers);
     find_limits(registry, pool);
     atomic_store(&pool->generation, 1);
@@ -147,11 +148,17 @@ static void free_pool(struct pool *pool)
     free(pool);
 }
 
+static char *pool_bytes(const struct pool_key *key, size_t *length)
+{
+    return registry_key(key->own_items ? 'o' : 'p', key->database, key->user, key->environment,
+                        length);
+}
+
 struct pool *registry_pool(struct registry *registry, const struct pool_key *key,
                            const struct pool_limits *limits, void *argument)
 {
     size_t length;
-    char *bytes = registry_key('p', key->database, key->user, key->environment, &length);
+    char *bytes = pool_bytes(key, &length);
     struct pool *pool;
     pthread_mutex_lock(&registry->mutex);
     HASH_FIND(hh, registry->pools, bytes, length, pool);
@@ -177,7 +184,7 @@ struct pool *registry_pool(struct registry *registry, const struct pool_key *key
 struct pool *registry_find(struct registry *registry, const struct pool_key *key)
 {
     size_t length;
-    char *bytes = registry_key('p', key->database, key->user, key->environment, &length);
+    char *bytes = pool_bytes(key, &length);
     struct pool *pool;
     pthread_mutex_lock(&registry->mutex);
     HASH_FIND(hh, registry->pools, bytes, length, pool);

@@ -94,7 +94,7 @@ static bool is_expired(const struct meaning *meaning)
     return environment && environment_is_expired(environment, clock_wall_us());
 }
 
-void meaning_limits(const struct meaning *meaning, struct pool_limits *limits)
+void meaning_limits(const struct meaning *meaning, bool own_items, struct pool_limits *limits)
 {
     const struct settings *settings = &meaning->effective->settings;
 
@@ -104,7 +104,9 @@ void meaning_limits(const struct meaning *meaning, struct pool_limits *limits)
     limits->reserve_pool_timeout_us = settings->reserve_pool_timeout_us;
     limits->round_robin = settings->server_round_robin;
     limits->warm = settings->user != NULL;
-    if (is_expired(meaning)) {
+    if (own_items)
+        limits->reserve_pool_size = 0;
+    if (is_expired(meaning) || own_items) {
         limits->min_pool_size = 0;
         limits->warm = false;
     }
@@ -460,6 +462,7 @@ struct stale_letter {
     struct mail mail;
     struct plane *plane;
     char *database, *user, *environment;
+    bool own_items;
 };
 
 static void stale_free(struct mail *mail)
@@ -475,7 +478,7 @@ static void stale_free(struct mail *mail)
 static void deliver_stale(struct loop *loop, struct mail *mail)
 {
     struct stale_letter *letter = (struct stale_letter *)mail;
-    struct pool_key key = {letter->database, letter->user, letter->environment};
+    struct pool_key key = {letter->database, letter->user, letter->environment, letter->own_items};
     struct pool *pool = registry_find(letter->plane->registry, &key);
 
     if (pool && change_renew(letter->plane, pool, loop_now_us(loop)))
@@ -500,6 +503,7 @@ void share_look_at_setup(struct share *share)
     letter->database = text_copy(pool_database(pool));
     letter->user = text_copy(pool_user(pool));
     letter->environment = text_copy(pool_environment(pool));
+    letter->own_items = pool_has_own_items(pool);
     loop_post(letter->plane->control, &letter->mail);
 }
 

@@ -111,6 +111,12 @@ static void cancel_over(struct cancel *cancel)
         server_cancel_over(server);
 }
 
+/* Does it run something? Of a replication connection, which is nobody else's, that is not known. */
+static bool is_busy(const struct server *server)
+{
+    return server->replication || !transaction_is_settled(&server->transaction);
+}
+
 /* Is the query still the one that was meant? Then ask the server to end it. */
 static void send_request(struct cancel *cancel)
 {
@@ -120,7 +126,7 @@ static void send_request(struct cancel *cancel)
     /* a server that was closed runs nobody else's query: what it may still run is meant */
     if (server && (server->links != cancel->links ||
                    (server->state != SERVER_ACTIVE && server->state != SERVER_DRAINING) ||
-                   transaction_is_settled(&server->transaction))) {
+                   !is_busy(server))) {
         cancel_over(cancel);
         return;
     }
@@ -286,7 +292,7 @@ static bool cancel_client(struct client *client, uint64_t requester_id)
             refuse_held(client);
             return false;
         }
-        if (transaction_is_settled(&client->server->transaction))
+        if (!is_busy(client->server))
             return false;
         return cancel_start(client->server, requester_id);
     case CLIENT_CONSOLE:

@@ -82,10 +82,10 @@ static void apply_change(struct change *change, uint64_t now_us)
 
     if (change->meaning) {
         struct pool_key key = {pool_database(change->pool), pool_user(change->pool),
-                               pool_environment(change->pool)};
+                               pool_environment(change->pool), pool_has_own_items(change->pool)};
 
         access_limit_pool(pool_registry(change->pool), &key, change->meaning->effective);
-        meaning_limits(change->meaning, &limits);
+        meaning_limits(change->meaning, pool_has_own_items(change->pool), &limits);
         backend_set_meaning(backend, meaning_ref(change->meaning));
         pool_configure(change->pool, &limits, now_us);
         gate_fit(change->pool);

@@ -26,6 +26,7 @@
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/record.h"
 #include "pgstage/session/relay.h"
+#include "pgstage/session/replication.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/tracker.h"
 #include "pgstage/session/wait.h"
@@ -202,8 +203,13 @@ static void client_run(struct loop_task *task)
     case CLIENT_WELCOME:
     case CLIENT_IDLE:
     case CLIENT_WAITING:
-    case CLIENT_ACTIVE:
         relay_client(client);
+        break;
+    case CLIENT_ACTIVE:
+        if (client->replication)
+            replication_relay(client);
+        else
+            relay_client(client);
         break;
     case CLIENT_CONSOLE:
         console_readable(client);
@@ -286,8 +292,8 @@ void client_arm(struct client *client)
         due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
         break;
     case CLIENT_ACTIVE:
-        if (client->server && client->server->state != SERVER_ACTIVE)
-            break; /* our own statements have a time of their own */
+        if ((client->server && client->server->state != SERVER_ACTIVE) || client->replication)
+            break; /* our own statements have a time of their own; a stream of WAL has none */
         due_us = earlier(0, client->transaction_us, settings->transaction_timeout_us);
         if (!client->server || !transaction_is_settled(&client->server->transaction))
             due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
@@ -394,7 +400,7 @@ void client_update_flow(struct client *client)
                  client->held_bytes >= LOOP_BUFFER_BYTES ||
                  /* its answers are not read: it gets no more work done */
                  (stream_queued_bytes(&client->stream) > 0 &&
-                  client->server->transaction.copy != COPY_IN);
+                  client->server->transaction.copy != COPY_IN && !client->replication);
         break;
     default:
         break;
@@ -577,6 +583,8 @@ static void client_leave(struct client *client, enum reason reason, const char *
         console_left(client);
     if (client->server)
         server_abandon(client->server, took_leave(reason));
+    else if (client->replication)
+        replication_leave(client);
     listening_leave(client);
     (void)client_unpin_all(client); /* its server went before it */
     if (share) {

@@ -50,7 +50,7 @@ static void drain_pool(struct pool *pool, void *argument)
     struct pool_limits limits;
 
     if (environment && environment_is_expired(environment, clock_wall_us())) {
-        meaning_limits(meaning, &limits);
+        meaning_limits(meaning, pool_has_own_items(pool), &limits);
         pool_configure(pool, &limits, now_us);
         pool_obsolete(pool, now_us);
     }

@@ -18,6 +18,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/hba.h"
+#include "pgstage/session/replication.h"
 
 /* The name of a system user, looked up on another thread: a directory service may take its time. */
 struct lookup {
@@ -37,7 +38,7 @@ static struct hba_login login_of(struct client *client, char *name, size_t size)
         .user = client->user,
         .database = client->database,
         .is_console = client->console,
-        .is_replication = login->is_replication,
+        .is_replication = client->replication == REPLICATION_PHYSICAL,
         .is_local = is_local(client),
         .has_tls = client->stream.ssl != NULL,
         .address = &client->address->any,

@@ -312,9 +312,9 @@ static void over(struct hub *hub, const char *problem)
     hub->pool = NULL;
 }
 
-static void failed(struct server *server, const char *problem)
+static void failed(struct server *server, const struct server_failure *failure)
 {
-    over(server->aside_owner, problem);
+    over(server->aside_owner, failure->text);
 }
 
 static void closed(struct server *server, enum reason reason)

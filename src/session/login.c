@@ -27,6 +27,7 @@
 #include "pgstage/session/failures.h"
 #include "pgstage/session/proxy.h"
 #include "pgstage/session/record.h"
+#include "pgstage/session/replication.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -413,7 +414,7 @@ static struct pool *make_pool(struct client *client, const struct pool_key *key,
         client_fail(client, REASON_LOGIN_REFUSED, NULL);
         return NULL;
     }
-    meaning_limits(seed.meaning, &limits);
+    meaning_limits(seed.meaning, key->own_items, &limits);
     pool = registry_pool(plane->registry, key, &limits, &seed);
     meaning_unref(seed.meaning);
     return pool;
@@ -461,6 +462,7 @@ static struct pool *find_pool(struct client *client)
     struct pool_key key = {
         .database = route->database,
         .environment = route->environment ? route->environment->name : NULL,
+        .own_items = client->replication != REPLICATION_NONE,
     };
     struct pool *pool;
 
@@ -509,6 +511,10 @@ static void join_pool(struct client *client)
     pool_client_added(pool);
     counter_add(&pool_stats(pool, client->worker->index)->client_login_count, 1);
     client_set_state(client, CLIENT_WELCOME);
+    if (client->replication) {
+        replication_begin(client);
+        return;
+    }
     welcome = backend_welcome(client->share->backend);
     if (welcome) {
         client_welcome(client, welcome->parameters, &welcome->messages);
@@ -523,9 +529,14 @@ static void join_pool(struct client *client)
 void login_finish(struct client *client)
 {
     struct backend *backend = client->share->backend;
-    struct welcome *welcome = backend_welcome(backend);
+    struct welcome *welcome;
     char sqlstate[6], *text;
 
+    if (client->replication) {
+        replication_begin(client);
+        return;
+    }
+    welcome = backend_welcome(backend);
     if (welcome) {
         client_forget_wait(client); /* a server that is on its way to it will do for others */
         client_welcome(client, welcome->parameters, &welcome->messages);

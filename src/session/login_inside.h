@@ -38,7 +38,6 @@ struct login {
     char *refusal;          /* what it will be told when the delay of a failed login is over */
     char refusal_sqlstate[6];
     char *unknown_option; /* a startup parameter that cannot be had */
-    bool is_replication;  /* physical: HBA rules look at it in another way */
     bool is_peer_admin;   /* console over a Unix socket, same system user */
 };
 

@@ -30,6 +30,7 @@ libpgstage_a_SOURCES += \
 	src/session/prepared.c include/pgstage/session/prepared.h src/session/prepared_inside.h \
 	src/session/prepared_answer.c \
 	src/session/proxy.c include/pgstage/session/proxy.h \
+	src/session/replication.c include/pgstage/session/replication.h \
 	src/session/reason.c include/pgstage/session/reason.h include/pgstage/tables/reasons.def \
 	src/session/recall.c include/pgstage/session/recall.h \
 	src/session/record.c include/pgstage/session/record.h \

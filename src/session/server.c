@@ -379,6 +379,10 @@ void server_abandon(struct server *server, bool terminated)
     bool cut = client->body_left && !client->body_dropped;
     enum pin_leaves left;
 
+    if (server->aside) {
+        server_close(server, REASON_SERVER_ABANDONED, NULL);
+        return;
+    }
     server->soiled |= tracker_leaves_doubt(client);
     left = client_unpin_all(client);
     server->soiled |= left == PIN_LEAVES_SOILED;
@@ -589,7 +593,8 @@ void server_close(struct server *server, enum reason reason, const char *detail)
         /* a server that is not needed is told so, as libpq does */
         static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
 
-        if (transaction_is_free(&server->transaction) && stream_queued_bytes(&server->stream) == 0)
+        if (transaction_is_free(&server->transaction) &&
+            stream_queued_bytes(&server->stream) == 0 && !(client && client->body_left))
             (void)!stream_write(&server->stream, terminate, sizeof(terminate));
     }
     server_set_state(server, SERVER_GONE);
@@ -612,6 +617,12 @@ void server_close(struct server *server, enum reason reason, const char *detail)
 
 /* ---- events ---- */
 
+/* Has its client still to take what it said? Then reading finds its end later. */
+static bool is_behind(const struct server *server)
+{
+    return server->client && stream_queued_bytes(&server->client->stream) > 0;
+}
+
 static void server_event(struct stream *stream, enum stream_event event)
 {
     struct server *server = list_entry(stream, struct server, stream);
@@ -623,8 +634,10 @@ static void server_event(struct stream *stream, enum stream_event event)
     if (server->aside) {
         if (event == STREAM_READABLE || event == STREAM_FAILED)
             server->aside->readable(server);
-        else if (event == STREAM_CLOSED)
+        else if (event == STREAM_CLOSED && !is_behind(server))
             server_close(server, REASON_SERVER_CRASHED, NULL);
+        else if (event == STREAM_DRAINED && server->client)
+            client_update_flow(server->client);
         return;
     }
     switch (event) {
@@ -643,9 +656,7 @@ static void server_event(struct stream *stream, enum stream_event event)
             server_settled(server);
         break;
     case STREAM_CLOSED:
-        /* what it said last waits until its slow client has taken the rest: reading finds the end
-         */
-        if (!server->client || stream_queued_bytes(&server->client->stream) == 0)
+        if (!is_behind(server))
             server_close(server, REASON_SERVER_CRASHED, NULL);
         break;
     case STREAM_FAILED:
@@ -737,7 +748,7 @@ void server_discard(struct server *server, uint64_t retry_at_us)
     worker_remove_server(server->worker, server);
     list_remove(&share->servers, &server->share_node);
     loop_release(loop, server, server_free);
-    if (server->aside)
+    if (server->aside && !server->replication)
         return;
     pool_open_failed(pool, loop_now_us(loop), retry_at_us);
     if (!timer_is_set(&share->pump) || (retry_at_us && retry_at_us < share->pump.due_us))
@@ -766,7 +777,8 @@ void server_logged_in(struct server *server)
     timer_clear(&server->timer);
     host_succeeded(server->host);
     host_connections_add(server->host, 1);
-    backend_server_ready(server->backend, parameters_ref(server->reported));
+    if (!server->replication)
+        backend_server_ready(server->backend, parameters_ref(server->reported));
     /* spread over the last eighth, so that servers opened together do not close together */
     server->retire_us = lifetime_us ? now_us + lifetime_us -
                                           map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1)
@@ -779,8 +791,9 @@ void server_logged_in(struct server *server)
         (uint8_t)sql_mode_of(parameters_get(server->reported, "standard_conforming_strings"),
                              parameters_get(server->reported, "client_encoding"));
     if (server->aside) {
-        server_log(server, RANK_LOG, "new connection to server (from %s), outside the pool",
-                   from_text(server, text));
+        server_log(server, RANK_LOG, "new connection to server (from %s), %s",
+                   from_text(server, text),
+                   server->replication ? "for replication" : "outside the pool");
         server_set_state(server, SERVER_ACTIVE);
         server->aside->ready(server);
         return;

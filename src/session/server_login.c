@@ -22,8 +22,10 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
+#include "pgstage/session/client.h"
 #include "pgstage/session/inquiry.h"
 #include "pgstage/session/relay.h"
+#include "pgstage/session/replication.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
@@ -117,10 +119,20 @@ void server_open(struct share *share)
 {
     struct loop *loop = share->worker->loop;
     uint64_t now_us = loop_now_us(loop), retry_at_us;
-    struct host *host = choice_pick(share, now_us, &retry_at_us);
+    struct client *client = NULL;
+    struct server *server;
+    struct host *host;
 
+    if (pool_has_own_items(share->backend->pool) && !(client = replication_next(share))) {
+        pool_open_dropped(share->backend->pool, now_us); /* whoever it was for has left */
+        return;
+    }
+    host = choice_pick(share, now_us, &retry_at_us);
     if (host) {
-        begin(server_new(share, host));
+        server = server_new(share, host);
+        if (client)
+            replication_attach(server, client);
+        begin(server);
         return;
     }
     pool_open_failed(share->backend->pool, now_us, retry_at_us);
@@ -199,38 +211,57 @@ static bool find_fetched(const struct server *server, const char *user, struct f
     return found;
 }
 
-static void start_up(struct server *server)
+/* The startup packet. For a replication connection, what its client has said beats what the
+ * configuration says: a SET is no replication command. */
+static void put_startup(struct server *server, struct buffer *out)
 {
     const struct effective *effective = server->meaning->effective;
     const struct settings *settings = &effective->settings;
-    const char *pairs[16];
+    enum replication replication = (enum replication)server->replication;
+    const struct parameters *own = replication ? replication_client_of(server)->parameters : NULL;
+    size_t count = 0, own_count = parameters_count(own);
+    const char **pairs = memory_get((16 + 2 * own_count) * sizeof(*pairs));
     char statement_timeout[32];
-    size_t count = 0;
-    struct buffer out = {0};
-    struct credentials credentials = {.user = pool_user(server->backend->pool)};
-    const struct user_secret *secret;
-    struct scram_binding binding = {0};
-    struct fetched fetched = {0};
 
     snprintf(statement_timeout, sizeof(statement_timeout), "%" PRIu64 "ms",
              (settings->statement_timeout_us + CLOCK_MS - 1) / CLOCK_MS);
     const struct {
         const char *name, *value;
     } wanted[] = {
-        {"user", credentials.user},
+        {"user", pool_user(server->backend->pool)},
         {"database", effective->dbname},
+        {"replication", replication == REPLICATION_PHYSICAL  ? "true"
+                        : replication == REPLICATION_LOGICAL ? "database"
+                                                             : NULL},
         {"client_encoding", settings->client_encoding},
         {"datestyle", settings->datestyle},
         {"timezone", settings->timezone},
         {"application_name", settings->application_name},
-        {"statement_timeout", settings->statement_timeout_us ? statement_timeout : NULL},
+        {"statement_timeout",
+         settings->statement_timeout_us && !replication ? statement_timeout : NULL},
     };
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-        if (!wanted[i].value)
+        if (!wanted[i].value || parameters_get(own, wanted[i].name))
             continue;
         pairs[count++] = wanted[i].name;
         pairs[count++] = wanted[i].value;
     }
+    for (size_t i = 0; i < own_count; i++, count += 2)
+        parameters_at(own, i, &pairs[count], &pairs[count + 1]);
+    message_startup(out, PROTOCOL(server->protocol_minor), pairs, count / 2);
+    free(pairs);
+}
+
+static void start_up(struct server *server)
+{
+    const struct effective *effective = server->meaning->effective;
+    const struct settings *settings = &effective->settings;
+    struct buffer out = {0};
+    struct credentials credentials = {.user = pool_user(server->backend->pool)};
+    const struct user_secret *secret;
+    struct fetched fetched = {0};
+    struct scram_binding binding = {0};
+
     if (settings->password) {
         credentials.secret = settings->password;
         credentials.kind = secret_kind_of(settings->password);
@@ -254,7 +285,7 @@ static void start_up(struct server *server)
     server->login->answered = false;
     server->protocol_minor = host_is_old(server->host) ? 0 : PROTOCOL_MINOR;
     server_set_state(server, SERVER_LOGIN);
-    message_startup(&out, PROTOCOL(server->protocol_minor), pairs, count / 2);
+    put_startup(server, &out);
     (void)say(server, &out);
 }
 
@@ -409,7 +440,7 @@ static void role_is_right(struct server *server)
     struct buffer out = {0};
 
     server->login->asks_role = server->login->asks_identity = false;
-    if (!settings->connect_query || !*settings->connect_query) {
+    if (!settings->connect_query || !*settings->connect_query || server->replication) {
         server_logged_in(server);
         return;
     }
@@ -452,6 +483,10 @@ static void ask_role(struct server *server)
 static void ask_identity(struct server *server)
 {
     server->login->asks_identity = true;
+    if (server->replication) { /* SQL may not be understood there */
+        ask(server, "IDENTIFY_SYSTEM");
+        return;
+    }
     ask(server, "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, CASE WHEN NOT "
                 "pg_catalog.pg_is_in_recovery() THEN "
                 "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END "
@@ -474,6 +509,24 @@ static bool read_column(struct reader *reader, char *text, size_t size)
     return true;
 }
 
+/* The answer to IDENTIFY_SYSTEM: identifier, timeline, position, database. */
+static void read_system(struct server *server, struct reader *reader)
+{
+    struct server_login *login = server->login;
+    const char *standby = parameters_get(server->reported, "in_hot_standby");
+    char text[32];
+
+    if (reader_u16(reader) < 2)
+        return;
+    if (read_column(reader, text, sizeof(text)))
+        login->system_identifier = strtoull(text, NULL, 10);
+    if (read_column(reader, text, sizeof(text)))
+        login->timeline = (uint32_t)strtoul(text, NULL, 10);
+    /* a server before 14 does not report what it is, and cannot be asked: the probes' word must do
+     */
+    login->role = standby && strcmp(standby, "on") == 0 ? 't' : 'f';
+}
+
 /* One row: in recovery or not; and, when that was asked for, identifier and WAL file. */
 void server_login_row(struct server *server, const uint8_t *body, size_t length)
 {
@@ -484,6 +537,10 @@ void server_login_row(struct server *server, const uint8_t *body, size_t length)
     if (!login->asks_role)
         return;
     reader_init(&reader, body, length);
+    if (server->replication) {
+        read_system(server, &reader);
+        return;
+    }
     if (reader_u16(&reader) != (login->asks_identity ? 3 : 1))
         return;
     if (read_column(&reader, text, sizeof(text)) && !text[1])
@@ -527,14 +584,18 @@ bool server_login_goes_on(struct server *server)
         return false;
     if (role != 't' && role != 'f')
         step_failed(server, REASON_SERVER_PROTOCOL, "no answer to pg_is_in_recovery()");
-    else if (identity_is_right(server))
+    else if (!identity_is_right(server))
+        return true;
+    else if (server->replication && !parameters_get(server->reported, "in_hot_standby"))
+        role_is_right(server);
+    else
         role_is(server, role == 't');
     return true;
 }
 
 bool server_login_forgives(struct server *server)
 {
-    if (!server->login || !server->login->asks_identity)
+    if (!server->login || !server->login->asks_identity || server->replication)
         return false;
     /* somebody has revoked pg_control_system(): the probes' word must do */
     server->login->asks_identity = false;
@@ -556,7 +617,7 @@ static void ready(struct server *server, char status)
         ask_identity(server);
     else if (standby)
         role_is(server, strcmp(standby, "on") == 0);
-    else if (choice_needs_role(server))
+    else if (choice_needs_role(server) && !server->replication)
         ask_role(server);
     else
         role_is_right(server);
@@ -792,12 +853,20 @@ static bool is_trouble(enum reason reason, const char *sqlstate)
     }
 }
 
+void server_login_abandon(struct server *server)
+{
+    server_login_free(server->login);
+    server->login = NULL;
+    server_discard(server, 0);
+}
+
 void server_open_failed(struct server *server, enum reason reason, const char *sqlstate,
                         const char *text)
 {
     uint64_t now_us = loop_now_us(server->worker->loop);
     uint64_t longest_us = share_settings(server->share)->server_login_retry_us;
     bool lasting = is_lasting(reason, sqlstate);
+    struct server_failure failure = {.sqlstate = sqlstate, .lasting = lasting};
     char *line, *told, *cause;
     uint64_t retry_at_us;
 
@@ -817,21 +886,24 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     if (reason == REASON_SERVER_WRONG_ROLE)
         retry_at_us =
             now_us; /* the host itself is well: choice.c knows for how long it is no use */
+    else if (reason == REASON_SERVER_LOGIN_FAILED && lasting && server->replication)
+        retry_at_us = 0; /* it says something of one client */
     else if (reason == REASON_SERVER_LOGIN_FAILED && lasting)
         retry_at_us = backend_pause(server->backend, now_us, longest_us);
     else
         retry_at_us = host_failed(server->host, now_us, longest_us, line);
     if (server->meaning->host_count > 1 && !(reason == REASON_SERVER_LOGIN_FAILED && lasting))
         retry_at_us = 0; /* another host can be tried at once; server_open knows which */
-    if (lasting)
+    if (lasting && !server->replication)
         backend_login_failed(server->backend, sqlstate, told,
                              retry_at_us ? retry_at_us : now_us + longest_us);
     server_login_free(server->login);
     server->login = NULL;
     server_discard(server, retry_at_us);
+    failure.text = told;
     if (server->aside)
-        server->aside->failed(server, told);
-    else if (retry_at_us && !lasting)
+        server->aside->failed(server, &failure);
+    if ((!server->aside || server->replication) && retry_at_us && !lasting)
         gate_missed(server->share, retry_at_us);
     free(cause);
     free(line);

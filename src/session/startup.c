@@ -16,6 +16,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/failures.h"
+#include "pgstage/session/replication.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/startup.h"
@@ -134,7 +135,8 @@ static void start_up(struct client *client, const struct startup *startup)
 {
     const char *name, *value;
     size_t offset = 0;
-    bool replication = false;
+    enum replication replication = REPLICATION_NONE;
+    bool understood = true;
 
     while (startup_next(startup, &offset, &name, &value)) {
         if (strcmp(name, "user") == 0) {
@@ -144,10 +146,8 @@ static void start_up(struct client *client, const struct startup *startup)
             free((char *)client->database);
             client->database = text_copy(value);
         } else if (strcmp(name, "replication") == 0) {
-            replication = strcmp(value, "0") != 0 && !text_equal_nocase(value, "false") &&
-                          !text_equal_nocase(value, "off") && !text_equal_nocase(value, "no");
-            client->login->is_replication =
-                replication && !text_equal_nocase(value, "database"); /* which is logical */
+            understood = replication_read(value, &replication);
+            client->replication = (uint8_t)replication;
         } else if (!text_starts_with(name, "_pq_.")) {
             take_parameter(client, name, value);
         }
@@ -173,8 +173,9 @@ static void start_up(struct client *client, const struct startup *startup)
         client_fail(client, REASON_CLIENT_PARAMETER, client->login->unknown_option);
         return;
     }
-    if (replication) {
-        client_fail(client, REASON_CLIENT_REPLICATION, NULL);
+    if (!understood || (replication && client->console)) {
+        client_fail(client,
+                    understood ? REASON_CLIENT_REPLICATION : REASON_CLIENT_REPLICATION_VALUE, NULL);
         return;
     }
     if (globals_of(client)->application_name_add_host)

@@ -10,6 +10,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/prepared.h"
+#include "pgstage/session/replication.h"
 #include "pgstage/session/server.h"
 
 /* A moment of the monotonic clock as one of the wall clock. */
@@ -56,7 +57,7 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->user = or_empty(client->user);
     view->database = pool ? pool_database(pool) : or_empty(client->database);
     view->environment = pool ? or_empty(pool_environment(pool)) : "";
-    view->replication = "none";
+    view->replication = replication_name(client->replication);
     view->state = client_state_name(client->state);
     describe_ends(&client->stream, view);
     (void)address_host_text(client->address, view->addr);
@@ -68,7 +69,9 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->self = client;
     view->link = client->server;
     view->remote_pid = client->server ? client->server->remote_pid : 0;
-    view->application_name = or_empty(parameters_get(client->parameters, "application_name"));
+    view->application_name = or_empty(parameters_get(
+        client->replication && client->server ? client->server->reported : client->parameters,
+        "application_name"));
     view->id = client->id;
     view->worker = client->worker->index;
     view->protocol = protocol_name(client->protocol_minor);
@@ -110,7 +113,7 @@ void worker_each_server(struct loop *loop, void (*row)(void *argument, const str
         view.user = pool_user(pool);
         view.database = pool_database(pool);
         view.environment = or_empty(pool_environment(pool));
-        view.replication = "none";
+        view.replication = replication_name(server->replication);
         view.state = server_state_name(server);
         describe_ends(&server->stream, &view);
         view.connect_wall_us = server->connected_wall_us;

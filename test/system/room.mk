@@ -133,6 +133,11 @@ test_system_test_protocol_SOURCES = test/system/protocol.c test/system/system.h
 test_system_test_protocol_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_protocol_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_replication
+test_system_test_replication_SOURCES = test/system/replication.c test/system/system.h
+test_system_test_replication_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_replication_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_session_state
 test_system_test_session_state_SOURCES = test/system/session_state.c test/system/session_pipelines.c \
 	test/system/system.h

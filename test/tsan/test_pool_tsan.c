@@ -267,7 +267,7 @@ static void finish(struct client *client)
 static struct pool *find_pool(unsigned key)
 {
     char database[] = {(char)('a' + key), '\0'};
-    struct pool_key names = {database, key % 2 ? "odd" : "even", "production"};
+    struct pool_key names = {database, key % 2 ? "odd" : "even", "production", false};
     struct pool_limits limits = {.pool_size = POOL_SIZE, .min_pool_size = key, .warm = key == 1};
     return registry_pool(registry, &names, &limits, &keys[key]);
 }

@@ -122,6 +122,13 @@ enum pool_outcome pool_return(struct pool *pool, struct pool_item *item, uint64_
 enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigned worker,
                               uint64_t now_us, struct pool_grant *grant)
     __attribute__((warn_unused_result));
+/* The same in a pool with own_items: it enters the pool as ACTIVE for this waiter. False: nothing
+ * may be lent now, or the waiter has gone; close the connection and call pool_open_dropped. */
+bool pool_opened_for(struct pool *pool, struct pool_item *item, unsigned worker,
+                     struct pool_waiter *waiter, uint64_t now_us)
+    __attribute__((warn_unused_result));
+/* A connection that `open` asked for is not opened, through no fault of its host's. */
+void pool_open_dropped(struct pool *pool, uint64_t now_us);
 /* It could not be opened. No other is asked for before `retry_at_us` (0: at once); call pool_pump
  * then. */
 void pool_open_failed(struct pool *pool, uint64_t now_us, uint64_t retry_at_us);
@@ -201,6 +208,8 @@ const char *pool_user(const struct pool *pool);
 const char *pool_environment(const struct pool *pool);
 struct registry *pool_registry(const struct pool *pool);
 uint64_t pool_id(const struct pool *pool);
+/* Is each of its items opened for one waiter, and lent to nobody else (pool_key)? */
+bool pool_has_own_items(const struct pool *pool);
 /* What the session keeps with a pool: made when the pool is made (registry_events.attach). */
 void *pool_attachment(const struct pool *pool);
 

@@ -21,6 +21,7 @@ struct pool_key {
     const char *database;    /* the name clients use, without @environment */
     const char *user;        /* the login on the server: the forced user or the client's */
     const char *environment; /* NULL: none */
+    bool own_items; /* each of its items is opened for one waiter (pool_opened_for): another pool */
 };
 
 struct registry_events {

@@ -114,8 +114,8 @@ void meaning_unref(struct meaning *meaning);
 /* Was the server behind a connected Unix socket started by the system user that the environment
  * names (server_peer_user)? Always true where it names none. */
 bool meaning_knows_peer(const struct meaning *meaning, int fd);
-/* The pool's limits under a meaning. */
-void meaning_limits(const struct meaning *meaning, struct pool_limits *limits);
+/* The pool's limits under a meaning; with `own_items` (pool_key) nothing is kept ready. */
+void meaning_limits(const struct meaning *meaning, bool own_items, struct pool_limits *limits);
 
 /* This worker's share, entered into its list on first use. The worker's thread. */
 struct share *backend_share(struct backend *backend, struct worker *worker);

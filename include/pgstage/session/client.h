@@ -94,6 +94,7 @@ struct client {
     bool at_gate;           /* counted among those who wait for a primary */
     bool wait_notified;     /* it has had its query_wait_notify */
     uint8_t recorded;       /* enum record_state */
+    uint8_t replication;    /* enum replication: it has a server of its own */
     uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
     uint32_t held_in;       /* the last trouble of the environment that held it; 0: none */
     uint32_t pins;          /* mask of enum pin: it keeps its server between transactions */

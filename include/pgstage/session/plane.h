@@ -154,7 +154,7 @@ int64_t plane_client_count(struct plane *plane);
 struct socket_view {
     char type;                                 /* 'C' client, 'S' server */
     const char *user, *database, *environment; /* environment "" when none */
-    const char *replication;                   /* "none" */
+    const char *replication;                   /* "none", "logical", "physical" */
     const char *state;
     char addr[128], local_addr[128];
     uint16_t port, local_port;

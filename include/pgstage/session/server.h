@@ -92,6 +92,7 @@ struct server {
     uint32_t awaited;          /* changes of names and statements that await an answer */
     struct server_login *login; /* until it is ready */
     uint32_t remote_pid;
+    uint8_t replication;    /* enum replication: it is one client's own (replication.c) */
     uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
     uint8_t *cancel_secret;
     size_t cancel_secret_bytes;
@@ -104,9 +105,14 @@ struct server {
 
 /* A server that is in no pool and serves one purpose: what its owner is told. It is logged in as
  * the pool's others are; then its bytes are the owner's (ACTIVE). */
+struct server_failure {
+    const char *sqlstate, *text;
+    bool lasting; /* waiting does not mend it */
+};
 struct server_aside {
     void (*ready)(struct server *server);
-    void (*failed)(struct server *server, const char *problem); /* before it was ready */
+    /* before it was ready */
+    void (*failed)(struct server *server, const struct server_failure *failure);
     void (*readable)(struct server *server);
     void (*closed)(struct server *server, enum reason reason);
 };

@@ -17,6 +17,8 @@ void server_login_row(struct server *server, const uint8_t *body, size_t length)
 bool server_login_goes_on(struct server *server);
 /* An error was the answer to the login's own statement. True: it goes on without. */
 bool server_login_forgives(struct server *server);
+/* Ends a login that nobody waits for any more; its pool may open another one at once. */
+void server_login_abandon(struct server *server);
 /* Events of a server whose `login` stands. */
 void server_login_event(struct server *server, enum stream_event event);
 

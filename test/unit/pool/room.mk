@@ -5,7 +5,7 @@ TESTS += test/unit/pool/test_pool
 test_unit_pool_test_pool_SOURCES = \
 	test/unit/pool/stage.c test/unit/pool/stage.h \
 	test/unit/pool/test_control.c \
-	test/unit/pool/test_limit.c \
+	test/unit/pool/test_limit.c test/unit/pool/test_own.c \
 	test/unit/pool/test_pool.c \
 	test/unit/pool/test_registry.c \
 	test/unit/pool/test_size.c \

@@ -64,7 +64,7 @@ void stage_end(void)
 struct pool *stage_pool(const char *database, const char *user, const char *environment,
                         const struct pool_limits *limits)
 {
-    struct pool_key key = {database, user, environment};
+    struct pool_key key = {database, user, environment, false};
     struct pool *pool = registry_pool(registry, &key, limits, NULL);
     pools[pool_count++] = pool;
     return pool;

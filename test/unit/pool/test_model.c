@@ -528,7 +528,7 @@ static void begin(uint64_t seed)
     registry = registry_new(WORKERS, &events);
     for (unsigned i = 0; i < POOLS; i++) {
         struct account *account = &accounts[i];
-        struct pool_key key = {names[i][0], names[i][1], names[i][2]};
+        struct pool_key key = {names[i][0], names[i][1], names[i][2], false};
         *account = (struct account){.database = key.database,
                                     .user = key.user,
                                     .environment = key.environment,

@@ -65,7 +65,7 @@ Test(registry, attaches_once_and_detaches_when_the_pool_goes)
 {
     registry = attaching();
     int argument = 0;
-    struct pool_key key = {"app", "alice", NULL};
+    struct pool_key key = {"app", "alice", NULL, false};
     struct pool *pool = registry_pool(registry, &key, NO_LIMITS, &argument);
     cr_assert_eq(registry_pool(registry, &key, NO_LIMITS, NULL), pool);
     cr_assert_eq(attached, 1);
@@ -82,7 +82,7 @@ Test(registry, attaches_once_and_detaches_when_the_pool_goes)
 
 static struct pool *unreferenced(const char *database)
 {
-    struct pool_key key = {database, "alice", NULL};
+    struct pool_key key = {database, "alice", NULL, false};
     struct pool *pool = registry_pool(registry, &key, NO_LIMITS, NULL);
     pool_client_added(pool);
     pool_client_removed(pool, now_us);
@@ -121,7 +121,7 @@ Test(registry, does_not_sweep_what_is_referenced)
 Test(registry, does_not_sweep_a_pool_with_servers)
 {
     stage_start(1);
-    struct pool_key key = {"app", "alice", NULL};
+    struct pool_key key = {"app", "alice", NULL, false};
     struct pool *pool = registry_pool(registry, &key, NO_LIMITS, NULL);
     struct pool_item *item = server_idle(pool, 0);
     pool_unref(pool);
@@ -134,7 +134,7 @@ Test(registry, does_not_sweep_a_pool_with_servers)
 Test(registry, does_not_sweep_a_pool_that_is_opening)
 {
     stage_start(1);
-    struct pool_key key = {"app", "alice", NULL};
+    struct pool_key key = {"app", "alice", NULL, false};
     struct pool *pool = registry_pool(registry, &key, NO_LIMITS, NULL);
     struct pool_waiter client = client_of(0);
     cr_assert_null(pool_borrow(pool, &client, now_us));
@@ -180,7 +180,7 @@ Test(registry, does_not_sweep_what_may_not_go)
 
 /* ---- clients ---- */
 
-static const struct pool_key production = {"app", "forced", "production"};
+static const struct pool_key production = {"app", "forced", "production", false};
 
 Test(registry, admits_no_more_clients_than_allowed)
 {

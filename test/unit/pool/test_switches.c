@@ -65,7 +65,7 @@ static bool is_other(struct pool *pool, bool act)
 Test(switches, a_sweep_frees_only_what_may_go)
 {
     struct pool_limits limits = {.pool_size = 1};
-    struct pool_key app = {"app", "alice", NULL}, other = {"other", "alice", NULL};
+    struct pool_key app = {"app", "alice", NULL, false}, other = {"other", "alice", NULL, false};
     pool_unref(registry_pool(registry, &app, &limits, NULL));
     pool_unref(registry_pool(registry, &other, &limits, NULL));
     cr_assert_eq(registry_sweep(registry, now_us, 10, is_other), 0);
