@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "pgstage/base/map.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/loss.h"
 #include "pgstage/session/prepared.h"
@@ -32,6 +33,9 @@ static void parse(struct client *client, const uint8_t *body, size_t there,
     if (!end) /* a name that fills the buffer */
         return;
     message->intent = read_text(client, end + 1, there - (size_t)(end + 1 - body));
+    client->recall.has_parsed = true;
+    client->recall.parsed = message->intent;
+    client->recall.parsed_name = map_hash(body, (size_t)(end - body));
     if (!(message->intent & (INTENT_ENDS | INTENT_EMPTY)) || !*body)
         return;
     message->name = (const char *)body;
@@ -40,8 +44,12 @@ static void parse(struct client *client, const uint8_t *body, size_t there,
 
 static void name_statement(struct client *client, const char *name, struct loss_message *message)
 {
+    const struct recall *recall = &client->recall;
+
     message->name = name;
-    if (!prepared_intent(client, name, &message->intent))
+    if (recall->has_parsed && recall->parsed_name == map_hash(name, strlen(name)))
+        message->intent = recall->parsed;
+    else if (!prepared_intent(client, name, &message->intent))
         message->sqlstate = "26000";
 }
 
@@ -55,7 +63,11 @@ void recall_message(struct client *client, const uint8_t *body, size_t there,
     message->target = there ? (char)body[0] : 0;
     switch (message->type) {
     case 'Q':
+        client->recall.has_parsed = false;
         message->intent = read_text(client, body, there);
+        break;
+    case 'S':
+        client->recall.has_parsed = false;
         break;
     case 'P':
         parse(client, body, there, message);

@@ -289,6 +289,32 @@ SYSTEM_TEST(lost, a_commit_by_a_named_statement_ends_a_lost_transaction_too)
     cr_settled(wire);
 }
 
+/* Parsed in the very batch that is refused, it is no statement that anybody keeps. */
+SYSTEM_TEST(lost, a_commit_that_is_parsed_in_a_lost_transaction_ends_it_too)
+{
+    SKIP_ON_PGBOUNCER();
+    static const char *const names[] = {"", "lost_fresh"};
+    struct cluster *cluster = cluster_shared();
+    struct proxy *proxy = proxy_start("%s", SETTINGS);
+
+    for (size_t i = 0; i < 2; i++) {
+        char *sql = text_of("BEGIN; SELECT 4 AS lost_parsed_%zu", i);
+        struct wire *wire = idle_in_transaction(proxy, sql);
+
+        end_idle(cluster, proxy, sql);
+        wire_parse(wire, names[i], "COMMIT");
+        wire_bind(wire, "", names[i], NULL);
+        wire_execute(wire, "", 0);
+        wire_sync(wire);
+        cr_assert_told(wire, 1, "E57P01 ZI");
+        cr_settled(wire);
+        wire_bind(wire, "", names[i], NULL);
+        wire_sync(wire);
+        cr_assert_told(wire, 1, "E26000 ZI");
+        wire_close(wire);
+    }
+}
+
 SYSTEM_TEST(lost, a_name_that_is_closed_in_a_lost_transaction_is_free_again)
 {
     SKIP_ON_PGBOUNCER();

@@ -22,6 +22,11 @@ struct recall {
     /* owner */
     uint8_t portal;  /* the unnamed one */
     uint8_t portals; /* all named ones of this transaction together */
+    /* A statement that was parsed since the last Sync while there was no server, and may have been
+     * refused: what its Execute would have done still says how the batch ends. */
+    uint8_t parsed;       /* what it does … */
+    bool has_parsed;      /* … if there is one */
+    uint32_t parsed_name; /* hash of its name */
 };
 
 /* A Bind of a statement that does this; the first byte of its body says whether the portal has a
@@ -42,6 +47,7 @@ static inline uint8_t recall_portal(const struct recall *recall, uint8_t first)
 static inline void recall_begin(struct recall *recall)
 {
     recall->portals = 0;
+    recall->has_parsed = false;
 }
 
 /* A message of a client that has no server, for loss_message: fills in `intent`, `target`, and the
