@@ -123,6 +123,12 @@ static char *place(const char *word)
     return text_of("%s", word);
 }
 
+/* PGSTAGE_TEST_DIRECT=1: past pgstage, to see whether a case expects what PostgreSQL does. */
+static int port_of(const struct proxy *proxy, const struct cluster *cluster)
+{
+    return getenv("PGSTAGE_TEST_DIRECT") ? cluster->port : proxy->port;
+}
+
 /* Its exit status, or -1 when it did not end in time. */
 static int driver_run(const char *const *words, const char *mode, const struct proxy *proxy,
                       struct cluster *cluster, const char *log)
@@ -132,13 +138,14 @@ static int driver_run(const char *const *words, const char *mode, const struct p
     int64_t deadline = now_ms() + DRIVER_DEADLINE_MS;
     char *arguments[16] = {NULL};
     char *environment[] = {"PGHOST=127.0.0.1",
-                           text_of("PGPORT=%d", proxy->port),
+                           text_of("PGPORT=%d", port_of(proxy, cluster)),
                            "PGUSER=app",
                            "PGDATABASE=app",
                            text_of("PGSTAGE_TEST_MODE=%s", mode),
                            text_of("PGSTAGE_TEST_CASES=%s", case_list),
                            text_of("PGSTAGE_TEST_CONTROL=%d", port),
                            text_of("PGSTAGE_TEST_FOLDER=%s", test_folder()),
+                           text_of("NODE_PATH=%s", place("build:node/node_modules")),
                            "PYTHONDONTWRITEBYTECODE=1",
                            NULL};
     struct process_options options = {

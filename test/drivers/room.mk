@@ -2,7 +2,10 @@
 # the packages of `scripts/install-packages drivers`.
 driver_files = test/drivers/cases.def test/drivers/drivers.def \
 	test/drivers/python/tap.py test/drivers/python/with_psycopg3.py \
-	test/drivers/python/with_psycopg2.py test/drivers/python/with_asyncpg.py
+	test/drivers/python/with_psycopg2.py test/drivers/python/with_asyncpg.py \
+	test/drivers/node/package.json test/drivers/node/package-lock.json test/drivers/node/.npmrc \
+	test/drivers/node/tap.js test/drivers/node/with_pg.js test/drivers/node/with_postgres.js \
+	test/drivers/java/Jdbc.java
 EXTRA_DIST += $(driver_files)
 
 if HAVE_CRITERION
@@ -19,8 +22,25 @@ $(DRIVER_LOGS): %.log: %$(EXEEXT)
 	--trs-file $$b.trs $(am__common_driver_flags) $(AM_LOG_DRIVER_FLAGS) $(LOG_DRIVER_FLAGS) -- \
 	$(LOG_COMPILE) "$$tst" $(am__check_post)
 
+# What the drivers' languages have to make first. The versions from npm are those of package-lock.json.
+built = test/drivers/built
+DRIVERS_BUILT =
+
+DRIVERS_BUILT += $(built)/node/node_modules/.package-lock.json
+$(built)/node/node_modules/.package-lock.json: test/drivers/node/package-lock.json
+	@$(MKDIR_P) $(built)/node
+	@cp $(srcdir)/test/drivers/node/package.json $(srcdir)/test/drivers/node/package-lock.json \
+		$(srcdir)/test/drivers/node/.npmrc $(built)/node/
+	$(AM_V_GEN)cd $(built)/node && npm ci --silent --no-audit --no-fund --ignore-scripts
+
+POSTGRESQL_JAR = /usr/share/java/postgresql.jar
+DRIVERS_BUILT += $(built)/java/Jdbc.class
+$(built)/java/Jdbc.class: test/drivers/java/Jdbc.java
+	@$(MKDIR_P) $(built)/java
+	$(AM_V_GEN)javac -cp $(POSTGRESQL_JAR) -d $(built)/java $(srcdir)/test/drivers/java/Jdbc.java
+
 # Each test has a cluster, a pgstage and a driver: three at a time keep two cores busy.
-drivers-built: $(DRIVER_TESTS)
+drivers-built: $(DRIVER_TESTS) $(DRIVERS_BUILT)
 
 check-drivers: pgstage$(EXEEXT) $(DRIVER_TESTS)
 	@rm -f $(DRIVER_LOGS) $(DRIVER_LOGS:.log=.trs)
