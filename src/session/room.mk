@@ -38,7 +38,8 @@ libpgstage_a_SOURCES += \
 	include/pgstage/session/relay.h \
 	src/session/server.c src/session/server_parameters.c src/session/server_move.c \
 	src/session/server_inside.h include/pgstage/session/server.h \
-	src/session/server_login.c include/pgstage/session/server_login.h \
+	src/session/server_login.c src/session/server_questions.c \
+	src/session/server_login_inside.h include/pgstage/session/server_login.h \
 	src/session/setup.c \
 	src/session/accepted.c include/pgstage/session/accepted.h \
 	src/session/listening.c src/session/listening_hub.c src/session/listening_inside.h \

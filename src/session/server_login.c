@@ -5,14 +5,15 @@
  *                  │           │ next address  │ 'N'   │                │ derivation (other thread)
  *                  └───────────┴───────────────┴───────┴─ server_open_failed ◄─┘
  *
- * All of it stands under one deadline, server_connect_timeout. Nothing that a client said reaches a
- * server here: parameters of clients are set later, on a connection that has proved itself. After
- * the one byte that answers an SSLRequest nothing is read in the clear (CVE-2021-3935).
+ * What a server that has let us in is asked is in server_questions.c. All of it stands under one
+ * deadline, server_connect_timeout. Nothing that a client said reaches a server here (but that of a
+ * replication connection): parameters of clients are set later, on a connection that has proved
+ * itself. After the one byte that answers an SSLRequest nothing is read in the clear
+ * (CVE-2021-3935).
  */
 #include "pgstage/session/server_login.h"
 
 #include <inttypes.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,37 +31,12 @@
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/message.h"
 #include "pgstage/wire/startup.h"
+#include "server_login_inside.h"
 
 /* What servers are asked for; they may say that they only know an older one. */
 #define PROTOCOL_MINOR 2
 #define PROTOCOL(minor) (UINT32_C(3) << 16 | (minor))
 
-enum phase { PHASE_RESOLVE, PHASE_CONNECT, PHASE_SSL_ANSWER, PHASE_TLS, PHASE_LOGIN };
-
-struct derivation {
-    struct offload_job job;
-    struct auth_server *auth;
-    struct server *server; /* NULL: it has gone */
-};
-
-struct server_login {
-    enum phase phase;
-    bool authenticated;         /* AuthenticationOk has come */
-    bool answered;              /* the startup packet has been, by whatever message */
-    bool asks_role;             /* pg_is_in_recovery() has been asked: */
-    bool asks_identity;         /* … and the system identifier and timeline */
-    char role;                  /* 't', 'f'; 0: not answered */
-    uint64_t system_identifier; /* 0: not answered */
-    uint32_t timeline;          /* of a server that takes writes */
-    struct resolver_query query;
-    struct resolver_answer answer;
-    size_t address_index;
-    struct server *server;
-    struct auth_server *auth;
-    struct derivation *derivation;
-};
-
-static void step_failed(struct server *server, enum reason reason, const char *text);
 static void connect_next(struct server *server);
 
 void server_login_free(struct server_login *login)
@@ -165,7 +141,7 @@ static void connect_next(struct server *server)
     if (login->answer.count == 0) {
         snprintf(problem, sizeof(problem), "cannot resolve %s: %s", host_name(server->host),
                  login->answer.problem[0] ? login->answer.problem : "no address");
-        step_failed(server, REASON_SERVER_CONNECT_FAILED, problem);
+        server_login_failed(server, REASON_SERVER_CONNECT_FAILED, problem);
         return;
     }
     login->phase = PHASE_CONNECT;
@@ -175,17 +151,17 @@ static void connect_next(struct server *server)
             /* whose host it is is nothing for clients */
             server_log(server, RANK_WARNING, "%s", why);
             free(why);
-            step_failed(server, REASON_SERVER_BORDER, NULL);
+            server_login_failed(server, REASON_SERVER_BORDER, NULL);
             return;
         }
         if (stream_connect(&server->stream, server->worker->loop, &server->address,
                            server_stream_callback()))
             return;
     }
-    step_failed(server, REASON_SERVER_CONNECT_FAILED, strerror(server->stream.error));
+    server_login_failed(server, REASON_SERVER_CONNECT_FAILED, strerror(server->stream.error));
 }
 
-static bool say(struct server *server, struct buffer *out)
+bool server_login_say(struct server *server, struct buffer *out)
 {
     enum stream_result result = STREAM_DONE;
 
@@ -193,7 +169,7 @@ static bool say(struct server *server, struct buffer *out)
         result = stream_write(&server->stream, out->data, out->length);
     buffer_fini(out);
     if (result == STREAM_BROKEN)
-        step_failed(server, REASON_SERVER_BROKEN, strerror(server->stream.error));
+        server_login_failed(server, REASON_SERVER_BROKEN, strerror(server->stream.error));
     return result != STREAM_BROKEN;
 }
 
@@ -286,7 +262,7 @@ static void start_up(struct server *server)
     server->protocol_minor = host_is_old(server->host) ? 0 : PROTOCOL_MINOR;
     server_set_state(server, SERVER_LOGIN);
     put_startup(server, &out);
-    (void)say(server, &out);
+    (void)server_login_say(server, &out);
 }
 
 static void connected(struct server *server)
@@ -296,7 +272,7 @@ static void connected(struct server *server)
     if (!address_is_local(&server->address)) {
         stream_tune_as(&server->stream, share_settings(server->share));
     } else if (!meaning_knows_peer(server->meaning, server->stream.fd)) {
-        step_failed(server, REASON_SERVER_PEER_WRONG, NULL);
+        server_login_failed(server, REASON_SERVER_PEER_WRONG, NULL);
         return;
     }
     if (!server->meaning->tls || address_is_local(&server->address)) {
@@ -305,7 +281,7 @@ static void connected(struct server *server)
     }
     server->login->phase = PHASE_SSL_ANSWER;
     message_ssl_request(&out);
-    (void)say(server, &out);
+    (void)server_login_say(server, &out);
 }
 
 /* Exactly one byte is read: what might be stuffed behind it in the clear is the handshake's to
@@ -319,11 +295,11 @@ static void ssl_answered(struct server *server)
     if (count == 0)
         return;
     if (count < 0) {
-        step_failed(server, REASON_SERVER_CRASHED, "no answer to SSLRequest");
+        server_login_failed(server, REASON_SERVER_CRASHED, "no answer to SSLRequest");
     } else if (answer == 'S') {
         ssl = tls_connect_new(server->meaning->tls, host_name(server->host));
         if (!ssl) {
-            step_failed(server, REASON_SERVER_TLS_FAILED, "TLS cannot be set up");
+            server_login_failed(server, REASON_SERVER_TLS_FAILED, "TLS cannot be set up");
             return;
         }
         server->login->phase = PHASE_TLS;
@@ -331,7 +307,7 @@ static void ssl_answered(struct server *server)
     } else if (answer == 'N' && tls_context_mode(server->meaning->tls) <= TLS_PREFER) {
         start_up(server);
     } else {
-        step_failed(server, REASON_SERVER_TLS_REFUSED, NULL);
+        server_login_failed(server, REASON_SERVER_TLS_REFUSED, NULL);
     }
 }
 
@@ -377,7 +353,7 @@ static void start_derivation(struct server *server)
     if (!offload_submit(server->backend->plane->derivations, server->worker->loop,
                         &derivation->job)) {
         free(derivation);
-        step_failed(server, REASON_SERVER_LOGIN_FAILED, "too many logins at once");
+        server_login_failed(server, REASON_SERVER_LOGIN_FAILED, "too many logins at once");
         return;
     }
     server->login->auth = NULL;
@@ -389,10 +365,10 @@ static void authenticated_step(struct server *server, enum auth_step step, struc
     switch (step) {
     case AUTH_OK:
         server->login->authenticated = true;
-        (void)say(server, out);
+        (void)server_login_say(server, out);
         break;
     case AUTH_SEND:
-        (void)say(server, out);
+        (void)server_login_say(server, out);
         break;
     case AUTH_DERIVE:
         buffer_fini(out);
@@ -400,7 +376,8 @@ static void authenticated_step(struct server *server, enum auth_step step, struc
         break;
     case AUTH_FAILED:
         buffer_fini(out);
-        step_failed(server, REASON_SERVER_LOGIN_FAILED, auth_server_problem(server->login->auth));
+        server_login_failed(server, REASON_SERVER_LOGIN_FAILED,
+                            auth_server_problem(server->login->auth));
         break;
     }
 }
@@ -433,194 +410,13 @@ static void read_parameter(struct server *server, const uint8_t *body, size_t le
         server->reported = parameters_with(server->reported, name, value);
 }
 
-/* What follows when the host has proved to have a role that serves the pool, or may have any. */
-static void role_is_right(struct server *server)
-{
-    const struct settings *settings = &server->meaning->effective->settings;
-    struct buffer out = {0};
-
-    server->login->asks_role = server->login->asks_identity = false;
-    if (!settings->connect_query || !*settings->connect_query || server->replication) {
-        server_logged_in(server);
-        return;
-    }
-    transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
-    message_query(&out, settings->connect_query);
-    (void)say(server, &out);
-}
-
-static void role_is(struct server *server, bool in_recovery)
-{
-    server_saw_role(server, in_recovery);
-    if (!choice_takes_role(server, in_recovery, loop_now_us(server->worker->loop)))
-        step_failed(server, REASON_SERVER_WRONG_ROLE,
-                    in_recovery ? "it is a standby" : "it is no standby");
-    else if (!choice_allows(server))
-        /* the control plane has said so since the login began: the host may lead elsewhere now */
-        step_failed(server, REASON_SERVER_WRONG_ROLE, "the host does not serve this pool any more");
-    else
-        role_is_right(server);
-}
-
-static void ask(struct server *server, const char *sql)
-{
-    struct buffer out = {0};
-
-    server->login->asks_role = true;
-    transaction_ask(&server->transaction, 'Q', ANSWER_SWALLOW);
-    message_query(&out, sql);
-    (void)say(server, &out);
-}
-
-/* Servers before 14 do not report in_hot_standby: they are asked. */
-static void ask_role(struct server *server)
-{
-    ask(server, "SELECT pg_catalog.pg_is_in_recovery()");
-}
-
-/* Where an environment's cluster is known, each new connection asks whether it has come to it: an
- * address can lead to another server before the next probe sees it. */
-static void ask_identity(struct server *server)
-{
-    server->login->asks_identity = true;
-    if (server->replication) { /* SQL may not be understood there */
-        ask(server, "IDENTIFY_SYSTEM");
-        return;
-    }
-    ask(server, "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, CASE WHEN NOT "
-                "pg_catalog.pg_is_in_recovery() THEN "
-                "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) END "
-                "FROM pg_catalog.pg_control_system()");
-}
-
-/* A column of a DataRow as text, cut to `size`; false: there is none, or it is NULL. */
-static bool read_column(struct reader *reader, char *text, size_t size)
-{
-    uint32_t length = reader_u32(reader);
-    const uint8_t *bytes;
-
-    if (length == UINT32_MAX || reader->failed)
-        return false;
-    bytes = reader_bytes(reader, length);
-    if (!bytes || length >= size)
-        return false;
-    memcpy(text, bytes, length);
-    text[length] = '\0';
-    return true;
-}
-
-/* The answer to IDENTIFY_SYSTEM: identifier, timeline, position, database. */
-static void read_system(struct server *server, struct reader *reader)
-{
-    struct server_login *login = server->login;
-    const char *standby = parameters_get(server->reported, "in_hot_standby");
-    char text[32];
-
-    if (reader_u16(reader) < 2)
-        return;
-    if (read_column(reader, text, sizeof(text)))
-        login->system_identifier = strtoull(text, NULL, 10);
-    if (read_column(reader, text, sizeof(text)))
-        login->timeline = (uint32_t)strtoul(text, NULL, 10);
-    /* a server before 14 does not report what it is, and cannot be asked: the probes' word must do
-     */
-    login->role = standby && strcmp(standby, "on") == 0 ? 't' : 'f';
-}
-
-/* One row: in recovery or not; and, when that was asked for, identifier and WAL file. */
-void server_login_row(struct server *server, const uint8_t *body, size_t length)
-{
-    struct server_login *login = server->login;
-    struct reader reader;
-    char text[32];
-
-    if (!login->asks_role)
-        return;
-    reader_init(&reader, body, length);
-    if (server->replication) {
-        read_system(server, &reader);
-        return;
-    }
-    if (reader_u16(&reader) != (login->asks_identity ? 3 : 1))
-        return;
-    if (read_column(&reader, text, sizeof(text)) && !text[1])
-        login->role = text[0];
-    if (!login->asks_identity)
-        return;
-    if (read_column(&reader, text, sizeof(text)))
-        login->system_identifier = strtoull(text, NULL, 10);
-    if (read_column(&reader, text, sizeof(text)) && strlen(text) == 24) {
-        text[8] = '\0'; /* the file's name begins with the timeline */
-        login->timeline = (uint32_t)strtoul(text, NULL, 16);
-    }
-}
-
-/* False: it is another server than the one that was accepted; the login has failed. */
-static bool identity_is_right(struct server *server)
-{
-    const struct server_login *login = server->login;
-    struct host_identity expected = host_identity(server->host);
-    char text[128];
-
-    if (login->system_identifier && expected.system_identifier &&
-        login->system_identifier != expected.system_identifier)
-        snprintf(text, sizeof(text), "system identifier %" PRIu64 " instead of %" PRIu64,
-                 login->system_identifier, expected.system_identifier);
-    else if (login->role == 'f' && login->timeline && login->timeline < expected.timeline)
-        snprintf(text, sizeof(text),
-                 "it takes writes on timeline %" PRIu32 ", which is over: %" PRIu32 " was accepted",
-                 login->timeline, expected.timeline);
-    else
-        return true;
-    step_failed(server, REASON_SERVER_WRONG_CLUSTER, text);
-    return false;
-}
-
-bool server_login_goes_on(struct server *server)
-{
-    char role = server->login->role;
-
-    if (!server->login->asks_role)
-        return false;
-    if (role != 't' && role != 'f')
-        step_failed(server, REASON_SERVER_PROTOCOL, "no answer to pg_is_in_recovery()");
-    else if (!identity_is_right(server))
-        return true;
-    else if (server->replication && !parameters_get(server->reported, "in_hot_standby"))
-        role_is_right(server);
-    else
-        role_is(server, role == 't');
-    return true;
-}
-
-bool server_login_forgives(struct server *server)
-{
-    if (!server->login || !server->login->asks_identity || server->replication)
-        return false;
-    /* somebody has revoked pg_control_system(): the probes' word must do */
-    server->login->asks_identity = false;
-    server->query_failed = false;
-    ask_role(server);
-    return true;
-}
-
 static void ready(struct server *server, char status)
 {
-    const char *standby = parameters_get(server->reported, "in_hot_standby");
-
     if (status != 'I' || !server->login->authenticated) {
-        step_failed(server, REASON_SERVER_PROTOCOL, "not idle after login");
+        server_login_failed(server, REASON_SERVER_PROTOCOL, "not idle after login");
         return;
     }
-    server_set_state(server, SERVER_SETUP);
-    if (host_identity(server->host).system_identifier)
-        ask_identity(server);
-    else if (standby)
-        role_is(server, strcmp(standby, "on") == 0);
-    else if (choice_needs_role(server) && !server->replication)
-        ask_role(server);
-    else
-        role_is_right(server);
+    server_login_ask(server);
 }
 
 /* The server knows an older version than it was asked for. It was asked for no options that it
@@ -638,7 +434,8 @@ static void negotiated(struct server *server, const uint8_t *body, size_t length
         version = PROTOCOL(version);
     if (reader.failed || options || version > PROTOCOL(server->protocol_minor) ||
         server->login->authenticated)
-        step_failed(server, REASON_SERVER_PROTOCOL, "a protocol version that nobody asked for");
+        server_login_failed(server, REASON_SERVER_PROTOCOL,
+                            "a protocol version that nobody asked for");
     else
         server->protocol_minor = version >= PROTOCOL(2) ? 2 : 0;
 }
@@ -681,7 +478,8 @@ static bool login_message(struct server *server, uint8_t type, const uint8_t *bo
     switch (type) {
     case 'R':
         if (!server->login->auth || server->login->authenticated) {
-            step_failed(server, REASON_SERVER_PROTOCOL, "unexpected authentication request");
+            server_login_failed(server, REASON_SERVER_PROTOCOL,
+                                "unexpected authentication request");
             break;
         }
         step = auth_server_feed(server->login->auth, body, length, &out);
@@ -705,7 +503,7 @@ static bool login_message(struct server *server, uint8_t type, const uint8_t *bo
     case 'N':
         break;
     default:
-        step_failed(server, REASON_SERVER_PROTOCOL, "unexpected message at login");
+        server_login_failed(server, REASON_SERVER_PROTOCOL, "unexpected message at login");
         break;
     }
     if (server->login)
@@ -729,7 +527,7 @@ static void login_readable(struct server *server)
         /* not a word: it may be the protocol version; the next attempt asks for the other one */
         if (!server->login->answered && !length)
             host_set_old(server->host, server->protocol_minor > 0);
-        step_failed(server, REASON_SERVER_CRASHED, "connection closed during login");
+        server_login_failed(server, REASON_SERVER_CRASHED, "connection closed during login");
         return;
     }
     length += (size_t)count;
@@ -738,14 +536,14 @@ static void login_readable(struct server *server)
         size_t total = FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
 
         if (total > LOOP_BUFFER_BYTES) {
-            step_failed(server, REASON_SERVER_PROTOCOL, "message too long for a login");
+            server_login_failed(server, REASON_SERVER_PROTOCOL, "message too long for a login");
             return;
         }
         if (total > length - at)
             break;
         if (frame.type == 'Z' && total < length - at) {
             /* most likely its FATAL: nobody is to be given this server */
-            step_failed(server, REASON_SERVER_CRASHED, "more than a login was answered");
+            server_login_failed(server, REASON_SERVER_CRASHED, "more than a login was answered");
             return;
         }
         if (!login_message(server, frame.type, buffer + at + FRAME_HEADER_BYTES, frame.body_bytes))
@@ -754,7 +552,7 @@ static void login_readable(struct server *server)
     }
     if (server->state == SERVER_LOGIN && length - at >= FRAME_HEADER_BYTES &&
         frame_peek(buffer + at, length - at, UINT32_MAX, &frame) == FRAME_BAD) {
-        step_failed(server, REASON_SERVER_PROTOCOL, "bad message length");
+        server_login_failed(server, REASON_SERVER_PROTOCOL, "bad message length");
         return;
     }
     if (server->state == SERVER_LOGIN) {
@@ -799,11 +597,11 @@ void server_login_event(struct server *server, enum stream_event event)
             connect_next(server);
             break;
         }
-        step_failed(server,
-                    login->phase == PHASE_CONNECT ? REASON_SERVER_CONNECT_FAILED
-                    : login->phase == PHASE_TLS   ? REASON_SERVER_TLS_FAILED
-                                                  : REASON_SERVER_BROKEN,
-                    problem);
+        server_login_failed(server,
+                            login->phase == PHASE_CONNECT ? REASON_SERVER_CONNECT_FAILED
+                            : login->phase == PHASE_TLS   ? REASON_SERVER_TLS_FAILED
+                                                          : REASON_SERVER_BROKEN,
+                            problem);
         break;
     case STREAM_DRAINED:
         break;
@@ -812,7 +610,7 @@ void server_login_event(struct server *server, enum stream_event event)
 
 /* ---- failure ---- */
 
-static void step_failed(struct server *server, enum reason reason, const char *text)
+void server_login_failed(struct server *server, enum reason reason, const char *text)
 {
     server_open_failed(server, reason, reason_sqlstate(reason), text ? text : reason_text(reason));
 }
