@@ -5,7 +5,9 @@ driver_files = test/drivers/cases.def test/drivers/drivers.def \
 	test/drivers/python/with_psycopg2.py test/drivers/python/with_asyncpg.py \
 	test/drivers/node/package.json test/drivers/node/package-lock.json test/drivers/node/.npmrc \
 	test/drivers/node/tap.js test/drivers/node/with_pg.js test/drivers/node/with_postgres.js \
-	test/drivers/java/Jdbc.java
+	test/drivers/java/Jdbc.java \
+	test/drivers/go/tap/tap.go test/drivers/go/pq/main.go test/drivers/go/pgx/main.go \
+	test/drivers/perl/dbd_pg.pl test/drivers/php/pdo.php test/drivers/ruby/tap.rb test/drivers/ruby/with_pg.rb
 EXTRA_DIST += $(driver_files)
 
 if HAVE_CRITERION
@@ -38,6 +40,18 @@ DRIVERS_BUILT += $(built)/java/Jdbc.class
 $(built)/java/Jdbc.class: test/drivers/java/Jdbc.java
 	@$(MKDIR_P) $(built)/java
 	$(AM_V_GEN)javac -cp $(POSTGRESQL_JAR) -d $(built)/java $(srcdir)/test/drivers/java/Jdbc.java
+
+# Debian's Go packages lie in /usr/share/gocode; "tap" is found as a package of a second GOPATH.
+GO_BUILD = @$(MKDIR_P) $(built)/go/path && rm -f $(built)/go/path/src && \
+	ln -s $(abs_srcdir)/test/drivers/go $(built)/go/path/src && \
+	env GO111MODULE=off GOFLAGS= GOPROXY=off GOPATH=$(abs_builddir)/$(built)/go/path:/usr/share/gocode \
+	GOCACHE=$(abs_builddir)/$(built)/go/cache go build
+GO_COMMON = test/drivers/go/tap/tap.go
+DRIVERS_BUILT += $(built)/go/lib_pq $(built)/go/pgx
+$(built)/go/lib_pq: test/drivers/go/pq/main.go $(GO_COMMON)
+	$(GO_BUILD) -o $@ $(srcdir)/test/drivers/go/pq/main.go
+$(built)/go/pgx: test/drivers/go/pgx/main.go $(GO_COMMON) $(built)/go/lib_pq
+	$(GO_BUILD) -o $@ $(srcdir)/test/drivers/go/pgx/main.go
 
 # Each test has a cluster, a pgstage and a driver: three at a time keep two cores busy.
 drivers-built: $(DRIVER_TESTS) $(DRIVERS_BUILT)
