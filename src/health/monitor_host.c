@@ -95,9 +95,6 @@ void monitored_changed(struct monitored *host, unsigned what)
 {
     const struct monitor_hooks *hooks = &host->environment->monitor->hooks;
 
-    if (host->is_new)
-        what |= MONITOR_NEW;
-    host->is_new = false;
     if (!what)
         return;
     log_changes(host, what);
@@ -449,7 +446,6 @@ struct monitored *monitored_new(struct monitor_name *name, const struct address 
     host->label = host_print(&config);
     host->timer.fire = on_due;
     host->since_login = LOGIN_EVERY;
-    host->is_new = true;
     fill_report(host);
     return host;
 }

@@ -123,7 +123,6 @@ struct monitored {
     uint64_t login_us; /* how long the login of this probe took */
     bool asked;        /* a question is under way on `kept` */
     bool wanted_again; /* probe_now came while one was under way */
-    bool is_new;       /* nobody has been told of it */
 };
 
 /* A host as the configuration names it: has addresses. */

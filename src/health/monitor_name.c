@@ -39,6 +39,8 @@ static void add_host(struct monitor_name *name, const struct address *address, b
     list_push_back(&environment->hosts, &host->node);
     /* a name service gets as long to answer as a server */
     monitored_schedule(host, address ? now_us : now_us + environment->settings->probe_timeout_us);
+    /* whose address this is must be known before anybody connects to it, probed or not */
+    monitored_changed(host, MONITOR_NEW);
 }
 
 /* hosts in the order of the names, whenever some were added. */

@@ -9,7 +9,8 @@
 SYSTEM_SUITE(border);
 
 /* `other` is the rest of the file: another environment, or a PgBouncer-style line. */
-static struct proxy *start(const char *production_hosts, const char *other)
+static struct proxy *start_watching(const char *production_hosts, const char *probe_interval,
+                                    const char *other)
 {
     struct pki_request request = {.file = "pooler",
                                   .common_name = "localhost",
@@ -23,10 +24,15 @@ static struct proxy *start(const char *production_hosts, const char *other)
                        "client_tls_cert_file = %s\nclient_tls_key_file = %s\n"
                        "server_login_retry = 1\nquery_wait_timeout = 5\n"
                        "[environment live]\nclass = production\nhosts = %s\nmin_pool_size = "
-                       "0\nprobe_interval = 1\n"
+                       "0\nprobe_interval = %s\n"
                        "server_tls_ca_file = %s\nmonitor_user = other\n%s",
-                       pooler->certificate, pooler->key, production_hosts,
+                       pooler->certificate, pooler->key, production_hosts, probe_interval,
                        pki_shared_ca()->certificate, other);
+}
+
+static struct proxy *start(const char *production_hosts, const char *other)
+{
+    return start_watching(production_hosts, "1", other);
 }
 
 static char *refused(struct proxy *proxy, const char *database)
@@ -54,7 +60,8 @@ static const char *own_name(char *address, socklen_t size)
     return name;
 }
 
-SYSTEM_TEST(border, a_name_that_resolves_to_a_production_host_is_refused)
+/* `probe_interval` 0: nobody ever probes it, and it is production's all the same. */
+static void a_name_is_refused(const char *probe_interval)
 {
     SKIP_ON_PGBOUNCER();
     struct cluster_options options = {.settings = "listen_addresses = '*'\n",
@@ -67,16 +74,27 @@ SYSTEM_TEST(border, a_name_that_resolves_to_a_production_host_is_refused)
     if (!name)
         cr_skip_test("this machine's name means no IPv4 address");
     cluster = cluster_start(&options);
-    proxy = start(text_of("pg.production.test@%s:%d", address, cluster->port),
-                  text_of("[environment side]\nclass = local_development\nhosts = %s:%d\n"
-                          "[databases]\napp@live =\napp@side =\nold = host=%s port=%d dbname=app\n",
-                          name, cluster->port, name, cluster->port));
+    proxy = start_watching(
+        text_of("pg.production.test@%s:%d", address, cluster->port), probe_interval,
+        text_of("[environment side]\nclass = local_development\nhosts = %s:%d\n"
+                "[databases]\napp@live =\napp@side =\nold = host=%s port=%d dbname=app\n",
+                name, cluster->port, name, cluster->port));
     cr_assert_has(refused(proxy, "app@side"), "the host belongs to a production environment");
     cr_assert_has(refused(proxy, "old"), "the host belongs to a production environment");
     cr_assert(until(proxy_logged(proxy, "is a host of environment live (class production)"), 5000));
     cr_assert(proxy_figure(proxy, "SECURITY", "name", "production_hosts_refused", "value") >= 2);
     /* production itself is served */
     client_do(enter(proxy, "app@live"), "SELECT 1");
+}
+
+SYSTEM_TEST(border, a_name_that_resolves_to_a_production_host_is_refused)
+{
+    a_name_is_refused("1");
+}
+
+SYSTEM_TEST(border, a_production_host_that_nobody_probes_is_guarded_too)
+{
+    a_name_is_refused("0");
 }
 
 SYSTEM_TEST(border, a_host_with_the_identity_of_production_is_refused)
