@@ -356,6 +356,7 @@ size_t prepared_server_count(const struct server *server)
 
 const char *prepared_bound_text(const struct client *client, const uint8_t *body, size_t length)
 {
+    const struct unnamed *unnamed = &client->unnamed;
     const struct statement_name *name;
     struct reader reader;
     const char *called;
@@ -366,8 +367,11 @@ const char *prepared_bound_text(const struct client *client, const uint8_t *body
     called = reader_string(&reader);
     if (reader.failed)
         return NULL;
-    if (!*called)
-        return client->unnamed.state == UNNAMED_KEPT ? (const char *)client->unnamed.text : NULL;
+    if (!*called) /* it is kept as it came: its Parse may have had no end */
+        return unnamed->state == UNNAMED_KEPT && unnamed->bytes &&
+                       memchr(unnamed->text, '\0', unnamed->bytes)
+                   ? (const char *)unnamed->text
+                   : NULL;
     name = client->names ? statement_names_find(client->names, called) : NULL;
     return name && name->asked ? (const char *)statement_text(name->asked, &bytes) : NULL;
 }

@@ -16,8 +16,8 @@
 
 #include "pgstage/session/choice.h"
 #include "pgstage/session/standing.h"
-#include "pgstage/wire/message.h"
 #include "pgstage/wire/frame.h"
+#include "pgstage/wire/message.h"
 #include "server_login_inside.h"
 
 /* What follows when the host has proved to have a role that serves the pool, or may have any. */

@@ -292,6 +292,28 @@ SYSTEM_TEST(input, malformed_bodies_get_an_error_or_a_closed_connection)
     still_well(proxy, client);
 }
 
+SYSTEM_TEST(input, an_unnamed_text_without_an_end_is_not_read_beyond_its_bytes)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    PGconn *client = client_open(proxy, NULL);
+    struct wire *wire = wire_client(proxy);
+    unsigned char body[129] = {0}; /* no name; the text fills the memory it is kept in */
+
+    memset(body + 1, 'x', sizeof body - 1);
+    memcpy(body + 1, "SET \"", 5); /* a text that must be looked at */
+    wire_cork(wire, true);
+    wire_parse(wire, "named", "SELECT 1");
+    wire_sync(wire);
+    wire_send(wire, 'P', body, sizeof body);
+    wire_bind(wire, "", "", NULL);
+    wire_sync(wire);
+    wire_cork(wire, false);
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "1Z");
+    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "EZ");
+    wire_close(wire);
+    still_well(proxy, client);
+}
+
 SYSTEM_TEST(input, copy_messages_outside_a_copy_are_ignored)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");

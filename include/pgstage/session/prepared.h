@@ -130,7 +130,7 @@ size_t prepared_client_count(const struct client *client);
 size_t prepared_server_count(const struct server *server);
 
 /* The text (NUL-terminated) of the statement that a whole Bind executes, named or not; NULL when it
- * is not known. */
+ * is not known or has no end. */
 const char *prepared_bound_text(const struct client *client, const uint8_t *body, size_t length);
 
 #endif
