@@ -14,7 +14,7 @@ libpgstage_a_SOURCES += \
 	src/admin/reference.c \
 	src/admin/result.c include/pgstage/admin/result.h \
 	src/admin/show_config.c \
-	src/admin/show_pool.c \
+	src/admin/show_peer.c src/admin/show_pool.c \
 	src/admin/show_host.c \
 	src/admin/show_monitoring.c \
 	src/admin/show_socket.c \

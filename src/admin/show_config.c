@@ -248,7 +248,7 @@ void command_show_users(struct admin *admin, struct console_job *job)
     console_done(job);
 }
 
-/* ---- environments and peers ---- */
+/* ---- environments ---- */
 
 static void put_list(struct result *result, const struct host_config *hosts, size_t count)
 {
@@ -368,36 +368,6 @@ void command_show_environments(struct admin *admin, struct console_job *job)
         put_usage(admin, result, environment);
         put_failover(admin, result, environment, settings);
         result_end(result);
-    }
-    console_done(job);
-}
-
-void command_show_peers(struct admin *admin, struct console_job *job)
-{
-    const struct snapshot *snapshot = plane_snapshot(admin->plane);
-    int64_t by_default = snapshot_globals(snapshot)->default_pool_size;
-    for (size_t i = 0; i < snapshot_peer_count(snapshot); i++) {
-        const struct peer_config *peer = snapshot_peer(snapshot, i);
-        result_begin(&job->result);
-        result_int(&job->result, peer->id);
-        result_text(&job->result, peer->host);
-        result_int(&job->result, peer->port);
-        result_int(&job->result, peer->pool_size >= 0 ? peer->pool_size : by_default);
-        result_end(&job->result);
-    }
-    console_done(job);
-}
-
-/* Cancel requests are not passed to peers yet, so nothing is ever under way to one. */
-void command_show_peer_pools(struct admin *admin, struct console_job *job)
-{
-    const struct snapshot *snapshot = plane_snapshot(admin->plane);
-    for (size_t i = 0; i < snapshot_peer_count(snapshot); i++) {
-        result_begin(&job->result);
-        result_int(&job->result, snapshot_peer(snapshot, i)->id);
-        for (int k = 0; k < 4; k++)
-            result_int(&job->result, 0);
-        result_end(&job->result);
     }
     console_done(job);
 }

@@ -12,6 +12,7 @@
  */
 #include "pgstage/session/cancel.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@
 #include "pgstage/session/cancel_key.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/console.h"
+#include "pgstage/session/peer.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/wait.h"
 #include "pgstage/wire/frame.h"
@@ -56,6 +58,7 @@ struct cancel_letter {
     uint64_t requester_id; /* 0: nobody waits */
     bool heard;
     struct cancel_key key;
+    int64_t peer_id; /* 0: for one of our own clients */
 };
 
 static void deliver_over(struct loop *loop, struct mail *mail)
@@ -69,7 +72,7 @@ static void deliver_over(struct loop *loop, struct mail *mail)
     free(letter);
 }
 
-static void tell_requester(struct plane *plane, uint64_t requester_id, bool heard)
+void cancel_tell(struct plane *plane, uint64_t requester_id, bool heard)
 {
     struct cancel_letter *letter;
 
@@ -105,7 +108,7 @@ static void cancel_over(struct cancel *cancel)
     stream_close(&cancel->stream);
     timer_detach(loop, &cancel->timer);
     cancel->share->cancels--;
-    tell_requester(cancel->worker->plane, cancel->requester_id, cancel->sent);
+    cancel_tell(cancel->worker->plane, cancel->requester_id, cancel->sent);
     loop_release(loop, cancel, cancel_free);
     if (server)
         server_cancel_over(server);
@@ -310,8 +313,29 @@ static void deliver_request(struct loop *loop, struct mail *mail)
     struct client *client = cancel_key_client(&letter->key, worker);
 
     if (!client || !cancel_client(client, letter->requester_id))
-        tell_requester(worker->plane, letter->requester_id, client != NULL);
+        cancel_tell(worker->plane, letter->requester_id, client != NULL);
     free(letter);
+}
+
+/* On the worker that carries the peer's requests. */
+static void deliver_to_peer(struct loop *loop, struct mail *mail)
+{
+    struct cancel_letter *letter = (struct cancel_letter *)mail;
+    struct worker *worker = worker_of(loop);
+
+    if (!peer_forward(worker, letter->peer_id, &letter->key, letter->requester_id))
+        cancel_tell(worker->plane, letter->requester_id, false);
+    free(letter);
+}
+
+/* The peer whose client's key it is; 0: we look among our own. */
+static int64_t peer_of(const struct worker *worker, const struct cancel_key *key)
+{
+    int64_t own_id = snapshot_globals(worker->setup->snapshot)->peer_id;
+    int64_t peer_id = own_id ? cancel_key_peer(key) : 0;
+
+    /* a key from before we had a number, or from a peer that is none any more, may look like this */
+    return peer_id != own_id && peer_is_known(worker, peer_id) ? peer_id : 0;
 }
 
 void cancel_request(struct client *requester, const struct startup *startup)
@@ -319,16 +343,33 @@ void cancel_request(struct client *requester, const struct startup *startup)
     struct plane *plane = requester->worker->plane;
     struct cancel_letter *letter;
     struct cancel_key key;
-    unsigned worker;
+    unsigned worker = 0;
+    int64_t peer_id = 0;
+    bool known = cancel_key_read(&key, startup->cancel_pid, startup->cancel_secret,
+                                 startup->cancel_secret_bytes);
 
-    if (!cancel_key_read(&key, startup->cancel_pid, startup->cancel_secret,
-                         startup->cancel_secret_bytes) ||
-        !cancel_key_worker(&key, plane, &worker)) {
+    if (known) {
+        peer_id = peer_of(requester->worker, &key);
+        if (peer_id)
+            worker = peer_worker(plane, peer_id);
+        else
+            known = cancel_key_worker(&key, requester->worker, &worker);
+    }
+    if (peer_id && !cancel_key_hop(&key)) {
+        client_log(requester, RANK_WARNING,
+                   "a cancel request for peer %" PRId64 " has been passed on too often", peer_id);
+        known = false;
+    }
+    if (!known) {
         client_close(requester, REASON_CLIENT_CANCEL_UNKNOWN);
         return;
     }
+    if (peer_id)
+        client_log(requester, RANK_DEBUG, "a cancel request is passed on to peer %" PRId64,
+                   peer_id);
     letter = memory_new(sizeof(*letter));
-    letter->mail.deliver = deliver_request;
+    letter->mail.deliver = peer_id ? deliver_to_peer : deliver_request;
+    letter->peer_id = peer_id;
     letter->requester_id = requester->id;
     letter->key = key;
     loop_post(plane->loops[worker], &letter->mail);

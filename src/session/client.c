@@ -20,6 +20,7 @@
 #include "pgstage/base/random.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
+#include "pgstage/session/cancel_key.h"
 #include "pgstage/session/console.h"
 #include "pgstage/session/listening.h"
 #include "pgstage/session/login.h"
@@ -585,6 +586,7 @@ static void client_leave(struct client *client, enum reason reason, const char *
         server_abandon(client->server, took_leave(reason));
     else if (client->replication)
         replication_leave(client);
+    cancel_key_forget(client);
     listening_leave(client);
     (void)client_unpin_all(client); /* its server went before it */
     if (share) {

@@ -28,6 +28,7 @@
 #include "pgstage/session/failures.h"
 #include "pgstage/session/gate.h"
 #include "pgstage/session/inquiry.h"
+#include "pgstage/session/peer.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/session/statement_cache.h"
@@ -136,6 +137,7 @@ static void finish(struct worker *worker)
         server_close(list_entry(list_first(&worker->servers), struct server, node),
                      REASON_SERVER_SHUTDOWN, NULL);
     cancel_abort_all(worker);
+    peer_abort_all(worker);
     loop_stop(worker->loop);
 }
 

@@ -25,6 +25,7 @@ libpgstage_a_SOURCES += \
 	include/pgstage/session/login.h \
 	src/session/outgoing.c include/pgstage/session/outgoing.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
+	src/session/peer.c include/pgstage/session/peer.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \
 	src/session/plane.c include/pgstage/session/plane.h \
 	src/session/prepared.c include/pgstage/session/prepared.h src/session/prepared_inside.h \

@@ -16,6 +16,7 @@
 #include "pgstage/session/unnamed.h"
 #include "pgstage/session/worker.h"
 
+struct cancel_name;
 struct figures;
 struct login;
 struct statement_head;
@@ -69,13 +70,14 @@ struct client {
     struct share *share;  /* NULL: none yet, or console */
     struct pool_waiter waiter;
     struct server *server;
-    struct parameters *parameters; /* the session parameters that follow it */
-    struct parameters *startup;    /* … as they were at its login: what RESET leads back to */
-    struct parameters *before;     /* … before its transaction, which … */
-    bool changes;                  /* … has changed them */
-    struct hearing *hearing;       /* of notifications; NULL: it has never listened */
-    struct tracker *tracker;       /* of its session's state; NULL: it has never changed any */
-    uint8_t *held;                 /* bytes that have come and were not passed on */
+    struct parameters *parameters;   /* the session parameters that follow it */
+    struct parameters *startup;      /* … as they were at its login: what RESET leads back to */
+    struct parameters *before;       /* … before its transaction, which … */
+    bool changes;                    /* … has changed them */
+    struct cancel_name *cancel_name; /* its key, where peers see it too; NULL: there are none */
+    struct hearing *hearing;         /* of notifications; NULL: it has never listened */
+    struct tracker *tracker;         /* of its session's state; NULL: it has never changed any */
+    uint8_t *held;                   /* bytes that have come and were not passed on */
     uint32_t held_bytes;
     struct buffer farewell; /* CLOSING: said when the audit log has it */
     uint32_t body_left;     /* of a message that is passed on in pieces */

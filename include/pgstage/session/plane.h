@@ -189,6 +189,14 @@ struct pool_view {
 void worker_each_pool(struct loop *loop, void (*row)(void *argument, const struct pool_view *),
                       void *argument);
 
+/* This worker's part of one row of SHOW PEER_POOLS: requests for a peer. */
+struct peer_view {
+    int64_t id;
+    uint64_t waiting, connecting, sent;
+};
+void worker_each_peer(struct loop *loop, void (*row)(void *argument, const struct peer_view *),
+                      void *argument);
+
 /* This worker's part of SHOW LISTS and SHOW MEM. */
 struct worker_totals {
     uint64_t login_clients, used_clients, free_clients, used_servers, free_servers;

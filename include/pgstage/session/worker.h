@@ -27,8 +27,10 @@
 
 struct client;
 struct audit;
+struct cancel_name;
 struct figures;
 struct outgoing;
+struct peer;
 struct gates;
 struct hubs;
 struct inquiries;
@@ -75,10 +77,12 @@ struct worker {
     /* owner */
     struct setup *setup;
     struct list clients;
-    struct list servers;          /* closing one closes no other */
-    struct server *servers_by_id; /* uthash */
-    struct list cancels;          /* connections that carry a CancelRequest */
-    struct list shares;           /* the parts of pools that this worker has used */
+    struct list servers;              /* closing one closes no other */
+    struct server *servers_by_id;     /* uthash */
+    struct list cancels;              /* connections that carry a CancelRequest */
+    struct cancel_name *cancel_names; /* uthash: of keys that peers may see */
+    struct peer *peers;               /* uthash: those that cancel requests are passed on to */
+    struct list shares;               /* the parts of pools that this worker has used */
     struct client **slots;
     uint32_t slot_count, slot_free; /* free slots are chained through slot_next */
     uint32_t *slot_next;

@@ -217,7 +217,7 @@ Test(validate, session_state_knows_five_words)
 
 Test(validate, what_this_version_lacks_is_accepted_with_a_warning_where_that_is_safe)
 {
-    snapshot_unref(desk_accepts("[pgstage]\npeer_id = 5\n"));
+    snapshot_unref(desk_accepts("[pgstage]\nauth_ldap_options = x\n"));
     cr_expect_eq(desk_report.warnings, 1);
     cr_expect(desk_said(2, "no effect"));
 }
