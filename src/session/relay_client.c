@@ -548,6 +548,13 @@ static void part(struct client *client, const uint8_t *data, size_t length)
     client_close(client, client->stream.error ? REASON_CLIENT_BROKEN : REASON_CLIENT_EOF);
 }
 
+/* Does it send what goes through as it comes, so that nothing of it has to be kept here? */
+static bool is_streaming(const struct client *client)
+{
+    return client->server && (client->body_left || client->server->transaction.copy == COPY_IN) &&
+           stream_queued_bytes(&client->server->stream) == 0;
+}
+
 void relay_client(struct client *client)
 {
     struct loop *loop = client->worker->loop;
@@ -556,6 +563,8 @@ void relay_client(struct client *client)
     bool only_held = client->granted && length > 0;
 
     client->granted = false;
+    if (client->streams && is_streaming(client))
+        size = LOOP_STREAM_BYTES;
     if (length) {
         memcpy(buffer, client->held, length);
         client_hold(client, NULL, 0);
@@ -568,6 +577,7 @@ void relay_client(struct client *client)
             return;
         }
         length += (size_t)count;
+        client->streams = length >= LOOP_BUFFER_BYTES;
         client->active_us = loop_now_us(loop);
         client->received_bytes += (size_t)count;
         if (client->share)

@@ -57,8 +57,16 @@ static void gather_flush(struct server *server, struct gather *gather)
     client->sent_bytes += gather->bytes;
     counter_add(&relay_stats(client)->bytes_sent, gather->bytes);
     gather->bytes = 0;
-    if (stream_writev(&client->stream, gather->pieces, count) == STREAM_BROKEN)
+    switch (stream_writev(&client->stream, gather->pieces, count)) {
+    case STREAM_DONE:
+        break;
+    case STREAM_QUEUED:
+        server->streams = false; /* what is read on is kept here: not so much at once */
+        break;
+    case STREAM_BROKEN:
         client_close(client, REASON_CLIENT_BROKEN);
+        break;
+    }
 }
 
 /* ParseComplete for what the server was not asked, now that its turn has come. */
@@ -352,6 +360,8 @@ void relay_server(struct server *server)
     bool full = transaction_is_full(&server->transaction);
     ssize_t count, done;
 
+    if (server->streams)
+        size = LOOP_STREAM_BYTES;
     if (length)
         memcpy(buffer, server->tail, length);
     count = stream_read(&server->stream, buffer + length, size - length);
@@ -368,6 +378,7 @@ void relay_server(struct server *server)
         return;
     }
     length += (size_t)count;
+    server->streams = length >= LOOP_BUFFER_BYTES;
     if (stream_has_pending(&server->stream) || server->stream.write_broken)
         stream_read_later(&server->stream);
     done = relay_frames(server, buffer, length);

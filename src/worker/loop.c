@@ -124,7 +124,7 @@ struct loop *loop_new(unsigned index, void *context)
     loop->index = index;
     loop->context = context;
     list_init(&loop->tasks);
-    loop->buffer = memory_get(LOOP_BUFFER_BYTES);
+    loop->buffer = memory_get(LOOP_STREAM_BYTES);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->base = new_base();
     if (loop->wake_fd >= 0 && loop->base) {

@@ -92,6 +92,7 @@ struct client {
     bool console_busy;      /* its last messages are with the control thread */
     bool parting;           /* gone, with a Terminate at the end of `held` */
     bool awaiting;          /* `held` goes on when more answers have come */
+    bool streams;           /* its last read was a full one */
     bool granted;           /* `held` is to be passed on before more is read */
     bool at_gate;           /* counted among those who wait for a primary */
     bool wait_notified;     /* it has had its query_wait_notify */

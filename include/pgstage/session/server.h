@@ -68,6 +68,7 @@ struct server {
     struct parameters *reported;   /* what it has reported since its login: the pool's welcome */
     uint8_t *tail;                 /* the beginning of a message whose end has not come */
     uint32_t tail_bytes;
+    bool streams;        /* its last read was a full one, and its client took all of it */
     uint32_t body_left;  /* of a message that is passed on in pieces */
     bool body_swallowed; /* … or dropped */
     bool query_failed;   /* a statement of our own was answered with an error: */

@@ -20,6 +20,11 @@ struct loop;
 
 /* The read buffer that a loop lends for the length of a callback. */
 #define LOOP_BUFFER_BYTES 16384
+/* It is this long in truth, for streams of rows or COPY data that run at full speed: a larger read
+ * saves calls and turns (results cost 0.25 instead of 0.45 s/GB on loopback, and no less beyond).
+ * What may have to be kept for a crowd is bounded by LOOP_BUFFER_BYTES, so nothing else reads that
+ * much. */
+#define LOOP_STREAM_BYTES (64 * 1024)
 
 /* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
  * NULL when the kernel gives no epoll or eventfd. */
@@ -42,7 +47,8 @@ unsigned loop_index(const struct loop *loop);
 uint64_t loop_now_us(const struct loop *loop);
 /* How many turns have begun: two calls with the same number are in the same turn. */
 uint64_t loop_turns(const struct loop *loop);
-/* Scratch bytes shared by everything on this loop, valid until the callback returns. */
+/* Scratch bytes shared by everything on this loop, valid until the callback returns: `size` is
+ * LOOP_BUFFER_BYTES; there are LOOP_STREAM_BYTES. */
 uint8_t *loop_buffer(struct loop *loop, size_t *size);
 
 /* Work for the end of this turn's events. Embed it; zeroed is ready. Deferring twice is once. */
