@@ -51,8 +51,9 @@ static struct {
     atomic_bool to_stderr;
     _Atomic(struct syslog_target *) syslog; /* the newest; used only while to_syslog */
     atomic_bool to_syslog;
-    _Atomic int minimum, verbose;
-} log_state = {.file_fd = -1, .to_stderr = true, .minimum = RANK_INFO, .verbose = RANK_LOG};
+    _Atomic int verbose;
+} log_state = {.file_fd = -1, .to_stderr = true, .verbose = RANK_LOG};
+_Atomic int log_lowest = RANK_INFO;
 
 static const struct {
     const char *name;
@@ -80,12 +81,6 @@ static const struct {
 const char *log_rank_name(enum log_rank rank)
 {
     return ranks[rank].name;
-}
-
-bool log_wants(enum log_rank rank)
-{
-    return log_wants_from(
-        rank, (enum log_rank)atomic_load_explicit(&log_state.minimum, memory_order_relaxed));
 }
 
 bool log_wants_from(enum log_rank rank, enum log_rank minimum)
@@ -174,10 +169,13 @@ bool log_open(const struct log_settings *settings)
     }
     atomic_store(&log_state.to_syslog, settings->syslog);
     atomic_store(&log_state.to_stderr, settings->to_stderr);
-    atomic_store(&log_state.minimum, (int)settings->minimum);
-    atomic_store(&log_state.verbose, settings->verbose <= 0   ? RANK_LOG
-                                     : settings->verbose == 1 ? RANK_DEBUG
-                                                              : RANK_TRACE);
+    int verbose = settings->verbose <= 0   ? RANK_LOG
+                  : settings->verbose == 1 ? RANK_DEBUG
+                                           : RANK_TRACE;
+    atomic_store(&log_state.verbose, verbose);
+    if ((int)settings->minimum < verbose)
+        verbose = (int)settings->minimum;
+    atomic_store(&log_lowest, verbose < RANK_LOG ? verbose : RANK_LOG);
     return true;
 }
 

@@ -21,24 +21,11 @@ void again_forget(struct client *client)
     client->again = (struct again){.used = client->again.used};
 }
 
-static bool describes(const uint8_t *bytes, size_t count)
-{
-    struct frame frame;
-
-    for (size_t at = 0;
-         at < count && frame_peek(bytes + at, count - at, UINT32_MAX, &frame) == FRAME_OK;
-         at += FRAME_HEADER_BYTES + (size_t)frame.body_bytes) {
-        if (frame.type == 'D')
-            return true;
-    }
-    return false;
-}
-
-void again_keep(struct client *client, const uint8_t *bytes, size_t count)
+void again_keep(struct client *client, const uint8_t *bytes, size_t count, bool describes)
 {
     struct again *again = &client->again;
 
-    if (again->used || count > AGAIN_BATCH_BYTES || !describes(bytes, count)) {
+    if (again->used || count > AGAIN_BATCH_BYTES || !describes) {
         again->count = 0;
         again->used = false;
         return;

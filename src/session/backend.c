@@ -162,6 +162,7 @@ void *backend_attach(struct pool *pool, void *argument)
 
         share->backend = backend;
         share->worker = &seed->plane->workers[i];
+        share->stats = pool_stats(pool, i);
         list_init(&share->clients);
         list_init(&share->servers);
         share->pump.fire = pump_due;

@@ -558,8 +558,7 @@ static void make_room(struct client *client, struct outgoing *out)
 
 static void count_parse(struct client *client)
 {
-    counter_add(
-        &pool_stats(client->share->backend->pool, client->worker->index)->server_parse_count, 1);
+    counter_add(&client->share->stats->server_parse_count, 1);
 }
 
 static void put_parse(struct outgoing *out, const struct kept_statement *kept, const void *text,

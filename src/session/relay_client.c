@@ -40,6 +40,7 @@ struct pass {
     size_t from;          /* what has been passed on; [from, at) goes out with the next write */
     struct outgoing *out; /* pieces that go before it; NULL: nothing was rewritten */
     const uint8_t *batch; /* where one begins that again_keep wants to know of; NULL: none does */
+    bool describes;       /* … a Describe is in it */
 };
 
 /* Writes what was gathered. A server that takes no more is lost, but what it has said until then is
@@ -229,8 +230,10 @@ static enum step ask_rewritten(struct client *client, struct pass *pass,
     size_t left = passing->total - passing->there;
     bool entered;
 
-    if (transaction_is_free(&server->transaction))
+    if (transaction_is_free(&server->transaction)) {
         pass->batch = plan->kind == PLAN_USE ? passing->data : NULL;
+        pass->describes = passing->type == 'D';
+    }
     prepared_send(client, passing, plan, out);
     pass->at += passing->there;
     pass->from = pass->at;
@@ -365,6 +368,8 @@ static enum step pass_on(struct client *client, struct pass *pass, struct passin
     if (client->share->watch && (type == 'Q' || type == 'P' || type == 'F'))
         watch_statement(client, type, body, there, passing->total - FRAME_HEADER_BYTES);
     intent = recall(client, passing, plan->intent);
+    if (type == 'D')
+        pass->describes = true;
     if (tracked == TRACKER_REFUSE)
         pass_refusal(client, pass, type, passing->total);
     else if (prepared == PREPARED_TAKE)
@@ -374,7 +379,8 @@ static enum step pass_on(struct client *client, struct pass *pass, struct passin
     else
         (void)ask(client, pass, passing, intent, 0);
     if (pass->batch && type == 'S') {
-        again_keep(client, pass->batch, (size_t)(pass->data + pass->at - pass->batch));
+        again_keep(client, pass->batch, (size_t)(pass->data + pass->at - pass->batch),
+                   pass->describes);
         pass->batch = NULL;
     }
     return STEP_NEXT;

@@ -13,7 +13,7 @@ static const uint8_t relay_parse_complete[] = {'1', 0, 0, 0, 4};
 /* What this worker has counted for the client's pool. */
 static inline struct pool_stats *relay_stats(const struct client *client)
 {
-    return pool_stats(client->share->backend->pool, client->worker->index);
+    return client->share->stats;
 }
 
 /* Sends the fence that is due behind what was just sent (see transaction.c). */

@@ -141,7 +141,7 @@ static const char *check_query(const struct settings *settings)
 void server_link(struct server *server, struct client *client)
 {
     const struct settings *settings = share_settings(server->share);
-    struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
+    struct pool_stats *stats = server->share->stats;
     uint64_t now_us = server_now_us(server);
     uint64_t idle_us = server->request_us ? now_us - server->request_us : 0;
 
@@ -424,7 +424,7 @@ void server_abandon(struct server *server, bool terminated)
 static void count_end(struct server *server)
 {
     struct client *client = server->client;
-    struct pool_stats *stats = pool_stats(server->backend->pool, server->worker->index);
+    struct pool_stats *stats = server->share->stats;
     uint64_t now_us = server_now_us(server);
 
     if (!server->request_us)

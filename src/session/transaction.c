@@ -29,23 +29,31 @@ void transaction_init(struct transaction *transaction)
 {
     memset(transaction, 0, sizeof(*transaction));
     transaction->status = 'I';
+    transaction->ring = transaction->few;
+    transaction->mask = TRANSACTION_FEW - 1;
+}
+
+/* Back to the few that need no memory. It is empty. */
+static void free_ring(struct transaction *transaction)
+{
+    if (transaction->ring != transaction->few)
+        free(transaction->ring);
+    transaction->ring = transaction->few;
+    transaction->mask = TRANSACTION_FEW - 1;
+    transaction->first = 0;
 }
 
 void transaction_fini(struct transaction *transaction)
 {
-    free(transaction->entries);
-    transaction->entries = NULL;
-    transaction->capacity = 0;
     transaction->count = 0;
+    free_ring(transaction);
 }
 
 /* ---- the ring ---- */
 
 static struct answer *entry_at(const struct transaction *transaction, uint32_t index)
 {
-    if (transaction->capacity)
-        return &transaction->entries[(transaction->first + index) & (transaction->capacity - 1)];
-    return (struct answer *)&transaction->few[(transaction->first + index) & 7];
+    return &transaction->ring[(transaction->first + index) & transaction->mask];
 }
 
 static struct answer *head(const struct transaction *transaction)
@@ -55,15 +63,14 @@ static struct answer *head(const struct transaction *transaction)
 
 static void grow(struct transaction *transaction)
 {
-    uint32_t capacity = transaction->capacity ? transaction->capacity * 2 : 32;
-    struct answer *entries = memory_get(capacity * sizeof(*entries));
+    uint32_t size = transaction->ring == transaction->few ? 32 : (transaction->mask + 1) * 2;
+    struct answer *ring = memory_get(size * sizeof(*ring));
 
     for (uint32_t i = 0; i < transaction->count; i++)
-        entries[i] = *entry_at(transaction, i);
-    free(transaction->entries);
-    transaction->entries = entries;
-    transaction->capacity = capacity;
-    transaction->first = 0;
+        ring[i] = *entry_at(transaction, i);
+    free_ring(transaction);
+    transaction->ring = ring;
+    transaction->mask = size - 1;
 }
 
 /* Beside ANSWER_TAGGED and ANSWER_NOTED in an entry's action: it ends a batch. */
@@ -77,7 +84,7 @@ static bool ends_batch(const struct answer *entry)
 
 static void push(struct transaction *transaction, uint8_t type, unsigned action)
 {
-    if (transaction->count == (transaction->capacity ? transaction->capacity : 8))
+    if (transaction->count > transaction->mask)
         grow(transaction);
     *entry_at(transaction, transaction->count++) =
         (struct answer){.type = type, .action = (uint8_t)action};
@@ -86,13 +93,12 @@ static void push(struct transaction *transaction, uint8_t type, unsigned action)
 
 static void pop(struct transaction *transaction)
 {
-    uint32_t mask = (transaction->capacity ? transaction->capacity : 8) - 1;
-    const struct answer *entry = head(transaction);
+    unsigned action = entry_at(transaction, 0)->action;
 
-    transaction->batches_over += entry->action >> 5 & 1;
-    transaction->notes_over += entry->action >> 6 & 1;
-    transaction->tags_over += entry->action >> 7;
-    transaction->first = (transaction->first + 1) & mask;
+    transaction->batches_over += action >> 5 & 1;
+    transaction->notes_over += action >> 6 & 1;
+    transaction->tags_over += action >> 7;
+    transaction->first = (transaction->first + 1) & transaction->mask;
     transaction->count--;
     transaction->failed = false;
 }
@@ -112,12 +118,8 @@ static void pop_markers(struct transaction *transaction)
 /* A burst of a pipeline need not be remembered for ever. */
 static void shrink_when_empty(struct transaction *transaction)
 {
-    if (transaction->count == 0 && transaction->capacity > 1024) {
-        free(transaction->entries);
-        transaction->entries = NULL;
-        transaction->capacity = 0;
-        transaction->first = 0;
-    }
+    if (transaction->count == 0 && transaction->mask >= 1024)
+        free_ring(transaction);
 }
 
 /* ---- asking ---- */
@@ -198,11 +200,6 @@ bool transaction_may_produce(const struct transaction *transaction)
     return true;
 }
 
-bool transaction_is_full(const struct transaction *transaction)
-{
-    return transaction->count >= TRANSACTION_OWED_MAX;
-}
-
 /* ---- the head ---- */
 
 static unsigned action_of(const struct answer *entry)
@@ -223,11 +220,12 @@ static enum verdict error_verdict_of(const struct answer *entry)
 /* The head is answered by this message as a whole. */
 static enum verdict finish(struct transaction *transaction)
 {
-    enum verdict verdict = verdict_of(head(transaction));
+    const struct answer *entry = entry_at(transaction, 0);
+    enum verdict verdict = verdict_of(entry);
 
-    if (head(transaction)->type == 'E') {
+    if (entry->type == 'E') {
         transaction->ran = true;
-        transaction->intent |= head(transaction)->intent;
+        transaction->intent |= entry->intent;
     }
     pop(transaction);
     return verdict;
@@ -387,12 +385,10 @@ static bool drop_uncertain(struct transaction *transaction)
     return true;
 }
 
-bool transaction_wants_fence(const struct transaction *transaction)
+bool transaction_needs_fence(const struct transaction *transaction)
 {
     uint32_t behind, syncs;
 
-    if (transaction->uncertain == 0)
-        return false;
     /* a failed Query is still to get its own ReadyForQuery, before them */
     syncs = count_syncs(transaction, head(transaction)->type == 'S' ? 0 : 1, &behind);
     return behind == transaction->count &&
@@ -497,10 +493,11 @@ static enum verdict answer_complete(struct transaction *transaction)
 /* May the head be followed by this message, and does it stay the head? */
 static enum verdict answer_head(struct transaction *transaction, uint8_t type)
 {
-    uint8_t asked = head(transaction)->type;
-    enum verdict verdict = verdict_of(head(transaction));
+    const struct answer *entry = entry_at(transaction, 0);
+    uint8_t asked = entry->type;
+    enum verdict verdict = verdict_of(entry);
 
-    if (action_of(head(transaction)) == ANSWER_PRODUCE)
+    if (action_of(entry) == ANSWER_PRODUCE)
         return VERDICT_BAD; /* the server was not asked */
     switch (type) {
     case '1':
@@ -572,7 +569,8 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
     default:
         break;
     }
-    pop_markers(transaction);
+    if (transaction->count && is_marker(entry_at(transaction, 0)))
+        pop_markers(transaction);
     if (type != 'Z' && transaction->uncertain && head(transaction)->type == 'S' &&
         !drop_uncertain(transaction))
         return type == 'E' ? VERDICT_FORWARD : VERDICT_BAD;

@@ -14,20 +14,6 @@
 
 #include <string.h>
 
-enum frame_result frame_peek(const uint8_t *data, size_t available, uint32_t maximum,
-                             struct frame *frame)
-{
-    if (available < FRAME_HEADER_BYTES)
-        return FRAME_PARTIAL;
-    uint32_t length = wire_get_u32(data + 1);
-    /* the wire's lengths are signed */
-    if (data[0] == 0 || length < 4 || length > INT32_MAX || length - 4 > maximum)
-        return FRAME_BAD;
-    frame->type = data[0];
-    frame->body_bytes = length - 4;
-    return FRAME_OK;
-}
-
 void reader_init(struct reader *reader, const uint8_t *body, size_t length)
 {
     reader->data = body;

@@ -12,9 +12,9 @@
  * turns round. The sender that finds it empty writes to the eventfd. The eventfd is edge-triggered
  * and never read: each write is an edge of its own, and 2^64 writes do not happen.
  *
- * Timers: one libevent timer stands for the whole heap. It is armed again only when the heap's
- * first moment comes before the armed one, so a turn in which deadlines only move later costs
- * nothing.
+ * Timers: one timerfd stands for the whole heap. It is armed again only when the heap's first moment
+ * comes before the armed one, so a turn in which deadlines only move later costs nothing. libevent
+ * has no timer of its own in here: with one it would read the clock twice in each turn.
  *
  * A loop is freed after the threads that post to it have ended.
  */
@@ -25,15 +25,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "pgstage/base/check.h"
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/worker/heap.h"
-
-/* libevent's timer is armed no further ahead (timeval arithmetic stays far from its limits). */
-#define ARM_AHEAD_MAX_US (3600 * CLOCK_SECOND)
 
 struct release {
     void *object;
@@ -45,7 +43,7 @@ struct loop {
     struct event_base *base;
     struct event *wake_event;
     struct event *timer_event;
-    int wake_fd;
+    int wake_fd, timer_fd;
     unsigned index;
     void *context;
     uint8_t *buffer;
@@ -84,8 +82,8 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 /*
  * epoll or nothing, and without libevent's locks, since mail is the only way in from other threads.
  * No epoll changelist: it skips epoll_ctl calls for a descriptor that was closed and whose number
- * came back (or was put in place by dup3) within a turn. Coarse time is fine: libevent's clock only
- * decides when to wake up; the moments themselves come from clock_now_us.
+ * came back (or was put in place by dup3) within a turn. No cached time: nobody asks libevent for
+ * it.
  */
 static struct event_base *new_base(void)
 {
@@ -96,6 +94,7 @@ static struct event_base *new_base(void)
     if (event_config_avoid_method(config, "poll") == 0 &&
         event_config_avoid_method(config, "select") == 0 &&
         event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
+        event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0 &&
         event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0)
         base = event_base_new_with_config(config);
     event_config_free(config);
@@ -112,6 +111,8 @@ static void close_all(struct loop *loop)
         event_base_free(loop->base);
     if (loop->wake_fd >= 0)
         close(loop->wake_fd);
+    if (loop->timer_fd >= 0)
+        close(loop->timer_fd);
     timer_heap_fini(&loop->timers);
     free(loop->releases);
     free(loop->buffer);
@@ -126,13 +127,16 @@ struct loop *loop_new(unsigned index, void *context)
     list_init(&loop->tasks);
     loop->buffer = memory_get(LOOP_STREAM_BYTES);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     loop->base = new_base();
-    if (loop->wake_fd >= 0 && loop->base) {
+    if (loop->wake_fd >= 0 && loop->timer_fd >= 0 && loop->base) {
         loop->wake_event =
             event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, loop);
-        loop->timer_event = evtimer_new(loop->base, on_timer, loop);
+        loop->timer_event =
+            event_new(loop->base, loop->timer_fd, EV_READ | EV_PERSIST | EV_ET, on_timer, loop);
     }
-    if (!loop->wake_event || !loop->timer_event || event_add(loop->wake_event, NULL) != 0) {
+    if (!loop->wake_event || !loop->timer_event || event_add(loop->wake_event, NULL) != 0 ||
+        event_add(loop->timer_event, NULL) != 0) {
         close_all(loop);
         return NULL;
     }
@@ -217,16 +221,13 @@ static bool arm_timer(struct loop *loop)
     if (next_us == UINT64_MAX || (loop->armed_us && loop->armed_us <= next_us))
         return true;
 
-    uint64_t now_us = clock_now_us();
-    if (next_us <= now_us)
+    if (next_us <= clock_now_us())
         return false;
-    uint64_t ahead_us = next_us - now_us;
-    if (ahead_us > ARM_AHEAD_MAX_US)
-        ahead_us = ARM_AHEAD_MAX_US;
-    struct timeval ahead = {.tv_sec = (time_t)(ahead_us / CLOCK_SECOND),
-                            .tv_usec = (suseconds_t)(ahead_us % CLOCK_SECOND)};
-    check(event_add(loop->timer_event, &ahead) == 0);
-    loop->armed_us = now_us + ahead_us;
+    /* each expiry is an edge of its own: nobody reads it */
+    struct itimerspec moment = {.it_value = {.tv_sec = (time_t)(next_us / CLOCK_SECOND),
+                                             .tv_nsec = (long)(next_us % CLOCK_SECOND * 1000)}};
+    check(timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &moment, NULL) == 0);
+    loop->armed_us = next_us;
     return true;
 }
 

@@ -10,6 +10,7 @@
 #define PGSTAGE_BASE_LOG_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 enum log_rank {
@@ -37,8 +38,13 @@ struct log_settings {
 bool log_open(const struct log_settings *settings) __attribute__((warn_unused_result));
 /* Opens the same file again (after rotation). Main thread. */
 bool log_reopen(void) __attribute__((warn_unused_result));
+/* The lowest rank that is written, by all settings together. */
+extern _Atomic int log_lowest;
 /* Is a line of this rank written? */
-bool log_wants(enum log_rank rank);
+static inline bool log_wants(enum log_rank rank)
+{
+    return (int)rank >= atomic_load_explicit(&log_lowest, memory_order_relaxed);
+}
 /* The same for something with a minimum of its own, as environments have. */
 bool log_wants_from(enum log_rank rank, enum log_rank minimum);
 /* Write whatever the settings are: whoever calls has asked. */

@@ -30,8 +30,8 @@ struct again {
 #define AGAIN_BATCH_BYTES 4096
 
 /* A batch of these bytes, which begins with the use of a named statement outside a transaction, has
- * been asked up to its Sync. */
-void again_keep(struct client *client, const uint8_t *bytes, size_t count);
+ * been asked up to its Sync. `describes`: a Describe is in it. */
+void again_keep(struct client *client, const uint8_t *bytes, size_t count, bool describes);
 /* The server answers with 0A000: true, the batch stands in client->held again, and neither this
  * answer nor that to its Sync is the client's. Before the transaction is told. */
 bool again_try(struct client *client);

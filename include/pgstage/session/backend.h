@@ -49,6 +49,7 @@ struct share {
     /* fixed */
     struct backend *backend;
     struct worker *worker;
+    struct pool_stats *stats; /* of the pool, on this worker */
     /* owner */
     struct list_node node; /* in worker->shares, from the first use */
     struct meaning *meaning;

@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* So many entries need no memory of their own: a power of two. */
+#define TRANSACTION_FEW 8
 /* Over this many entries a client has to be paused until answers have come. */
 #define TRANSACTION_OWED_MAX 32768
 
@@ -52,14 +54,14 @@ enum copy_state {
 
 struct transaction {
     /* owner */
-    char status;       /* of the last ReadyForQuery: 'I', 'T', 'E' */
-    uint8_t copy;      /* enum copy_state */
-    bool skipping;     /* an extended message failed: the server ignores all up to a Sync */
-    bool batch_open;   /* extended messages were sent and no Sync behind them */
-    bool failed;       /* the entry at the head was answered with an ErrorResponse */
-    bool ran;          /* something of the batch at the head was executed and answered … */
-    uint8_t intent;    /* … with these intents together */
-    uint32_t capacity; /* of `entries`, a power of two, or 0 while `few` suffices */
+    char status;     /* of the last ReadyForQuery: 'I', 'T', 'E' */
+    uint8_t copy;    /* enum copy_state */
+    bool skipping;   /* an extended message failed: the server ignores all up to a Sync */
+    bool batch_open; /* extended messages were sent and no Sync behind them */
+    bool failed;     /* the entry at the head was answered with an ErrorResponse */
+    bool ran;        /* something of the batch at the head was executed and answered … */
+    uint8_t intent;  /* … with these intents together */
+    uint32_t mask;   /* of an index into `ring`: its size, a power of two, less one */
     uint32_t first, count;
     /* A COPY FROM failed, and so many of the Syncs at the head may stay without an answer: the
      * server may have read them before it failed. 0: the queue is certain. */
@@ -67,9 +69,9 @@ struct transaction {
     uint32_t notes_over;            /* how many noted entries have left the queue */
     uint32_t batches, batches_over; /* how many Query, FunctionCall and Sync were asked; left */
     uint32_t tags_over;             /* how many tagged entries have left the queue */
-    uint8_t lost; /* mask of enum lost_parse, set when it happens, cleared by the caller */
-    struct answer few[8];
-    struct answer *entries;
+    uint8_t lost;        /* mask of enum lost_parse, set when it happens, cleared by the caller */
+    struct answer *ring; /* `few`, or allocated */
+    struct answer few[TRANSACTION_FEW];
 };
 
 void transaction_init(struct transaction *transaction);
@@ -123,7 +125,10 @@ static inline bool transaction_is_doubtful(const struct transaction *transaction
     return batch != transaction->batches && (int32_t)(transaction->batches_over - batch) <= 0;
 }
 /* Must the client be paused because too many answers are owed? */
-bool transaction_is_full(const struct transaction *transaction);
+static inline bool transaction_is_full(const struct transaction *transaction)
+{
+    return transaction->count >= TRANSACTION_OWED_MAX;
+}
 
 enum verdict {
     VERDICT_FORWARD,
@@ -150,10 +155,15 @@ static inline bool transaction_is_free(const struct transaction *transaction)
 bool transaction_can_settle(const struct transaction *transaction);
 /* Is the next answer pgstage's own? */
 bool transaction_is_swallowing(const struct transaction *transaction);
+/* For transaction_wants_fence alone: where something is uncertain. */
+bool transaction_needs_fence(const struct transaction *transaction);
 /* Must Close of an unused statement name and Sync be sent now, behind the last message that was
  * asked, to find out which ReadyForQuery is the last? The caller sends them and calls
  * transaction_fence. To be asked after every message in either direction. */
-bool transaction_wants_fence(const struct transaction *transaction);
+static inline bool transaction_wants_fence(const struct transaction *transaction)
+{
+    return transaction->uncertain > 0 && transaction_needs_fence(transaction);
+}
 void transaction_fence(struct transaction *transaction);
 /* How many ReadyForQuery the client waits for: one for each Query, FunctionCall and Sync, but none
  * for a Sync that went into a COPY FROM; after one has failed, at least one. */

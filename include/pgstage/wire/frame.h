@@ -22,11 +22,6 @@ enum frame_result {
     FRAME_BAD,     /* the length is under 4 or over the limit, or the type is 0 */
 };
 
-/* Reads one header from `available` bytes; the body need not be there. `maximum` bounds the body.
- */
-enum frame_result frame_peek(const uint8_t *data, size_t available, uint32_t maximum,
-                             struct frame *frame);
-
 static inline uint32_t wire_get_u32(const uint8_t *data)
 {
     return (uint32_t)data[0] << 24 | (uint32_t)data[1] << 16 | (uint32_t)data[2] << 8 | data[3];
@@ -35,6 +30,24 @@ static inline uint32_t wire_get_u32(const uint8_t *data)
 static inline uint16_t wire_get_u16(const uint8_t *data)
 {
     return (uint16_t)(data[0] << 8 | data[1]);
+}
+
+/* Reads one header from `available` bytes; the body need not be there. `maximum` bounds the body.
+ */
+static inline enum frame_result frame_peek(const uint8_t *data, size_t available, uint32_t maximum,
+                                           struct frame *frame)
+{
+    uint32_t length;
+
+    if (available < FRAME_HEADER_BYTES)
+        return FRAME_PARTIAL;
+    length = wire_get_u32(data + 1);
+    /* the wire's lengths are signed */
+    if (data[0] == 0 || length < 4 || length > INT32_MAX || length - 4 > maximum)
+        return FRAME_BAD;
+    frame->type = data[0];
+    frame->body_bytes = length - 4;
+    return FRAME_OK;
 }
 
 /* Reads the fields of one body in order. A read beyond the end sets `failed`, and every later read
