@@ -7,7 +7,9 @@ driver_files = test/drivers/cases.def test/drivers/drivers.def \
 	test/drivers/node/tap.js test/drivers/node/with_pg.js test/drivers/node/with_postgres.js \
 	test/drivers/java/Jdbc.java \
 	test/drivers/go/tap/tap.go test/drivers/go/pq/main.go test/drivers/go/pgx/main.go \
-	test/drivers/perl/dbd_pg.pl test/drivers/php/pdo.php test/drivers/ruby/tap.rb test/drivers/ruby/with_pg.rb
+	test/drivers/perl/dbd_pg.pl test/drivers/php/pdo.php test/drivers/ruby/tap.rb test/drivers/ruby/with_pg.rb \
+	test/drivers/ruby/active_record.rb test/drivers/ruby/with_sequel.rb \
+	test/drivers/python/with_sqlalchemy.py test/drivers/python/with_django.py
 EXTRA_DIST += $(driver_files)
 
 if HAVE_CRITERION
@@ -24,9 +26,13 @@ $(DRIVER_LOGS): %.log: %$(EXEEXT)
 	--trs-file $$b.trs $(am__common_driver_flags) $(AM_LOG_DRIVER_FLAGS) $(LOG_DRIVER_FLAGS) -- \
 	$(LOG_COMPILE) "$$tst" $(am__check_post)
 
+EXTRA_PROGRAMS += test/drivers/built/libpq
+test_drivers_built_libpq_SOURCES = test/drivers/c/libpq.c
+test_drivers_built_libpq_LDADD = $(LIBPQ_LIBS)
+
 # What the drivers' languages have to make first. The versions from npm are those of package-lock.json.
 built = test/drivers/built
-DRIVERS_BUILT =
+DRIVERS_BUILT = test/drivers/built/libpq$(EXEEXT)
 
 DRIVERS_BUILT += $(built)/node/node_modules/.package-lock.json
 $(built)/node/node_modules/.package-lock.json: test/drivers/node/package-lock.json

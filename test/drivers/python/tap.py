@@ -1,6 +1,7 @@
 """tap: what the Python drivers share: cases in their order, verdicts as TAP, the restart of PostgreSQL.
 
-A module of cases has one function for each line of cases.def, named after it; run() calls them all.
+A module of cases has one function for each line of cases.def, named after it; run() calls them all. What stands on
+a driver (an ORM) has cases of its own: run_own().
 A case that raises Skip says why its driver has no such thing.
 """
 import asyncio
@@ -33,10 +34,9 @@ def equal(seen, expected):
     assert seen == expected, f"{seen!r} instead of {expected!r}"
 
 
-def run(module, extra=()):
-    """`extra`: names of cases of this driver's own."""
+def run_all(module, names):
     failed = 0
-    for number, name in enumerate([*CASES, *extra], 1):
+    for number, name in enumerate(names, 1):
         case = getattr(module, "case_" + name.replace(" ", "_"))
         try:
             if inspect.iscoroutinefunction(case):
@@ -52,3 +52,13 @@ def run(module, extra=()):
             print(traceback.format_exc(), flush=True)
     sys.stdout.flush()
     os._exit(failed != 0)
+
+
+def run(module, extra=()):
+    """`extra`: names of cases of this driver's own, behind those of all."""
+    run_all(module, [*CASES, *extra])
+
+
+def run_own(module):
+    """For what stands on a driver that is tested by itself: the module's cases, in its order."""
+    run_all(module, [name[len("case_"):].replace("_", " ") for name in vars(module) if name.startswith("case_")])

@@ -38,11 +38,10 @@ def await
   Timeout.timeout(30) { sleep 0.005 until yield }
 end
 
-# `cases`: a block for each name of the list, and for each of `extra`.
-def run(cases, extra = [])
+def verdicts(cases, names)
   $stdout.sync = true
   failed = 0
-  (ENV.fetch('PGSTAGE_TEST_CASES').split(';') + extra).each.with_index(1) do |name, number|
+  names.each.with_index(1) do |name, number|
     Timeout.timeout(60) { cases.fetch(name).call }
     puts "ok #{number} - #{name}"
   rescue Skip => e
@@ -52,4 +51,14 @@ def run(cases, extra = [])
     puts "not ok #{number} - #{name}", e.full_message(highlight: false)
   end
   exit!(failed.zero? ? 0 : 1)
+end
+
+# `cases`: a block for each name of the list.
+def run(cases)
+  verdicts(cases, ENV.fetch('PGSTAGE_TEST_CASES').split(';'))
+end
+
+# For what stands on a driver that is tested by itself: cases of its own, in their order.
+def run_own(cases)
+  verdicts(cases, cases.keys)
 end
