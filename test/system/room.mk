@@ -129,7 +129,8 @@ test_system_test_probe_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_probe_LDADD = $(SYSTEM_LIBS) libpgstage.a $(PRODUCT_LIBS)
 
 SYSTEM_TESTS += test/system/test_protocol
-test_system_test_protocol_SOURCES = test/system/protocol.c test/system/peers.c test/system/system.h
+test_system_test_protocol_SOURCES = test/system/protocol.c test/system/peers.c test/system/edges.c \
+	test/system/system.h
 test_system_test_protocol_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_protocol_LDADD = $(SYSTEM_LIBS)
 
