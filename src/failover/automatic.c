@@ -20,7 +20,7 @@
 
 #define LOOK_US (200 * CLOCK_MS)
 #define LONGEST_PAUSE_US (60 * CLOCK_SECOND)
-/* How much longer than its delay the guard "primary" may refuse before somebody should look. */
+/* How long guards may refuse before somebody should look. */
 #define PATIENCE_US (2 * CLOCK_SECOND)
 
 static void consider(struct watch *watch);
@@ -53,12 +53,13 @@ static uint64_t now_of(const struct watch *watch)
 
 /* ---- refusals ---- */
 
-/* A refusal of the guard that only waits is no alarm for as long as it may have to wait. */
+/* At first guards judge by what standbys said before the primary went; and the one that only waits
+ * is no alarm for as long as it may have to wait. */
 static bool is_alarming(const struct watch *watch, uint32_t bits, uint64_t delay_us)
 {
     uint64_t since_us = failover_no_primary_since(watch->procedures->failover, watch->environment);
-    return bits != UINT32_C(1) << GUARD_PRIMARY ||
-           (since_us && now_of(watch) > since_us + delay_us + PATIENCE_US);
+    uint64_t wait_us = PATIENCE_US + (bits == UINT32_C(1) << GUARD_PRIMARY ? delay_us : 0);
+    return since_us && now_of(watch) > since_us + wait_us;
 }
 
 static void note_refusal(struct watch *watch, const struct guard_report *report, uint64_t delay_us)

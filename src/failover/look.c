@@ -129,7 +129,8 @@ static void apply_alarms(struct ward *ward, const struct decision *decision,
         if (of->has_alarm)
             alarm_raise(&ward->alarms, ward->name, hosts[i].host, of->alarm, of->text);
     }
-    if (decision->has_alarm)
+    /* while a procedure is at work its intent is no leftover */
+    if (decision->has_alarm && !(ward->is_claimed && decision->alarm == ALARM_UNFINISHED_FAILOVER))
         alarm_raise(&ward->alarms, ward->name, NULL, decision->alarm, decision->reason);
     if (ward->refusal)
         alarm_raise(&ward->alarms, ward->name, NULL, ALARM_PROMOTION_REFUSED, ward->refusal);

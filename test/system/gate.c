@@ -1,5 +1,5 @@
 /*
- * gate: plane_hold and plane_release, as the procedures of failover call them: a plane of the
+ * gate: plane_hold, plane_release and plane_close_host, as failovers call them: a plane of the
  * test's own, in this process, before a real PostgreSQL. The test's thread is the control thread.
  */
 #include "system.h"
@@ -24,7 +24,7 @@ static void ignore(void *context)
     (void)context;
 }
 
-static struct stage stage_start(const char *more)
+static struct stage stage_before(const struct cluster *cluster, const char *more)
 {
     static const struct plane_hooks hooks = {.pools_changed = ignore, .idle = ignore};
     struct stage stage = {.port = port_take()};
@@ -43,7 +43,7 @@ static struct stage stage_start(const char *more)
                        "pool_size = 8\nquery_wait_timeout = 1\n%s"
                        "[databases]\napp = environment=e dbname=app\n"
                        "[users]\napp =\n",
-                       stage.port, users, cluster_shared()->port, more));
+                       stage.port, users, cluster->port, more));
     snapshot = snapshot_load(file, &report);
     cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
     report_fini(&report);
@@ -53,6 +53,11 @@ static struct stage stage_start(const char *more)
     snapshot_unref(snapshot);
     cr_assert(plane_start(stage.plane));
     return stage;
+}
+
+static struct stage stage_start(const char *more)
+{
+    return stage_before(cluster_shared(), more);
 }
 
 static void stage_end(struct stage *stage)
@@ -267,5 +272,82 @@ Test(gate, nothing_runs_between_hold_and_release_under_load)
         PQfinish(clients[i]);
     }
     cr_assert_gt(held, 30);
+    stage_end(&stage);
+}
+
+/* ---- plane_close_host ---- */
+
+#define CROWD 12
+
+static void note_closed(void *context)
+{
+    *(bool *)context = true;
+}
+
+/* Is this process among "1,2,3,"? */
+static bool is_among(const char *pids, const char *pid)
+{
+    return strstr(pids, text_of(",%s,", pid)) != NULL;
+}
+
+/* One more answer of each: its server's process, or an error where its server was closed. */
+static void ask_all(PGconn **clients, const char *closed)
+{
+    for (int i = 0; i < CROWD; i++)
+        sql_send(clients[i], "SELECT pg_backend_pid() FROM pg_sleep(0.001)");
+    for (int i = 0; i < CROWD; i++) {
+        PGresult *result;
+
+        cr_assert(until(sql_is_ready(clients[i]), PATIENCE_MS));
+        while ((result = PQgetResult(clients[i]))) {
+            cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s",
+                         PQresultErrorMessage(result));
+            cr_assert_not(is_among(closed, PQgetvalue(result, 0, 0)), "%s was closed, and answers",
+                          PQgetvalue(result, 0, 0));
+            PQclear(result);
+        }
+    }
+}
+
+/* Idle ones, busy ones, those on their way from one worker to another, and those being opened: when
+ * `done` has come, none of them is used any more. */
+Test(gate, when_a_host_is_closed_nothing_goes_on_over_what_there_was)
+{
+    struct cluster *cluster = cluster_start(NULL);
+    struct stage stage = stage_before(cluster, "pool_mode = transaction\n");
+    const char *label = text_of("127.0.0.1:%d", cluster->port);
+    PGconn *clients[CROWD], *busy = client_of(&stage);
+
+    for (int i = 0; i < CROWD; i++)
+        clients[i] = client_of(&stage);
+    for (int round = 0; round < 15; round++) {
+        char *before;
+        bool done = false;
+
+        ask_all(clients, ",");
+        sql_send(busy, text_of("SELECT pg_sleep(60) AS round_%d", round));
+        for (int i = 0; i < CROWD; i++)
+            sql_send(clients[i], "SELECT pg_sleep(0.001)");
+        cr_assert(until(
+            cluster_number(cluster, text_of("SELECT count(*) FROM pg_stat_activity WHERE query "
+                                            "LIKE '%% AS round_%d' AND state = 'active'",
+                                            round)) > 0,
+            PATIENCE_MS));
+        before = cluster_value(cluster, "SELECT ',' || string_agg(pid::text, ',') || ',' FROM "
+                                        "pg_stat_activity WHERE usename = 'app'");
+        plane_close_host(stage.plane, "e", label, REASON_SERVER_FENCED, "test", note_closed, &done);
+        cr_assert_not(done, "it was told from inside the call");
+        cr_assert(until((loop_turn(stage.control, false), done), PATIENCE_MS));
+        cr_assert_str_eq(sql_finish(busy), "08007");
+        for (int i = 0; i < CROWD; i++)
+            (void)sql_finish(clients[i]);
+        ask_all(clients, before);
+        free(before);
+    }
+    /* the host itself is as good as before */
+    sql_do(busy, "SELECT 1");
+    for (int i = 0; i < CROWD; i++)
+        PQfinish(clients[i]);
+    PQfinish(busy);
     stage_end(&stage);
 }

@@ -158,6 +158,18 @@ static struct proxy *start_proxy(const struct cluster *cluster, const char *more
     return proxy_start("%s%s[databases]\napp = %s\n", SETTINGS, more, cluster_route(cluster));
 }
 
+static char *proxy_setting(struct proxy *proxy, const char *name)
+{
+    PGresult *rows = proxy_show(proxy, "CONFIG");
+    char *value = text_of("%s", "");
+
+    for (int row = 0; row < PQntuples(rows); row++)
+        if (!strcmp(PQgetvalue(rows, row, 0), name))
+            value = text_of("%s", PQgetvalue(rows, row, 1));
+    PQclear(rows);
+    return value;
+}
+
 static void statement(struct wire *wire, const char *sql)
 {
     wire_parse(wire, "", sql);
@@ -167,11 +179,10 @@ static void statement(struct wire *wire, const char *sql)
 
 /* ---- between transactions ---- */
 
-SYSTEM_TEST(lost, idle_clients_see_nothing_of_a_restart)
+static void idle_clients_see_nothing(const char *mode)
 {
-    SKIP_ON_PGBOUNCER();
     struct cluster *cluster = start_cluster();
-    struct proxy *proxy = start_proxy(cluster, "");
+    struct proxy *proxy = start_proxy(cluster, mode);
     struct wire *wires[8];
     static const enum cluster_end ways[] = {CLUSTER_KILL, CLUSTER_IMMEDIATE, CLUSTER_FAST};
 
@@ -195,6 +206,18 @@ SYSTEM_TEST(lost, idle_clients_see_nothing_of_a_restart)
         for (int i = 4; i < 8; i++)
             cr_assert_told(wires[i], 1, "1 2 D C(SELECT 1) ZI");
     }
+}
+
+SYSTEM_TEST(lost, idle_clients_see_nothing_of_a_restart)
+{
+    SKIP_ON_PGBOUNCER();
+    idle_clients_see_nothing("");
+}
+
+SYSTEM_TEST(lost, idle_clients_of_statement_mode_see_nothing_either)
+{
+    SKIP_ON_PGBOUNCER();
+    idle_clients_see_nothing("pool_mode = statement\n");
 }
 
 /* ---- idle in a transaction ---- */
@@ -420,11 +443,10 @@ SYSTEM_TEST(lost, libpq_takes_a_lost_transaction_for_an_aborted_one)
 /* ---- waiting for an answer ---- */
 
 /* Every way to lose a backend, with the same result. */
-SYSTEM_TEST(lost, a_statement_that_commits_by_itself_is_unknown_whatever_ended_its_server)
+static void what_commits_by_itself_is_unknown(const char *mode)
 {
-    SKIP_ON_PGBOUNCER();
     struct cluster *cluster = start_cluster();
-    struct proxy *proxy = start_proxy(cluster, "");
+    struct proxy *proxy = start_proxy(cluster, mode);
     struct wire *simple = wire_client(proxy), *extended = wire_client(proxy);
 
     for (int way = 0; way < 4; way++) {
@@ -456,6 +478,20 @@ SYSTEM_TEST(lost, a_statement_that_commits_by_itself_is_unknown_whatever_ended_i
         cr_settled(simple);
         cr_settled(extended);
     }
+    cr_assert_str_eq(proxy_setting(proxy, "pool_mode"), *mode ? "statement" : "transaction");
+}
+
+SYSTEM_TEST(lost, a_statement_that_commits_by_itself_is_unknown_whatever_ended_its_server)
+{
+    SKIP_ON_PGBOUNCER();
+    what_commits_by_itself_is_unknown("");
+}
+
+/* There every statement commits by itself. */
+SYSTEM_TEST(lost, a_statement_of_statement_mode_is_unknown_whatever_ended_its_server)
+{
+    SKIP_ON_PGBOUNCER();
+    what_commits_by_itself_is_unknown("pool_mode = statement\n");
 }
 
 SYSTEM_TEST(lost, a_statement_in_a_transaction_was_rolled_back_for_certain)

@@ -825,6 +825,21 @@ Test(engine, a_procedure_has_the_environment_for_itself)
     cr_assert_eq(last_episode()->result, EPISODE_DONE);
 }
 
+/* The intent of a procedure that runs is no leftover of one that has ended. */
+Test(engine, a_promotion_under_way_is_no_unfinished_failover)
+{
+    char problem[256];
+    settle(NULL);
+    claim = failover_claim(stage.failover, "e", EPISODE_AUTOMATIC, "a:1", "b:2", "down", problem,
+                           sizeof problem);
+    failover_intent(stage.failover, "e", "automatic", "a:1", "b:2", 1);
+    down(0);
+    turn();
+    cr_assert_not(has_alarm("unfinished_failover"));
+    failover_end(stage.failover, claim, EPISODE_FAILED, "it hung");
+    turn();
+}
+
 /* Between the promotion and the next probe the monitor still says "standby". */
 Test(engine, what_a_procedure_has_promoted_takes_writes_before_a_probe_says_so)
 {
