@@ -141,83 +141,134 @@ static void hosts_rewrite(const char *path, const char *text)
     cr_assert_eq(fclose(file), 0);
 }
 
-/* The name of the primary comes to mean another address, as with a service name that is moved. */
-SYSTEM_TEST(failover_again, a_name_that_means_another_address)
+/* Two servers with one port and a certificate for the service's name: what the name means is said by
+ * a hosts file of pgstage's own. */
+struct service {
+    struct scene scene;
+    const char *hosts;
+    struct star *first, *second; /* on 127.0.0.1, and its standby on 127.0.0.2 */
+};
+
+static struct service service_start(const char *hosts)
 {
+    struct service service = {.hosts = text_of("%s/hosts", test_folder())};
     struct constellation_options options = {.standbys = 1};
-    struct scene scene = {0};
-    struct constellation *sky;
-    const char *hosts = text_of("%s/hosts", test_folder());
+    struct constellation *sky = service.scene.sky = constellation_start(&options);
     struct pki_request request = {.file = "db",
                                   .common_name = "db.drill.test",
-                                  .names = "DNS:db.drill.test,DNS:pg1.drill.test"};
-    struct pki_certificate *certificate;
-    struct proxy_options given = {.hosts = hosts};
-    struct star *old, *new;
-    PGconn *client;
-    long before;
+                                  .names = "DNS:db.drill.test,DNS:pg1.drill.test",
+                                  .issuer = pki_shared_ca()};
+    struct pki_certificate *certificate = pki_issue(sky->folder, &request);
+    struct proxy_options given = {.hosts = service.hosts};
+    struct star *first = service.first = &sky->stars[0], *second = service.second = &sky->stars[1];
 
-    if (geteuid() != 0) {
-        fprintf(stderr, "SKIP a_name_that_means_another_address: an /etc/hosts of its own needs "
-                        "root\n");
-        cr_skip_test("needs root");
-    }
-    request.issuer = pki_shared_ca();
-    sky = scene.sky = constellation_start(&options);
-    old = &sky->stars[0];
-    new = &sky->stars[1];
     (void)constellation_environment(sky, ""); /* writes monitor.password */
-    certificate = pki_issue(sky->folder, &request);
-    /* both show a certificate for the service's name; the second listens on 127.0.0.2, with the
-     * port of the first */
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         cluster_set(
             sky->stars[i].cluster,
             text_of("ssl_cert_file = '%s'\nssl_key_file = '%s'\n%s", certificate->certificate,
                     certificate->key,
-                    i ? text_of("listen_addresses = '127.0.0.2'\nport = %d", sky->stars[0].port)
-                      : ""));
-    }
-    kill(old->cluster->pid, SIGHUP);
-    cluster_end(new->cluster, CLUSTER_FAST);
-    new->cluster->port = old->port;
-    new->cluster->address = "127.0.0.2";
-    cluster_again(new->cluster);
-    cr_assert(until(star_streams(new), PATIENCE_MS));
-    file_write(hosts, 0644, "127.0.0.1 localhost db.drill.test\n");
-    scene.proxy = proxy_start_with(
+                    i ? text_of("listen_addresses = '127.0.0.2'\nport = %d", first->port) : ""));
+    kill(first->cluster->pid, SIGHUP);
+    cluster_end(second->cluster, CLUSTER_FAST);
+    second->cluster->port = first->port;
+    second->cluster->address = "127.0.0.2";
+    cluster_again(second->cluster);
+    cr_assert(until(star_streams(second), PATIENCE_MS));
+    file_write(service.hosts, 0644, hosts);
+    service.scene.proxy = proxy_start_with(
         &given,
         "dns_max_ttl = 1\npool_mode = transaction\ndefault_environment = drill\nstate_dir = %s\n"
         "max_client_conn = 500\nlog_connections = 0\nlog_disconnections = 0\n"
         "[environment drill]\nclass = staging\nclient_tls_sslmode = disable\n"
         "server_tls_ca_file = %s\nmin_pool_size = 0\nhosts = db.drill.test:%d\n"
         "monitor_user = pgstage_monitor\nmonitor_password_file = %s\n"
-        "[databases]\napp = dbname=app\n",
-        test_folder(), sky->ca_file, old->port, text_of("%s/monitor.password", sky->folder));
-    scene_work(&scene, &(struct ledger_options){0});
-    client = client_open(scene.proxy, NULL);
-    cr_expect_str_eq(client_value(client, "SELECT host(inet_server_addr())"), "127.0.0.1");
-    /* moved as services are: the old one is stopped, the new one promoted, then the name is changed */
+        "[databases]\napp = dbname=app\nread = dbname=app target_session_attrs=standby\n",
+        test_folder(), sky->ca_file, first->port, text_of("%s/monitor.password", sky->folder));
+    scene_work(&service.scene, &(struct ledger_options){0});
+    return service;
+}
+
+#define SKIP_WITHOUT_ROOT()                                                                        \
+    do {                                                                                           \
+        if (geteuid() != 0) {                                                                      \
+            fprintf(stderr, "SKIP %s: a hosts file of its own needs root\n", __func__);            \
+            cr_skip_test("needs root");                                                            \
+        }                                                                                          \
+    } while (0)
+
+static char *address_of(PGconn *client)
+{
+    return client_value(client, "SELECT host(inet_server_addr())");
+}
+
+/* The name of the primary comes to mean another address, as with a service name that is moved. */
+SYSTEM_TEST(failover_again, a_name_that_means_another_address)
+{
+    SKIP_WITHOUT_ROOT();
+    struct service service = service_start("127.0.0.1 localhost db.drill.test\n");
+    struct scene *scene = &service.scene;
+    struct star *old = service.first, *new = service.second;
+    PGconn *client = client_open(scene->proxy, NULL);
+    long before;
+
+    cr_expect_str_eq(address_of(client), "127.0.0.1");
+    /* moved as services are: the old one is stopped, the new one promoted, the name changed */
     cluster_end(old->cluster, CLUSTER_FAST);
     cluster_promote(new->cluster);
-    hosts_rewrite(hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
-    scene_goes_on(&scene, 100);
-    cr_expect_str_eq(client_value(client, "SELECT host(inet_server_addr())"), "127.0.0.2");
+    hosts_rewrite(service.hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
+    scene_goes_on(scene, 100);
+    cr_expect_str_eq(address_of(client), "127.0.0.2");
     /* back to where the timeline is over: a mistake, and nobody is written to until it is mended */
     cluster_again(old->cluster);
     before = rows_on(old, "transfer");
     /* slow at first: logins are under way there when it is not known yet what has been reached */
     cluster_freeze(old->cluster, true);
-    hosts_rewrite(hosts, "127.0.0.1 localhost db.drill.test\n");
-    cr_expect(until(has_alarm(scene.proxy, "no_primary", NULL), PATIENCE_MS));
+    hosts_rewrite(service.hosts, "127.0.0.1 localhost db.drill.test\n");
+    cr_expect(until(has_alarm(scene->proxy, "no_primary", NULL), PATIENCE_MS));
     pause_ms(300);
     cluster_freeze(old->cluster, false);
-    cr_expect(until(has_alarm(scene.proxy, "older_timeline", NULL), PATIENCE_MS));
+    cr_expect(until(has_alarm(scene->proxy, "older_timeline", NULL), PATIENCE_MS));
     pause_ms(1000);
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary was written to");
-    hosts_rewrite(hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
-    scene_goes_on(&scene, 100);
-    nobody_was_disconnected(&scene);
+    hosts_rewrite(service.hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
+    scene_goes_on(scene, 100);
+    nobody_was_disconnected(scene);
     /* a clean stop loses nothing, and the old one got nothing afterwards */
-    scene_judge(&scene, new, NULL, 0);
+    scene_judge(scene, new, NULL, 0);
+}
+
+/* Each of its addresses is a host; then one of them is taken out, and the name is the host again. */
+SYSTEM_TEST(failover_again, a_name_of_several_addresses)
+{
+    SKIP_WITHOUT_ROOT();
+    struct service service =
+        service_start("127.0.0.1 localhost db.drill.test\n127.0.0.2 db.drill.test\n");
+    struct scene *scene = &service.scene;
+    struct star *old = service.first, *new = service.second;
+    const char *labels[] = {text_of("db.drill.test@127.0.0.1:%d", old->port),
+                            text_of("db.drill.test@127.0.0.2:%d", old->port)};
+    PGconn *client = client_open(scene->proxy, NULL);
+    PGconn *reader = client_open(scene->proxy, "dbname=read");
+    int64_t killed;
+
+    for (int i = 0; i < 2; i++)
+        cr_expect(until(proxy_rows(scene->proxy, "HOSTS", "label", labels[i]) == 1, PATIENCE_MS));
+    cr_expect_str_eq(address_of(client), "127.0.0.1");
+    cr_expect_str_eq(address_of(reader), "127.0.0.2");
+    cluster_end(old->cluster, CLUSTER_KILL);
+    killed = now_ms();
+    cluster_promote(new->cluster);
+    scene_goes_on(scene, 100);
+    cr_expect_str_eq(address_of(client), "127.0.0.2");
+    cr_expect_eq(proxy_rows(scene->proxy, "FENCES", "host", labels[0]), 1);
+    hosts_rewrite(service.hosts, "127.0.0.1 localhost\n127.0.0.2 db.drill.test\n");
+    cr_expect(until(
+        proxy_rows(scene->proxy, "HOSTS", "label", text_of("db.drill.test:%d", old->port)) == 1,
+        PATIENCE_MS));
+    scene_goes_on(scene, 100);
+    cr_expect_eq(proxy_rows(scene->proxy, "HOSTS", NULL, NULL), 1);
+    cr_expect_str_eq(address_of(client), "127.0.0.2");
+    nobody_was_disconnected(scene);
+    scene_judge(scene, new, old, killed + 200);
 }

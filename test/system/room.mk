@@ -34,7 +34,7 @@ test_system_test_failover_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_failover_procedure
 test_system_test_failover_procedure_SOURCES = test/system/failover_procedure.c \
-	test/system/failover.c test/system/failover.h test/system/system.h
+	test/system/failover_choice.c test/system/failover.c test/system/failover.h test/system/system.h
 test_system_test_failover_procedure_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_failover_procedure_LDADD = $(SYSTEM_LIBS)
 
