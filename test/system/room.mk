@@ -119,7 +119,8 @@ test_system_test_pooling_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_pooling_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_prepared
-test_system_test_prepared_SOURCES = test/system/prepared.c test/system/system.h
+test_system_test_prepared_SOURCES = test/system/prepared.c test/system/absent_drivers.c \
+	test/system/system.h
 test_system_test_prepared_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_prepared_LDADD = $(SYSTEM_LIBS)
 
