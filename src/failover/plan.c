@@ -50,53 +50,53 @@ static uint64_t limit_drain(const struct procedure *procedure)
 
 #define CLIENTS_GO_ON "clients go on, to the old primary"
 
+/* clang-format off */
+/* Steps that several plans have. */
+#define HOLD \
+    {.name = "hold", .help = "new transactions that write wait", .limit_us = limit_short, \
+     .begin = step_hold, .undo = undo_hold, .back = CLIENTS_GO_ON}
+#define DRAIN \
+    {.name = "drain", .help = "running transactions end", .limit_us = limit_drain, \
+     .begin = step_drain}
+#define CLOSE \
+    {.name = "close", .help = "close every server connection to the old primary", \
+     .limit_us = limit_short, .begin = step_close}
+#define ACCEPT \
+    {.name = "accept", .help = "only the new primary takes writes from now on", \
+     .limit_us = limit_short, .begin = step_accept}
+#define RELEASE \
+    {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release}
+/* What every promotion comes to, whatever led there. */
+#define PROMOTION \
+    {.name = "intent", .help = "write down what is about to be promoted", \
+     .limit_us = limit_short, .begin = step_intent, .undo = undo_intent, \
+     .back = "the intent and the fence are taken back"}, \
+    {.name = "promote", .help = "pg_promote()", .limit_us = limit_promote, \
+     .begin = step_promote, .is_no_return = true}, \
+    {.name = "prove", .help = "commit a write on the new primary", .limit_us = limit_short, \
+     .begin = step_prove}, \
+    ACCEPT, \
+    RELEASE, \
+    {.name = "repoint", .help = "standbys that followed the old primary follow the new one", \
+     .limit_us = limit_long, .begin = step_repoint}
+/* clang-format on */
+
 const struct step plan_promote[] = {
     {.name = "locks",
      .help = "log in to every standby; a majority grants this pgstage an advisory lock",
      .limit_us = limit_short,
      .begin = step_locks},
-    {.name = "hold",
-     .help = "new transactions that write wait",
-     .limit_us = limit_short,
-     .begin = step_hold,
-     .undo = undo_hold,
-     .back = CLIENTS_GO_ON},
+    HOLD,
     {.name = "fence",
      .help = "fence_command makes sure that the old primary is stopped",
      .limit_us = limit_command,
      .begin = step_fence},
-    {.name = "close",
-     .help = "close every server connection to the old primary",
-     .limit_us = limit_short,
-     .begin = step_close},
+    CLOSE,
     {.name = "final",
      .help = "ask all standbys once more, and look at the guards again",
      .limit_us = limit_short,
      .begin = step_final},
-    {.name = "intent",
-     .help = "write down what is about to be promoted",
-     .limit_us = limit_short,
-     .begin = step_intent,
-     .undo = undo_intent,
-     .back = "the intent and the fence are taken back"},
-    {.name = "promote",
-     .help = "pg_promote()",
-     .limit_us = limit_promote,
-     .begin = step_promote,
-     .is_no_return = true},
-    {.name = "prove",
-     .help = "commit a write on the new primary",
-     .limit_us = limit_short,
-     .begin = step_prove},
-    {.name = "accept",
-     .help = "only the new primary takes writes from now on",
-     .limit_us = limit_short,
-     .begin = step_accept},
-    {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release},
-    {.name = "repoint",
-     .help = "standbys that followed the old primary follow the new one",
-     .limit_us = limit_long,
-     .begin = step_repoint},
+    PROMOTION,
     {.name = NULL},
 };
 
@@ -113,20 +113,9 @@ const struct step plan_switch[] = {
      .help = "wait until the candidate is close behind",
      .limit_us = limit_long,
      .begin = step_approach},
-    {.name = "hold",
-     .help = "new transactions that write wait",
-     .limit_us = limit_short,
-     .begin = step_hold,
-     .undo = undo_hold,
-     .back = CLIENTS_GO_ON},
-    {.name = "drain",
-     .help = "running transactions end",
-     .limit_us = limit_drain,
-     .begin = step_drain},
-    {.name = "close",
-     .help = "close every server connection to the old primary",
-     .limit_us = limit_short,
-     .begin = step_close},
+    HOLD,
+    DRAIN,
+    CLOSE,
     {.name = "position",
      .help = "read how far the old primary has written",
      .limit_us = limit_short,
@@ -149,48 +138,14 @@ const struct step plan_switch[] = {
      .help = "the candidate has received and replayed everything",
      .limit_us = limit_long,
      .begin = step_received},
-    {.name = "intent",
-     .help = "write down what is about to be promoted",
-     .limit_us = limit_short,
-     .begin = step_intent,
-     .undo = undo_intent,
-     .back = "the intent and the fence are taken back"},
-    {.name = "promote",
-     .help = "pg_promote()",
-     .limit_us = limit_promote,
-     .begin = step_promote,
-     .is_no_return = true},
-    {.name = "prove",
-     .help = "commit a write on the new primary",
-     .limit_us = limit_short,
-     .begin = step_prove},
-    {.name = "accept",
-     .help = "only the new primary takes writes from now on",
-     .limit_us = limit_short,
-     .begin = step_accept},
-    {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release},
-    {.name = "repoint",
-     .help = "standbys that followed the old primary follow the new one",
-     .limit_us = limit_long,
-     .begin = step_repoint},
+    PROMOTION,
     {.name = NULL},
 };
 
 const struct step plan_follow[] = {
-    {.name = "hold",
-     .help = "new transactions that write wait",
-     .limit_us = limit_short,
-     .begin = step_hold,
-     .undo = undo_hold,
-     .back = CLIENTS_GO_ON},
-    {.name = "drain",
-     .help = "running transactions end",
-     .limit_us = limit_drain,
-     .begin = step_drain},
-    {.name = "close",
-     .help = "close every server connection to the old primary",
-     .limit_us = limit_short,
-     .begin = step_close},
+    HOLD,
+    DRAIN,
+    CLOSE,
     {.name = "switchover",
      .help = "switchover_command makes another host the primary",
      .limit_us = limit_command,
@@ -199,11 +154,8 @@ const struct step plan_follow[] = {
      .help = "wait until another host takes writes, and the old one does not",
      .limit_us = limit_long,
      .begin = step_follow},
-    {.name = "accept",
-     .help = "only the new primary takes writes from now on",
-     .limit_us = limit_short,
-     .begin = step_accept},
-    {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release},
+    ACCEPT,
+    RELEASE,
     {.name = NULL},
 };
 

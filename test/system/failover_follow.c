@@ -170,9 +170,7 @@ SYSTEM_TEST(failover_follow, an_old_primary_that_comes_back_gets_nothing_until_i
  * rows that nobody else has. */
 SYSTEM_TEST(failover_follow, a_diverged_former_primary_without_rewind_serves_no_reads)
 {
-    struct scene_options options = {.sky = {.standbys = 2},
-                                    .general = "server_lifetime = 1\n",
-                                    .ledger = {.clients = 20, .idle = 10}};
+    struct scene_options options = {.sky = {.standbys = 2}, .general = "server_lifetime = 1\n"};
     struct scene *scene = scene_start(&options);
     struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
     PGconn *direct;

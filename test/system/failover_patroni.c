@@ -274,12 +274,10 @@ SYSTEM_TEST(failover_patroni, its_failover_and_its_switchover_are_followed_and_l
         .environment = text_of("switchover_command = patronictl -c %s switchover --candidate pg1 "
                                "--force drill\n",
                                two->file)};
-    struct ledger_options load = {.clients = 50, .idle = 20};
     long before;
 
     scene.proxy = scene_proxy(scene.sky, &options);
-    scene.ledger = ledger_start(scene.proxy, &load);
-    scene_goes_on(&scene, 50);
+    scene_work(&scene, &options.ledger);
 
     member_kill(one);
     /* Patroni waits for the leader's key to expire: ttl */

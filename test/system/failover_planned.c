@@ -43,7 +43,6 @@ static struct scene *planned_scene(const struct scene_options *given, const char
 {
     struct scene *scene = calloc(1, sizeof *scene);
     struct scene_options options = *given;
-    struct ledger_options ledger = {.clients = 60, .idle = 30};
     const char *hand;
 
     scene->sky = constellation_start(&options.sky);
@@ -54,8 +53,7 @@ static struct scene *planned_scene(const struct scene_options *given, const char
                 "%s\n%s",
                 hand, demote, hand, undemote, given->environment ? given->environment : "");
     scene->proxy = scene_proxy(scene->sky, &options);
-    scene->ledger = ledger_start(scene->proxy, &ledger);
-    scene_goes_on(scene, 50);
+    scene_work(scene, &options.ledger);
     ledger_mark(scene->ledger);
     return scene;
 }

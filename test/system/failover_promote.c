@@ -115,6 +115,32 @@ SYSTEM_TEST(failover_promote, a_restart_within_failover_delay_is_no_failover)
     scene_judge(scene, &scene->sky->stars[0], NULL, 0);
 }
 
+/* What it lacks is more than may be lost: nobody is promoted, and somebody is told. */
+SYSTEM_TEST(failover_promote, a_standby_that_lags_too_far_behind_is_not_promoted)
+{
+    struct scene_options options = {.sky = {.standbys = 1},
+                                    .environment = "failover_delay = 0\nmax_failover_lag = 16kB\n"
+                                                   "allow_unfenced_promotion = yes\n"};
+    struct scene *scene = promoting_scene(&options);
+    struct star *primary = &scene->sky->stars[0], *late = &scene->sky->stars[1];
+    pid_t receiver = (pid_t)cluster_number(late->cluster, "SELECT pid FROM pg_stat_wal_receiver");
+
+    cr_assert_eq(kill(receiver, SIGSTOP), 0);
+    scene_goes_on(scene, 500);
+    pause_ms(2500); /* two looks at how far the primary has written */
+    cluster_end(primary->cluster, CLUSTER_KILL);
+    cr_expect(until(has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
+    cr_expect(proxy_logged(scene->proxy, "max_failover_lag"));
+    pause_ms(1000);
+    cr_expect(star_is_in_recovery(late), "it was promoted and lacks too much");
+    cluster_again(primary->cluster);
+    scene_goes_on(scene, 100);
+    cr_expect(until(!has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
+    kill(receiver, SIGCONT);
+    nobody_was_disconnected(scene);
+    scene_judge(scene, primary, NULL, 0);
+}
+
 /* The standby still hears of it: it is pgstage that cannot reach the primary. */
 SYSTEM_TEST(failover_promote, a_primary_that_only_pgstage_cannot_reach_is_not_failed_over)
 {
@@ -204,7 +230,6 @@ SYSTEM_TEST(failover_promote, a_fence_command_that_fails_stops_the_promotion)
     struct scene_options options = {.sky = {.standbys = 1}};
     struct scene *scene;
 
-    options.ledger.clients = 10;
     options.environment = "failover_delay = 0\nfence_command = /bin/false\n";
     scene = promoting_scene(&options);
     cluster_end(scene->sky->stars[0].cluster, CLUSTER_KILL);

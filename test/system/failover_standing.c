@@ -15,10 +15,6 @@ static struct scene *hasty_scene(struct scene_options options)
     options.promotes = true;
     options.environment = text_of("failover_delay = 0\nallow_unfenced_promotion = yes\n%s",
                                   options.environment ? options.environment : "");
-    if (!options.ledger.clients) {
-        options.ledger.clients = 40;
-        options.ledger.idle = 20;
-    }
     return scene_start(&options);
 }
 
