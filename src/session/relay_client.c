@@ -258,7 +258,7 @@ static bool may_ask(struct client *client)
 
     return server->state == SERVER_ACTIVE && /* else it is being checked or prepared */
            !server->stream.write_broken && !transaction_is_full(&server->transaction) &&
-           gate_begin(server);
+           (!server->kept || gate_begin(server));
 }
 
 /* What gives the server its client's parameters goes with the client's first message. */
@@ -323,7 +323,8 @@ static unsigned read_text(const struct client *client, uint8_t type, const uint8
     size_t length;
 
     if (type == 'P') {
-        text = memchr(body, '\0', there);
+        /* nearly always the unnamed one */
+        text = there && body[0] == '\0' ? text : memchr(body, '\0', there);
         if (!text)
             return INTENT_COMMITS | INTENT_STATE;
         text++;

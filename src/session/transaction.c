@@ -82,16 +82,15 @@ static bool ends_batch(const struct answer *entry)
     return entry->action & ENDS_BATCH;
 }
 
-static void push(struct transaction *transaction, uint8_t type, unsigned action)
+static inline void push(struct transaction *transaction, struct answer answer)
 {
     if (transaction->count > transaction->mask)
         grow(transaction);
-    *entry_at(transaction, transaction->count++) =
-        (struct answer){.type = type, .action = (uint8_t)action};
-    transaction->batches += action >> 5 & 1;
+    *entry_at(transaction, transaction->count++) = answer;
+    transaction->batches += answer.action >> 5 & 1;
 }
 
-static void pop(struct transaction *transaction)
+static inline void pop(struct transaction *transaction)
 {
     unsigned action = entry_at(transaction, 0)->action;
 
@@ -124,45 +123,50 @@ static void shrink_when_empty(struct transaction *transaction)
 
 /* ---- asking ---- */
 
-/* While the server skips, it will not even look at a message until a Sync has come. */
-static bool push_unless_skipped(struct transaction *transaction, uint8_t type, unsigned action)
+bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
+                         uint8_t intent, uint64_t end)
 {
-    if (transaction->skipping && transaction->count == 0)
-        return false;
-    push(transaction, type, action);
-    return true;
-}
+    struct answer answer = {type, (uint8_t)action, intent, end};
+    /* while the server skips, it will not even look at a message until a Sync has come */
+    bool skipped = transaction->skipping && transaction->count == 0;
 
-bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned action)
-{
     switch (type) {
-    case 'S':
-        push(transaction, type, action | ENDS_BATCH);
-        transaction->batch_open = false;
-        return true;
-    case 'c':
-    case 'f':
-        if (transaction->count == 0)
-            return false;
-        push(transaction, type, action);
-        return true;
     case 'P':
     case 'B':
     case 'D':
     case 'E':
     case 'C':
         transaction->batch_open = true;
-        return push_unless_skipped(transaction, type, action);
+        if (skipped)
+            return false;
+        break;
     case 'Q':
     case 'F':
         /* ends a batch as a Sync does, unless it is skipped itself */
-        if (!push_unless_skipped(transaction, type, action | ENDS_BATCH))
+        if (skipped)
             return false;
+        answer.action |= ENDS_BATCH;
         transaction->batch_open = false;
-        return true;
+        break;
+    case 'S':
+        answer.action |= ENDS_BATCH;
+        transaction->batch_open = false;
+        break;
+    case 'c':
+    case 'f':
+        if (transaction->count == 0)
+            return false;
+        break;
     default:
         return false;
     }
+    push(transaction, answer);
+    return true;
+}
+
+bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned action)
+{
+    return transaction_ask_for(transaction, type, action, 0, 0);
 }
 
 bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigned note,
@@ -177,14 +181,6 @@ bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigne
     entry->intent = intent;
     entry->end = end;
     return true;
-}
-
-bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
-                         uint8_t intent, uint64_t end)
-{
-    if (!transaction_ask(transaction, type, action))
-        return false;
-    return transaction_add_last(transaction, type, 0, intent, end);
 }
 
 bool transaction_may_produce(const struct transaction *transaction)
@@ -218,7 +214,7 @@ static enum verdict error_verdict_of(const struct answer *entry)
 }
 
 /* The head is answered by this message as a whole. */
-static enum verdict finish(struct transaction *transaction)
+static inline enum verdict finish(struct transaction *transaction)
 {
     const struct answer *entry = entry_at(transaction, 0);
     enum verdict verdict = verdict_of(entry);
@@ -417,8 +413,8 @@ bool transaction_can_settle(const struct transaction *transaction)
 
 void transaction_fence(struct transaction *transaction)
 {
-    push(transaction, 'C', ANSWER_SWALLOW);
-    push(transaction, 'S', ANSWER_SWALLOW | ENDS_BATCH);
+    push(transaction, (struct answer){.type = 'C', .action = ANSWER_SWALLOW});
+    push(transaction, (struct answer){.type = 'S', .action = ANSWER_SWALLOW | ENDS_BATCH});
 }
 
 /* ---- answers ---- */
@@ -560,17 +556,24 @@ static bool is_own(const struct transaction *transaction)
 
 enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
 {
+    bool plain = !transaction->uncertain && !transaction->failed && !transaction->skipping &&
+                 transaction->count && !is_marker(entry_at(transaction, 0));
+
     switch (type) {
     case 'N':
     case 'S':
     case 'A':
         /* these come at any time and answer nothing; what our own statements cause is ours */
         return type != 'A' && is_own(transaction) ? VERDICT_SWALLOW : VERDICT_FORWARD;
+    case 'E':
+    case 'Z':
+        break;
     default:
+        if (plain)
+            return answer_head(transaction, type);
         break;
     }
-    if (transaction->count && is_marker(entry_at(transaction, 0)))
-        pop_markers(transaction);
+    pop_markers(transaction);
     if (type != 'Z' && transaction->uncertain && head(transaction)->type == 'S' &&
         !drop_uncertain(transaction))
         return type == 'E' ? VERDICT_FORWARD : VERDICT_BAD;

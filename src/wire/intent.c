@@ -98,21 +98,25 @@ static size_t without_end(const char *text, size_t length)
     return length;
 }
 
+/* The six letters at `text` as a number. */
+static uint64_t six_of(const char *text)
+{
+    uint64_t number = 0;
+
+    memcpy(&number, text, 6);
+    return number;
+}
+
 /* Does it begin with one of the four words that nearly all begin with? */
 static bool is_usual(const char *text, size_t length)
 {
-    static const char words[4][7] = {"select", "insert", "update", "delete"};
-    char first[7];
+    uint64_t word;
 
-    if (length < sizeof(first) || (text[6] != ' ' && text[6] != '\n'))
+    if (length < 7 || (text[6] != ' ' && text[6] != '\n'))
         return false;
-    for (size_t i = 0; i < 6; i++)
-        first[i] = (char)(text[i] | 0x20); /* no other byte becomes a letter of these */
-    for (size_t i = 0; i < 4; i++) {
-        if (memcmp(first, words[i], 6) == 0)
-            return true;
-    }
-    return false;
+    word = six_of(text) | six_of("      "); /* no other byte becomes a letter of these */
+    return word == six_of("select") || word == six_of("insert") || word == six_of("update") ||
+           word == six_of("delete");
 }
 
 /* False: it cannot be read. No word: nothing, or something else than a word, is there. */
