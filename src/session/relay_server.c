@@ -99,10 +99,12 @@ static void note_prepared(struct server *server, const struct frame *frame, cons
 
     if (frame->type == 'C')
         prepared_command(server, body, there, own);
-    if (lost) {
-        server->transaction.lost = 0;
+    server->transaction.lost = 0;
+    /* unless it has been parsed again since, behind that batch */
+    if (lost && server->client &&
+        server->client->unnamed.batch == server->transaction.batches_over) {
         server->unnamed_links = 0;
-        if (server->client && lost & LOST_FORWARDED)
+        if (lost & LOST_FORWARDED)
             unnamed_forget(server->client);
     }
 }

@@ -347,3 +347,32 @@ SYSTEM_TEST(session_pipelines, no_role_is_not_always_the_role_of_a_login)
                      "'born'");
     client_do(admin, "DROP OWNED BY born; DROP ROLE born");
 }
+
+SYSTEM_TEST(session_pipelines, an_unnamed_statement_is_not_lost_with_that_of_the_batch_before)
+{
+    struct proxy *proxy = proxy_start(ONE);
+    struct wire *a = wire_client(proxy);
+
+    wire_cork(a, true);
+    wire_bind(a, "", "nobody", NULL);
+    wire_parse(a, "", "SELECT 1");
+    wire_sync(a);
+    wire_parse(a, "", "SELECT 'second'");
+    wire_flush(a);
+    wire_cork(a, false);
+    cr_assert_str_eq(wire_types(a, '1', WAIT_MS), "EZ1");
+    wire_bind(a, "", "", NULL);
+    wire_execute(a, "", 0);
+    wire_sync(a);
+    cr_expect_str_eq(wire_value(a, WAIT_MS), "second");
+    /* where it was the same batch, there is none */
+    wire_cork(a, true);
+    wire_bind(a, "", "nobody", NULL);
+    wire_parse(a, "", "SELECT 1");
+    wire_sync(a);
+    wire_cork(a, false);
+    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "EZ");
+    wire_bind(a, "", "", NULL);
+    wire_sync(a);
+    cr_expect_str_eq(wire_types(a, 'Z', WAIT_MS), "EZ");
+}
