@@ -419,25 +419,17 @@ static void ready(struct server *server, char status)
     server_login_ask(server);
 }
 
-/* The server knows an older version than it was asked for. It was asked for no options that it
- * could decline. */
+/* The server knows an older version than it was asked for. */
 static void negotiated(struct server *server, const uint8_t *body, size_t length)
 {
-    struct reader reader;
-    uint32_t version, options;
+    uint32_t minor;
 
-    reader_init(&reader, body, length);
-    version = reader_u32(&reader);
-    options = reader_u32(&reader);
-    /* some say the minor version alone, as the documentation once had it */
-    if (version < PROTOCOL(0))
-        version = PROTOCOL(version);
-    if (reader.failed || options || version > PROTOCOL(server->protocol_minor) ||
-        server->login->authenticated)
+    if (server->login->authenticated ||
+        !startup_negotiated(body, length, server->protocol_minor, &minor))
         server_login_failed(server, REASON_SERVER_PROTOCOL,
                             "a protocol version that nobody asked for");
     else
-        server->protocol_minor = version >= PROTOCOL(2) ? 2 : 0;
+        server->protocol_minor = minor >= 2 ? 2 : 0;
 }
 
 /* A server that does not know how to negotiate refuses what is new to it (PostgreSQL before 9.3,

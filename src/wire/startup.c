@@ -142,3 +142,17 @@ bool startup_next(const struct startup *startup, size_t *offset, const char **na
     *offset = startup->parameters_bytes - reader.available;
     return true;
 }
+
+bool startup_negotiated(const uint8_t *body, size_t length, uint32_t asked, uint32_t *minor)
+{
+    const uint32_t major = UINT32_C(3) << 16;
+    struct reader reader;
+    uint32_t version, options;
+
+    reader_init(&reader, body, length);
+    version = reader_u32(&reader);
+    options = reader_u32(&reader);
+    /* PostgreSQL says all of the version; its documentation once had the minor one alone */
+    *minor = version < major ? version : version - major;
+    return !reader.failed && reader.available == 0 && options == 0 && *minor <= asked;
+}

@@ -36,6 +36,10 @@ struct startup {
  * exact lengths (a CancelRequest one byte too long, which some drivers send, is accepted), protocol
  * 2 gives STARTUP_OK with major 2 so that the caller can answer it. */
 enum startup_result startup_parse(const uint8_t *data, size_t available, struct startup *startup);
+/* What a server says in NegotiateProtocolVersion when it was asked for 3.`asked` and no options:
+ * `*minor` is what it speaks, at most that. False: it says something that nobody asked for. */
+bool startup_negotiated(const uint8_t *body, size_t length, uint32_t asked, uint32_t *minor)
+    __attribute__((warn_unused_result));
 /* Walks the parameters: `*offset` starts at 0; false at the end. */
 bool startup_next(const struct startup *startup, size_t *offset, const char **name,
                   const char **value);

@@ -302,3 +302,31 @@ Test(startup, survives_every_single_byte_change)
         }
     }
 }
+
+static bool negotiated(const char *body, size_t length, uint32_t asked, uint32_t *minor)
+{
+    return startup_negotiated((const uint8_t *)body, length, asked, minor);
+}
+
+Test(startup, a_server_may_say_that_it_speaks_an_older_version)
+{
+    uint32_t minor;
+    cr_assert(negotiated("\0\3\0\0\0\0\0\0", 8, 2, &minor));
+    cr_assert_eq(minor, 0);
+    cr_assert(negotiated("\0\3\0\1\0\0\0\0", 8, 2, &minor));
+    cr_assert_eq(minor, 1);
+    cr_assert(negotiated("\0\0\0\0\0\0\0\0", 8, 2, &minor)); /* the minor version alone */
+    cr_assert_eq(minor, 0);
+}
+
+Test(startup, a_server_may_not_say_what_nobody_asked_for)
+{
+    uint32_t minor;
+    cr_assert_not(negotiated("\0\3\0\3\0\0\0\0", 8, 2, &minor)); /* newer */
+    cr_assert_not(negotiated("\0\4\0\0\0\0\0\0", 8, 2, &minor)); /* another major one */
+    cr_assert_not(negotiated("\0\2\0\0\0\0\0\0", 8, 2, &minor));
+    cr_assert_not(negotiated("\0\3\0\0\0\0\0\1_pq_.x\0", 15, 2, &minor)); /* an option */
+    cr_assert_not(negotiated("\0\3\0\0\0\0\0\0", 7, 2, &minor));
+    cr_assert_not(negotiated("\0\3\0\0\0\0\0\0\0", 9, 2, &minor));
+    cr_assert_not(negotiated("", 0, 2, &minor));
+}
