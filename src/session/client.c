@@ -37,7 +37,6 @@
 #define CLIENT_LINGER_US (5 * CLOCK_SECOND)
 
 static void client_event(struct stream *stream, enum stream_event event);
-static void client_run(struct loop_task *task);
 static void client_timer(struct loop *loop, struct timer *timer);
 
 /* ---- states ---- */
@@ -192,7 +191,7 @@ static void client_event(struct stream *stream, enum stream_event event)
     }
 }
 
-static void client_run(struct loop_task *task)
+void client_run(struct loop_task *task)
 {
     struct client *client = list_entry(task, struct client, task);
 
@@ -204,13 +203,8 @@ static void client_run(struct loop_task *task)
     case CLIENT_WELCOME:
     case CLIENT_IDLE:
     case CLIENT_WAITING:
-        relay_client(client);
-        break;
     case CLIENT_ACTIVE:
-        if (client->replication)
-            replication_relay(client);
-        else
-            relay_client(client);
+        relay_client(client);
         break;
     case CLIENT_CONSOLE:
         console_readable(client);
@@ -293,8 +287,8 @@ void client_arm(struct client *client)
         due_us = earlier(0, client->active_us, settings->client_idle_timeout_us);
         break;
     case CLIENT_ACTIVE:
-        if ((client->server && client->server->state != SERVER_ACTIVE) || client->replication)
-            break; /* our own statements have a time of their own; a stream of WAL has none */
+        if (client->server && client->server->state != SERVER_ACTIVE)
+            break; /* our own statements have a time of their own */
         due_us = earlier(0, client->transaction_us, settings->transaction_timeout_us);
         if (!client->server || !transaction_is_settled(&client->server->transaction))
             due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
@@ -365,7 +359,8 @@ static void client_timer(struct loop *loop, struct timer *timer)
         client_fail(client, REASON_CLIENT_IDLE_TIMEOUT, NULL);
         break;
     case CLIENT_ACTIVE:
-        active_timed_out(client, loop_now_us(loop));
+        if (!client->replication) /* a stream of WAL has all time */
+            active_timed_out(client, loop_now_us(loop));
         break;
     case CLIENT_CLOSING:
         client_close(client, REASON_CLIENT_BROKEN);

@@ -75,6 +75,7 @@ static uint64_t now_of(const struct server *server)
     return loop_now_us(server->worker->loop);
 }
 
+static void run(struct loop_task *task);
 static void on_ready(struct server *server);
 static void on_failed(struct server *server, const struct server_failure *failure);
 static void on_readable(struct server *server);
@@ -184,7 +185,8 @@ static void on_ready(struct server *server)
     if (client_is_over(client))
         return;
     client_set_state(client, CLIENT_ACTIVE);
-    client_arm(client);
+    client->task.run = run; /* what has come already was given to it by the welcome */
+    timer_clear(&client->timer);
     client_update_flow(client);
 }
 
@@ -272,7 +274,7 @@ static ssize_t pass(struct client *client, const uint8_t *data, size_t length)
     return (ssize_t)at;
 }
 
-void replication_relay(struct client *client)
+static void relay(struct client *client)
 {
     struct loop *loop = client->worker->loop;
     size_t size, length = client->held_bytes;
@@ -303,6 +305,19 @@ void replication_relay(struct client *client)
         stream_read_later(&client->server->stream); /* its last words first */
     client_hold(client, buffer + passed, length - (size_t)passed);
     client_update_flow(client);
+    if (client_is_stopping(client))
+        client_stop(client);
+}
+
+/* The client's task once it has its server. */
+static void run(struct loop_task *task)
+{
+    struct client *client = list_entry(task, struct client, task);
+
+    if (client->state == CLIENT_ACTIVE)
+        relay(client);
+    else
+        client_run(task);
 }
 
 /* ---- server to client ---- */

@@ -469,6 +469,22 @@ SYSTEM_TEST(replication, pgstage_says_when_it_ends)
     cr_assert_eq(proxy_wait(proxy, PATIENCE), 0);
 }
 
+SYSTEM_TEST(replication, a_client_in_mid_message_hears_it_when_the_message_is_whole)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = primary();
+    struct proxy *proxy = before(cluster, "");
+    struct wire *wire = replica(proxy, "app", "database");
+    PGconn *idle = client_open(proxy, NULL);
+
+    wire_write(wire, "Q\0\0\0\024IDENTIFY", 13); /* …_SYSTEM is to follow */
+    proxy_signal(proxy, SIGINT);
+    cr_assert(client_is_closed(idle, PATIENCE)); /* it has been heard */
+    wire_write(wire, "_SYSTEM", 8);
+    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 57P01");
+    cr_assert_eq(proxy_wait(proxy, PATIENCE), 0);
+}
+
 SYSTEM_TEST(replication, a_client_that_does_not_read_costs_no_memory)
 {
     SKIP_ON_PGBOUNCER();

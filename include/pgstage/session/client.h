@@ -119,6 +119,8 @@ struct client {
 
 /* Takes over an accepted descriptor. The worker's thread. */
 void client_accept(struct worker *worker, struct door *door, int fd, const struct address *peer);
+/* Its task: reads what it has sent, by its state. */
+void client_run(struct loop_task *task);
 /* Every change of state goes through here. */
 void client_set_state(struct client *client, enum client_state state);
 const char *client_state_name(enum client_state state);

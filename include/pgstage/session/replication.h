@@ -38,7 +38,5 @@ void replication_attach(struct server *server, struct client *client);
 const struct client *replication_client_of(const struct server *server);
 /* The client ends: so does what is being opened for it. */
 void replication_leave(struct client *client);
-/* Bytes of the client. */
-void replication_relay(struct client *client);
 
 #endif
