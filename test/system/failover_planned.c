@@ -86,6 +86,36 @@ SYSTEM_TEST(failover_planned, a_switchover_shows_clients_a_pause_and_nothing_els
     cr_expect_lt(verdict.longest_ms, 20000);
 }
 
+/* What streams does not end by itself: it is ended, and comes back to the new primary. */
+SYSTEM_TEST(failover_planned, a_replication_connection_does_not_hold_a_switchover_up)
+{
+    struct scene_options options = {.sky = {.standbys = 1}};
+    struct scene *scene = planned_scene(&options, "stop pg1", "start pg1");
+    struct star *new = &scene->sky->stars[1];
+    struct wire *wire = wire_open(scene->proxy);
+    char *error;
+
+    cluster_value(scene->sky->stars[0].cluster, "ALTER ROLE app REPLICATION");
+    wire_log_in(wire,
+                startup_packet("user", "app", "database", "app", "replication", "database", NULL));
+    wire_query(wire,
+               text_of("START_REPLICATION PHYSICAL %s",
+                       cluster_value(scene->sky->stars[0].cluster, "SELECT pg_current_wal_lsn()")));
+    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE_MS), "Wd");
+    proxy_do(scene->proxy, text_of("FAILOVER drill TO %s PLANNED", new->name));
+    cr_expect(until(!strcmp(last_failover(scene->proxy, "result"), "done"), PATIENCE_MS), "%s",
+              last_failover(scene->proxy, "result"));
+    error = wire_error(wire, PATIENCE_MS);
+    cr_expect(strstr(error, "FATAL 57P01") != NULL, "%s", error);
+    no_client_saw_an_error(scene);
+    wire = wire_open(scene->proxy);
+    wire_log_in(wire,
+                startup_packet("user", "app", "database", "app", "replication", "database", NULL));
+    wire_query(wire, "SELECT pg_is_in_recovery() || ' ' || current_setting('port')");
+    cr_expect_str_eq(wire_value(wire, PATIENCE_MS), text_of("false %d", new->cluster->port));
+    scene_judge(scene, new, NULL, 0);
+}
+
 /* Another client, that does not come through pgstage: what was acknowledged to it is there, too. */
 SYSTEM_TEST(failover_planned, a_client_past_pgstage_loses_nothing_that_was_acknowledged)
 {
