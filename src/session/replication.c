@@ -217,6 +217,15 @@ static void on_closed(struct server *server, enum reason reason)
         client_fail_as(client, reason, "57P01", reason_text(reason));
 }
 
+/* What is there of the body of a message that has begun; the rest stays in `left`. */
+static size_t step_over(uint32_t *left, size_t there)
+{
+    size_t count = *left < there ? *left : there;
+
+    *left -= (uint32_t)count;
+    return count;
+}
+
 /* ---- client to server ---- */
 
 static bool may_pass(struct client *client, const struct frame *frame)
@@ -232,11 +241,13 @@ static bool may_pass(struct client *client, const struct frame *frame)
         client_fail(client, REASON_CLIENT_PQEXEC, NULL);
     else if (frame->type == 'X')
         client_close(client, REASON_CLIENT_TERMINATE);
+    if (client_is_over(client))
+        return false;
     if (frame->type == 'Q') {
         counter_add(&stats->query_count, 1);
         client->request_us = loop_now_us(client->worker->loop);
     }
-    return !client_is_over(client);
+    return true;
 }
 
 /* How many of these bytes may go on: all but the beginning of a header; -1: the client has ended. */
@@ -246,16 +257,9 @@ static ssize_t pass(struct client *client, const uint8_t *data, size_t length)
 
     while (at < length) {
         struct frame frame;
-        size_t there = length - at;
 
-        if (client->body_left) {
-            size_t count = client->body_left < there ? client->body_left : there;
-
-            client->body_left -= (uint32_t)count;
-            at += count;
-            continue;
-        }
-        switch (frame_peek(data + at, there, UINT32_MAX, &frame)) {
+        at += step_over(&client->body_left, length - at);
+        switch (frame_peek(data + at, length - at, UINT32_MAX, &frame)) {
         case FRAME_PARTIAL:
             return (ssize_t)at;
         case FRAME_BAD:
@@ -338,15 +342,10 @@ static ssize_t follow(struct server *server, const uint8_t *data, size_t length)
 
     while (at < length) {
         struct frame frame;
-        size_t there = length - at, total;
+        size_t there, total;
 
-        if (server->body_left) {
-            size_t count = server->body_left < there ? server->body_left : there;
-
-            server->body_left -= (uint32_t)count;
-            at += count;
-            continue;
-        }
+        at += step_over(&server->body_left, length - at);
+        there = length - at;
         switch (frame_peek(data + at, there, UINT32_MAX, &frame)) {
         case FRAME_PARTIAL:
             return (ssize_t)at;
