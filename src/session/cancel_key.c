@@ -154,7 +154,9 @@ bool cancel_key_worker(const struct cancel_key *key, const struct worker *asked,
     int64_t own_id = snapshot_globals(asked->setup->snapshot)->peer_id;
     bool named = own_id && cancel_key_peer(key) == own_id;
 
-    *worker = key->pid >> (named ? 24 : 20) & (WORKERS_MAX - 1);
+    *worker = key->pid >> 24 & (WORKERS_MAX - 1);
+    if (!named || *worker >= asked->plane->worker_count) /* told before we had a number */
+        *worker = key->pid >> 20 & (WORKERS_MAX - 1);
     return *worker < asked->plane->worker_count;
 }
 

@@ -197,6 +197,32 @@ SYSTEM_TEST(replication, pg_recvlogical_streams_changes_longer_than_any_timeout)
     cr_assert(until(walsenders(cluster) == 0, PATIENCE));
 }
 
+SYSTEM_TEST(replication, a_subscription_copies_its_tables_and_follows_their_changes)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = primary();
+    struct cluster_options options = {.name = "subscriber"};
+    struct cluster *subscriber = cluster_start(&options);
+    struct proxy *proxy = before(cluster, "");
+    PGconn *here = cluster_connect(cluster, "app"), *there = cluster_connect(subscriber, "app");
+
+    client_do(here, "CREATE TABLE t (i int PRIMARY KEY)");
+    client_do(here, "GRANT SELECT ON t TO app");
+    client_do(here, "INSERT INTO t SELECT generate_series(1, 5000)");
+    client_do(here, "CREATE PUBLICATION p FOR TABLE t");
+    client_do(there, "CREATE TABLE t (i int PRIMARY KEY)");
+    client_do(there, text_of("CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=%d user=app "
+                             "dbname=app sslmode=disable' PUBLICATION p",
+                             proxy->port));
+    cr_assert(until(client_number(there, "SELECT count(*) FROM t") == 5000, PATIENCE));
+    client_do(here, "INSERT INTO t VALUES (4711000)");
+    cr_assert(
+        until(client_number(there, "SELECT count(*) FROM t WHERE i = 4711000") == 1, PATIENCE));
+    cr_assert_geq(proxy_rows(proxy, "CLIENTS", "replication", "logical"), 1);
+    client_do(there, "DROP SUBSCRIPTION s"); /* which drops the slot through pgstage */
+    cr_assert_eq(client_number(here, "SELECT count(*) FROM pg_replication_slots"), 0);
+}
+
 /* ---- by hand ---- */
 
 static struct bytes packet_of(const char *database, const char *replication)
