@@ -1,7 +1,7 @@
 /*
  * generator.c: keeps N connections busy (each asks again as soon as it is answered) and counts.
  *
- *   generator --port P --mode M --clients N [--seconds S | --transactions T] …
+ *   generator [--host A] --port P --mode M --clients N [--seconds S | --transactions T] …
  *
  * Modes: simple (SELECT 1), extended (unnamed Parse, Bind, Describe, Execute, Sync), prepared (the
  * statement was named and parsed once), bulk (an answer of --bytes), copy (COPY FROM STDIN of
@@ -36,7 +36,8 @@
 #define COPY_PIECE_BYTES 32768
 #define BODY_KEPT_BYTES 16384
 
-static struct plan plan = {.port = 6432,
+static struct plan plan = {.host = "127.0.0.1",
+                           .port = 6432,
                            .user = "bench",
                            .database = "bench",
                            .password = "bench",
@@ -521,11 +522,15 @@ static bool read_arguments(int argc, char **argv)
         {"password", 1, NULL, 'w'}, {"tls", 0, NULL, 't'},          {"mode", 1, NULL, 'm'},
         {"clients", 1, NULL, 'c'},  {"seconds", 1, NULL, 's'},      {"warm", 1, NULL, 'W'},
         {"bytes", 1, NULL, 'b'},    {"transactions", 1, NULL, 'n'}, {"burst", 1, NULL, 'B'},
-        {"at-once", 1, NULL, 'a'},  {"databases", 1, NULL, 'D'},    {NULL, 0, NULL, 0}};
+        {"at-once", 1, NULL, 'a'},  {"databases", 1, NULL, 'D'},    {"host", 1, NULL, 'h'},
+        {NULL, 0, NULL, 0}};
     int letter;
 
     while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (letter) {
+        case 'h':
+            plan.host = optarg;
+            break;
         case 'p':
             plan.port = (uint16_t)atoi(optarg);
             break;
@@ -575,6 +580,7 @@ static bool read_arguments(int argc, char **argv)
     is_login = strcmp(plan.mode, "login") == 0;
     is_idle = strcmp(plan.mode, "idle") == 0;
     return optind == argc && plan.clients > 0 && plan.at_once > 0 && make_messages() &&
+           inet_pton(AF_INET, plan.host, &address.sin_addr) == 1 &&
            (is_idle || plan.seconds > 0 || plan.transactions > 0);
 }
 
@@ -583,10 +589,12 @@ int main(int argc, char **argv)
     struct rlimit limit;
 
     if (!read_arguments(argc, argv)) {
-        fprintf(stderr, "usage: generator --port P --mode simple|extended|prepared|bulk|copy|login|"
-                        "idle --clients N (--seconds S | --transactions T) [--warm S] [--bytes B] "
-                        "[--burst B] [--tls] [--user U] [--password W] [--database D] "
-                        "[--databases N] [--at-once N]\n");
+        fprintf(
+            stderr,
+            "usage: generator [--host A] --port P --mode simple|extended|prepared|bulk|copy|login|"
+            "idle --clients N (--seconds S | --transactions T) [--warm S] [--bytes B] "
+            "[--burst B] [--tls] [--user U] [--password W] [--database D] "
+            "[--databases N] [--at-once N]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -596,7 +604,6 @@ int main(int argc, char **argv)
     }
     address.sin_family = AF_INET;
     address.sin_port = htons(plan.port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     poller = epoll_create1(EPOLL_CLOEXEC);
     connections = calloc((size_t)plan.clients, sizeof(*connections));
     tls = SSL_CTX_new(TLS_client_method());

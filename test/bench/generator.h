@@ -41,7 +41,7 @@ struct connection {
 };
 
 struct plan {
-
+    const char *host; /* an IPv4 address */
     uint16_t port;
     const char *user, *database, *password;
     bool tls;

@@ -1,7 +1,7 @@
 # test/bench: what scripts/bench measures with. Built by `make bench-programs` only.
 bench_programs = test/bench/null_backend test/bench/generator test/bench/relay
 EXTRA_PROGRAMS += $(bench_programs)
-EXTRA_DIST += test/bench/speed.py test/bench/scale.py test/bench/failover.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
+EXTRA_DIST += test/bench/speed.py test/bench/scale.py test/bench/pgbench.py test/bench/failover.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
 dist_doc_DATA += doc/benchmarks.md
 
 test_bench_null_backend_SOURCES = test/bench/null_backend.c

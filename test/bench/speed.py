@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -79,8 +80,9 @@ def scram_secret(password, iterations=4096):
 class Contender:
     """Something that listens: its name, the port of each kind of login, the process to measure."""
 
-    def __init__(self, name, ports, pid, knows_names=True, can_tls=True):
+    def __init__(self, name, ports, pid, knows_names=True, can_tls=True, host="127.0.0.1"):
         self.name = name
+        self.host = host
         self.ports = ports
         self.pid = pid
         self.knows_names = knows_names
@@ -198,10 +200,11 @@ bench = host=127.0.0.1 port={self.backend_port}
         contender.pids = pids
         return contender
 
-    def generate(self, port, pid, mode, clients, seconds, tls=False, extra=(), cpu=None, during=None):
+    def generate(self, port, pid, mode, clients, seconds, tls=False, extra=(), cpu=None, during=None,
+                 host="127.0.0.1"):
         """One run of the generator; its JSON, with the CPU time that the process `pid` used meanwhile."""
         arguments = self.pin(cpu) + [
-            str(self.build / "test/bench/generator"), "--port", str(port), "--mode", mode,
+            str(self.build / "test/bench/generator"), "--host", host, "--port", str(port), "--mode", mode,
             "--clients", str(clients), "--seconds", str(seconds), "--warm", "0",
             *(["--tls"] if tls else []), *[str(e) for e in extra]]
         with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -252,7 +255,7 @@ class Bench:
     def transactions(self, case, mode, clients, wanted=lambda contender: True):
         def run(contender):
             return self.stage.generate(contender.ports["trust"], contender.pid, mode, clients,
-                                       self.seconds)
+                                       self.seconds, host=contender.host)
 
         results = self.take_turns(run, wanted)
         self.record(case, "CPU us per transaction", {
@@ -266,7 +269,8 @@ class Bench:
     def volume(self, case, mode, tls):
         def run(contender):
             return self.stage.generate(contender.ports["trust"], contender.pid, mode, 1,
-                                       self.seconds, tls, ["--bytes", 100 << 20])
+                                       self.seconds, tls, ["--bytes", 100 << 20],
+                                       host=contender.host)
 
         results = self.take_turns(run, lambda c: c.can_tls or not tls)
         key = "received_bytes" if mode == "bulk" else "sent_bytes"
@@ -276,7 +280,8 @@ class Bench:
     def logins(self, case, auth, tls):
         def run(contender):
             pid = getattr(contender, "pids", {}).get(auth, contender.pid)
-            return self.stage.generate(contender.ports[auth], pid, "login", 8, self.seconds, tls)
+            return self.stage.generate(contender.ports[auth], pid, "login", 8, self.seconds, tls,
+                                       host=contender.host)
 
         results = self.take_turns(
             run, lambda c: auth in c.ports and (c.can_tls or not tls))
@@ -296,7 +301,8 @@ class Bench:
                     stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
             result = self.stage.generate(contender.ports["trust"], contender.pid, "simple", clients,
-                                         1.5, extra=["--warm", 0.5], during=trace)
+                                         1.5, extra=["--warm", 0.5], during=trace,
+                                         host=contender.host)
             tracers[0].send_signal(signal.SIGINT)
             tracers[0].wait(20)
             # the tracer also saw what came before the generator counted
@@ -322,7 +328,7 @@ class Bench:
         """kB for each idle client, by the slope between two numbers of clients."""
         def hold(contender, clients):
             arguments = self.stage.pin() + [
-                str(self.stage.build / "test/bench/generator"), "--port",
+                str(self.stage.build / "test/bench/generator"), "--host", contender.host, "--port",
                 str(contender.ports["trust"]), "--mode", "idle", "--clients", str(clients),
                 "--warm", "0", *(["--burst", str(burst)] if burst else []),
                 *(["--tls"] if tls else [])]
@@ -419,8 +425,8 @@ def read_arguments():
     parser.add_argument("--cpu", type=int, default=os.cpu_count() - 1,
                         help="the CPU that everything runs on (the last one)")
     parser.add_argument("--with", dest="others", action="append", default=[],
-                        metavar="NAME=PORT:PID", help="another pooler, which listens on 127.0.0.1 "
-                        "for user and database bench without a password, before its own backend")
+                        metavar="NAME=HOST:PORT:PID", help="another pooler, which takes user and "
+                        "database bench without a password, before its own backend")
     parser.add_argument("--only", metavar="REGEX", help="cases whose name matches")
     parser.add_argument("--output", default="bench", help="folder for the results (bench)")
     return parser.parse_args()
@@ -446,10 +452,11 @@ def make_contenders(stage, arguments):
         contender.fresh = fresh
         contenders.append(contender)
     for other in arguments.others:
-        match = re.fullmatch(r"(\w+)=(?:127\.0\.0\.1:|localhost:)?(\d+):(\d+)", other)
+        match = re.fullmatch(r"([\w.-]+)=([^:=]+):(\d+):(\d+)", other)
         if not match:
-            sys.exit(f"--with takes NAME=PORT:PID, not {other}")
-        contenders.append(Contender(match[1], {"trust": int(match[2])}, int(match[3])))
+            sys.exit(f"--with takes NAME=HOST:PORT:PID, not {other}")
+        contenders.append(Contender(match[1], {"trust": int(match[3])}, int(match[4]), can_tls=False,
+                                    host=socket.gethostbyname(match[2])))
     return contenders
 
 
@@ -473,8 +480,9 @@ def cases(bench, quick):
     yield "login, SCRAM", lambda n: bench.logins(n, "scram-sha-256", False)
     if not quick:
         yield "login, SCRAM and TLS", lambda n: bench.logins(n, "scram-sha-256", True)
-        yield "memory, plain", lambda n: bench.memory(n, False, 0, 1000, 9000)
-        yield "memory, plain, after a burst", lambda n: bench.memory(n, False, 200000, 1000, 9000)
+        many = 19000 if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 20000 else 9000
+        yield "memory, plain", lambda n: bench.memory(n, False, 0, 1000, many)
+        yield "memory, plain, after a burst", lambda n: bench.memory(n, False, 200000, 1000, many)
         yield "memory, TLS", lambda n: bench.memory(n, True, 0, 500, 3000)
 
 
