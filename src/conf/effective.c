@@ -4,6 +4,7 @@
  * A copy of the settings and a reference to the snapshot whose texts it points into; immutable, so
  * that any thread may read it, and counted, so that a RELOAD does not pull it away.
  */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,18 @@ static const struct option *connection_option(const char *name)
     return option ? option : option_find(SCOPE_ENVIRONMENT, name);
 }
 
+#define CONNECTION_OPTIONS (sizeof(connection_options) / sizeof(connection_options[0]))
+
+/* Their rows, found once: a reload compares for each pool. */
+static const struct option *connection_rows[CONNECTION_OPTIONS];
+static pthread_once_t connection_rows_once = PTHREAD_ONCE_INIT;
+
+static void find_connection_rows(void)
+{
+    for (size_t i = 0; i < CONNECTION_OPTIONS; i++)
+        connection_rows[i] = connection_option(connection_options[i]);
+}
+
 bool effective_same_servers(const struct effective *a, const struct effective *b)
 {
     const struct environment_config *of_a = a->environment, *of_b = b->environment;
@@ -108,8 +121,9 @@ bool effective_same_servers(const struct effective *a, const struct effective *b
         !text_equal(of_a ? of_a->name : NULL, of_b ? of_b->name : NULL) ||
         !text_equal(of_a ? of_a->class_name : NULL, of_b ? of_b->class_name : NULL))
         return false;
-    for (size_t i = 0; i < sizeof(connection_options) / sizeof(connection_options[0]); i++) {
-        const struct option *option = connection_option(connection_options[i]);
+    pthread_once(&connection_rows_once, find_connection_rows);
+    for (size_t i = 0; i < CONNECTION_OPTIONS; i++) {
+        const struct option *option = connection_rows[i];
         if (!option_value_equal(option, option_load(option, &a->settings),
                                 option_load(option, &b->settings)))
             return false;

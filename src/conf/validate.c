@@ -52,9 +52,10 @@ const char *environment_nearest(const struct snapshot *snapshot, const char *nam
 static void check_environment_name(const struct snapshot *snapshot, struct report *report,
                                    const struct origin *origin, const char *name)
 {
-    const char *nearest = environment_nearest(snapshot, name);
+    const char *nearest;
     if (snapshot_find_environment(snapshot, name))
         return;
+    nearest = environment_nearest(snapshot, name);
     if (nearest)
         origin_error(report, origin, "there is no environment \"%.80s\"; did you mean %s?", name,
                      nearest);

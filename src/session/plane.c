@@ -43,6 +43,9 @@
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
 
+/* Parts of pools that a turn takes over into a new setup. */
+#define SHARES_AT_ONCE 256
+
 /* ---- letters from the control thread to a worker ---- */
 
 enum plane_order { PLANE_LISTEN, PLANE_SHUT, PLANE_SETUP, PLANE_STOP, PLANE_KILL, PLANE_FINISH };
@@ -63,6 +66,28 @@ static bool is_meant(const struct pool *pool, const char *database, const char *
     return !environment || text_equal(pool_environment(pool), environment);
 }
 
+/* Thousands of shares at once would keep the queries of all waiting for as many microseconds: the
+ * rest waits for the next turn, and keeps its old meaning until then. Those that come meanwhile
+ * stand at the end, with the new one. */
+static void refresh_shares(struct loop_task *task)
+{
+    struct worker *worker = list_entry(task, struct worker, refresh);
+
+    for (int i = 0; i < SHARES_AT_ONCE && worker->refresh_left; i++, worker->refresh_left--) {
+        struct list_node *node = list_pop_front(&worker->shares);
+        struct share *share;
+
+        if (!node)
+            return;
+        share = list_entry(node, struct share, node);
+        list_push_back(&worker->shares, node);
+        share_refresh(share);
+        share_look_at_setup(share);
+    }
+    if (worker->refresh_left)
+        loop_defer(worker->loop, &worker->refresh);
+}
+
 static void take_setup(struct worker *worker, struct setup *setup)
 {
     struct setup *old = worker->setup;
@@ -71,12 +96,9 @@ static void take_setup(struct worker *worker, struct setup *setup)
     setup_unref(old);
     if (worker->index == 0)
         doors_tune(worker->plane, snapshot_globals(setup->snapshot));
-    list_for_each (node, &worker->shares) {
-        struct share *share = list_entry(node, struct share, node);
-
-        share_refresh(share);
-        share_look_at_setup(share);
-    }
+    worker->refresh.run = refresh_shares;
+    worker->refresh_left = worker->shares.length;
+    loop_defer(worker->loop, &worker->refresh);
 }
 
 /* All clients of now. One that ends may free a server for another, which turns out to be broken and

@@ -83,6 +83,8 @@ struct worker {
     struct cancel_name *cancel_names; /* uthash: of keys that peers may see */
     struct peer *peers;               /* uthash: those that cancel requests are passed on to */
     struct list shares;               /* the parts of pools that this worker has used */
+    struct loop_task refresh;         /* takes the present setup over into … */
+    size_t refresh_left;              /* … so many of `shares`, from the front */
     struct client **slots;
     uint32_t slot_count, slot_free; /* free slots are chained through slot_next */
     uint32_t *slot_next;
