@@ -190,17 +190,17 @@ Test(pool, hands_over_to_a_local_waiter_that_is_hardly_younger)
 {
     struct pool_waiter remote, local;
     struct pool_grant grant;
-    cr_assert_eq(return_between(1000, &remote, &local, &grant), POOL_LENT);
+    cr_assert_eq(return_between(4000, &remote, &local, &grant), POOL_LENT);
     cr_assert_eq(grant.waiter, &local);
     stage_forget(&remote);
     stage_clear();
 }
 
-Test(pool, hands_over_to_the_remote_waiter_that_is_more_than_a_millisecond_older)
+Test(pool, hands_over_to_the_remote_waiter_that_is_more_than_four_milliseconds_older)
 {
     struct pool_waiter remote, local;
     struct pool_grant grant;
-    cr_assert_eq(return_between(1001, &remote, &local, &grant), POOL_MOVE);
+    cr_assert_eq(return_between(4001, &remote, &local, &grant), POOL_MOVE);
     cr_assert_eq(grant.worker, 1);
     cr_assert_eq(grant.waiter_id, remote.id);
     cr_assert_eq(remote.state, WAITER_GRANTED);
