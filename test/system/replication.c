@@ -495,6 +495,33 @@ SYSTEM_TEST(replication, pgstage_says_when_it_ends)
     cr_assert_eq(proxy_wait(proxy, PATIENCE), 0);
 }
 
+SYSTEM_TEST(replication, pause_waits_for_it_kill_ends_it_and_reconnect_leaves_it)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = primary();
+    struct proxy *proxy = before(cluster, "");
+    struct wire *wire = replica(proxy, "app", "database"), *late = wire_open(proxy);
+    PGconn *console = proxy_console(proxy);
+    struct bytes packet = packet_of("app", "database");
+
+    proxy_do(proxy, "RECONNECT app");
+    wire_query(wire, "IDENTIFY_SYSTEM");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
+    client_send(console, "PAUSE app");
+    wire_write(late, packet.data, packet.count); /* paused: it waits */
+    wire_query(wire, "IDENTIFY_SYSTEM");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
+    cr_assert_not(client_is_ready(console));
+    wire_close(wire);
+    cr_assert_str_eq(client_finish(console, PATIENCE), "");
+    proxy_do(proxy, "RESUME app");
+    char *types = wire_types(late, 'Z', PATIENCE);
+    cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
+    proxy_do(proxy, "KILL app");
+    cr_assert_has(wire_error(late, PATIENCE), "FATAL 57P01");
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+}
+
 SYSTEM_TEST(replication, a_client_in_mid_message_hears_it_when_the_message_is_whole)
 {
     SKIP_ON_PGBOUNCER();
