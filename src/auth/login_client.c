@@ -4,6 +4,7 @@
  *     start ─┬─ any, trust ───────────────────────────────────────────────> ok
  *            ├─ plain ── PASSWORD ──(not equal)── DERIVE_PASSWORD ─────────> ok / failed
  *            ├─ md5 ──── MD5 ──────────────────────────────────────────────> ok / failed
+ *            ├─ ldap, pam ── PASSWORD ── ASK (other thread, others are asked) ──> ok / failed
  *            └─ scram ── SASL_FIRST ── SASL_FINAL ─┬─(keys at hand)────────> ok / failed
  *                                                  └─ DERIVE_FINAL ────────> ok / failed
  *
@@ -23,6 +24,7 @@
 #include "pgstage/auth/digest.h"
 #include "pgstage/auth/login.h"
 #include "pgstage/auth/password.h"
+#include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/random.h"
 #include "pgstage/base/text.h"
@@ -32,6 +34,7 @@
 #define SQLSTATE_WRONG "28P01"
 #define SQLSTATE_REFUSED "28000"
 #define SQLSTATE_MALFORMED "08P01"
+#define SQLSTATE_LATER "57P03"
 
 enum client_state {
     CLIENT_NEW,
@@ -41,6 +44,7 @@ enum client_state {
     CLIENT_SASL_FINAL,
     CLIENT_DERIVE_PASSWORD,
     CLIENT_DERIVE_FINAL,
+    CLIENT_ASK,
     CLIENT_OK,
     CLIENT_FAILED,
 };
@@ -52,14 +56,20 @@ struct auth_client {
     struct user_secret secret; /* owned; the texts are never NULL */
     struct key_cache *keys;
     struct scram_binding binding; /* bytes 0: SCRAM-SHA-256-PLUS is not offered */
+    struct outside outside;       /* ldap, pam */
+    char *from;
     /* owner */
     enum client_state state;
     uint8_t salt[PASSWORD_SALT_BYTES];
     struct scram_server scram;
     const char *mock_reason; /* why no password can fit; NULL: one can */
     bool needs_keys;         /* scram.verifier has no keys yet */
-    char *password;          /* DERIVE_PASSWORD: what the client sent */
-    struct buffer waiting;   /* DERIVE_FINAL: the client-final-message */
+    char *password;          /* DERIVE_PASSWORD, ASK: what the client sent */
+    uint64_t deadline_us;    /* ASK: … the answer must be there, which is: */
+    enum outside_result said;
+    char said_why[300];
+    bool is_unanswered;
+    struct buffer waiting; /* DERIVE_FINAL: the client-final-message */
     struct scram_keys derived;
     bool is_derived;
     const char *sqlstate, *problem;
@@ -87,6 +97,22 @@ void auth_client_bind(struct auth_client *auth, const struct scram_binding *bind
     auth->binding = *binding;
 }
 
+void auth_client_ask(struct auth_client *auth, const struct outside *outside, const char *from)
+{
+    auth->outside = *outside;
+    auth->from = text_copy(from);
+}
+
+bool auth_client_is_asking(const struct auth_client *auth)
+{
+    return auth->state == CLIENT_ASK;
+}
+
+bool auth_client_was_unanswered(const struct auth_client *auth)
+{
+    return auth->is_unanswered;
+}
+
 void auth_client_free(struct auth_client *auth)
 {
     if (!auth)
@@ -94,6 +120,7 @@ void auth_client_free(struct auth_client *auth)
     digest_free_secret((char *)auth->secret.secret);
     digest_free_secret(auth->password);
     free((char *)auth->secret.user);
+    free(auth->from);
     free(auth->log_problem);
     buffer_fini(&auth->waiting);
     scram_server_fini(&auth->scram);
@@ -112,7 +139,8 @@ static enum auth_step fail(struct auth_client *auth, const char *sqlstate, const
         auth->log_problem =
             reason ? text_print("%s: %s", problem, reason) : text_print("%s", problem);
     }
-    if (auth->state != CLIENT_DERIVE_PASSWORD && auth->state != CLIENT_DERIVE_FINAL)
+    if (auth->state != CLIENT_DERIVE_PASSWORD && auth->state != CLIENT_DERIVE_FINAL &&
+        auth->state != CLIENT_ASK)
         auth->state = CLIENT_FAILED;
     return AUTH_FAILED;
 }
@@ -257,6 +285,37 @@ static enum auth_step resume_password(struct auth_client *auth, struct buffer *o
     return succeed(auth, out);
 }
 
+/* ---- ldap and pam ---- */
+
+static const char *outside_problem(const struct auth_client *auth)
+{
+    return auth->method == AUTH_LDAP ? "LDAP authentication failed" : "PAM authentication failed";
+}
+
+static enum auth_step feed_asking(struct auth_client *auth, const uint8_t *body, size_t length)
+{
+    const char *password = password_read(body, length);
+    if (!password)
+        return fail_malformed(auth, "invalid password packet size");
+    if (!*password)
+        return fail(auth, SQLSTATE_WRONG, outside_problem(auth), "the password is empty");
+    auth->password = text_copy(password);
+    auth->deadline_us = clock_now_us() + auth->outside.timeout_us;
+    auth->state = CLIENT_ASK;
+    return AUTH_DERIVE;
+}
+
+static enum auth_step resume_asking(struct auth_client *auth, struct buffer *out)
+{
+    if (auth->said == OUTSIDE_YES)
+        return succeed(auth, out);
+    auth->is_unanswered = auth->said == OUTSIDE_FAILED;
+    if (auth->is_unanswered)
+        return fail(auth, SQLSTATE_LATER, "the password cannot be checked now, try again later",
+                    auth->said_why);
+    return fail(auth, SQLSTATE_WRONG, outside_problem(auth), auth->said_why);
+}
+
 /* ---- scram ---- */
 
 static enum auth_step start_scram(struct auth_client *auth, struct buffer *out)
@@ -351,6 +410,8 @@ enum auth_step auth_client_start(struct auth_client *auth, struct buffer *out)
             return fail(auth, SQLSTATE_REFUSED, "\"trust\" authentication failed", "no such user");
         return succeed(auth, out);
     case AUTH_PLAIN:
+    case AUTH_LDAP:
+    case AUTH_PAM:
         message_authentication(out, 3, NULL, 0);
         auth->state = CLIENT_PASSWORD;
         return AUTH_SEND;
@@ -371,7 +432,8 @@ enum auth_step auth_client_feed(struct auth_client *auth, const uint8_t *body, s
         return fail_malformed(auth, "password message is too long");
     switch (auth->state) {
     case CLIENT_PASSWORD:
-        return feed_password(auth, body, length, out);
+        return auth->method == AUTH_PLAIN ? feed_password(auth, body, length, out)
+                                          : feed_asking(auth, body, length);
     case CLIENT_MD5:
         return feed_md5(auth, body, length, out);
     case CLIENT_SASL_FIRST:
@@ -391,6 +453,9 @@ void auth_client_derive(struct auth_client *auth)
                                         verifier->iterations, &auth->derived);
     else if (auth->state == CLIENT_DERIVE_FINAL)
         auth->is_derived = chosen_derive(auth->keys, &auth->secret, verifier, &auth->derived);
+    else if (auth->state == CLIENT_ASK)
+        auth->said = outside_ask(&auth->outside, auth->secret.user, auth->password, auth->from,
+                                 auth->deadline_us, auth->said_why, sizeof auth->said_why);
 }
 
 enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out)
@@ -403,6 +468,8 @@ enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out)
         return resume_password(auth, out);
     if (state == CLIENT_DERIVE_FINAL)
         return resume_final(auth, out);
+    if (state == CLIENT_ASK)
+        return resume_asking(auth, out);
     return fail_malformed(auth, "unexpected password message");
 }
 

@@ -5,6 +5,8 @@ libpgstage_a_SOURCES += \
 	src/auth/digest.c include/pgstage/auth/digest.h \
 	src/auth/keys.c include/pgstage/auth/keys.h \
 	src/auth/login_client.c src/auth/login_server.c include/pgstage/auth/login.h \
+	src/auth/outside.c src/auth/ldap.c src/auth/ldap_text.c src/auth/pam.c \
+	include/pgstage/auth/outside.h \
 	src/auth/password.c include/pgstage/auth/password.h \
 	src/auth/secrets.c src/auth/valid_until.c include/pgstage/auth/secrets.h \
 	src/auth/saslprep.c include/pgstage/auth/saslprep.h \

@@ -139,7 +139,7 @@ static void floor_secret(const struct floor *floor, const struct layer *layer, c
  * root and about to become another user; then the configuration is read again as that one, so that
  * any owner is fine for now.
  */
-static bool file_is_private(const char *path, struct stat *status)
+bool file_is_private(const char *path, struct stat *status)
 {
     bool root = geteuid() == 0;
     if (stat(path, status) < 0)
@@ -279,6 +279,7 @@ static void floor_shared(const struct snapshot *snapshot, const struct environme
     struct floor floor = {snapshot, report, environment, NULL, snapshot->globals};
     const struct listener *first = snapshot->listeners.items[0];
     const struct assignment *login = layer_find_name(&snapshot->layer, "auth_type");
+    const struct assignment *ldap = layer_find_name(&snapshot->layer, "auth_ldap_options");
     const struct origin *origin = login ? &login->origin : &first->origin;
     int type = snapshot->globals.auth_type;
     if (type == AUTH_ANY || type == AUTH_TRUST || type == AUTH_PLAIN || type == AUTH_MD5) {
@@ -288,7 +289,9 @@ static void floor_shared(const struct snapshot *snapshot, const struct environme
                      value, login ? "" : " (the default)");
         free(value);
     }
-    floor_secret(&floor, &snapshot->layer, "auth_ldap_options");
+    /* where a directory is to be found is no secret */
+    if (ldap && ldap->value.text && strstr(ldap->value.text, "ldapbindpasswd"))
+        floor_secret(&floor, &snapshot->layer, "auth_ldap_options");
     floor_file(&floor, layer_find_name(&snapshot->layer, "auth_file"));
     for (size_t i = 0; i < snapshot->listeners.count; i++)
         floor_listener(&floor, snapshot->listeners.items[i]);

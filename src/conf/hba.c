@@ -2,8 +2,8 @@
  * hba: rules in the manner of pg_hba.conf: from lines to rules, and the first one that fits a
  * login.
  *
- *   TYPE  DATABASE[@ENVIRONMENT]  USER  [ADDRESS [MASK]]  METHOD  [map=…] [clientcert=…]
- * [environment=…]
+ *   TYPE  DATABASE[@ENVIRONMENT]  USER  [ADDRESS [MASK]]  METHOD  [map=…] [clientcert=…] [ldap…=…]
+ *   [pamservice=…] [environment=…]
  *
  * A rule that cannot be understood is a mistake at its line, never left out in silence: the next
  * one might let in whom this one was to keep out. Read on the thread that loads, then frozen; any
@@ -25,9 +25,17 @@ static const struct {
     const char *word;
     enum auth_type method;
 } methods[] = {
-    {"trust", AUTH_TRUST}, {"reject", AUTH_REJECT},       {"md5", AUTH_MD5},
-    {"cert", AUTH_CERT},   {"scram-sha-256", AUTH_SCRAM}, {"password", AUTH_PLAIN},
-    {"peer", AUTH_PEER},   {"plain", AUTH_PLAIN},         {"ident", AUTH_PEER},
+    {"trust", AUTH_TRUST},
+    {"reject", AUTH_REJECT},
+    {"md5", AUTH_MD5},
+    {"cert", AUTH_CERT},
+    {"scram-sha-256", AUTH_SCRAM},
+    {"password", AUTH_PLAIN},
+    {"peer", AUTH_PEER},
+    {"plain", AUTH_PLAIN},
+    {"ident", AUTH_PEER},
+    {"ldap", AUTH_LDAP},
+    {"pam", AUTH_PAM},
 };
 
 const char *hba_method_name(enum auth_type method)
@@ -255,7 +263,7 @@ static bool take_method(struct reading *reading)
     }
     reading_error(reading,
                   "the method \"%.60s\" is none of trust, reject, md5, scram-sha-256, password, "
-                  "cert, peer",
+                  "cert, peer, ldap, pam",
                   word->whole);
     return false;
 }
@@ -276,10 +284,29 @@ static bool take_environments(struct reading *reading, const struct hba_field *f
     return true;
 }
 
+/* False: it is none, or it is wrong and that has been said. */
+static bool take_ldap_option(struct reading *reading, const char *text, bool *is_one)
+{
+    struct arena *arena = &reading->hba->words.arena;
+    const char *equals = strchr(text, '=');
+    char problem[PROBLEM_BYTES];
+    *is_one = reading->rule->method == AUTH_LDAP && equals;
+    if (!*is_one)
+        return false;
+    const char *name = arena_copy_n(arena, text, (size_t)(equals - text));
+    if (ldap_options_take(arena, reading->rule->ldap, name, equals + 1, problem, sizeof(problem)))
+        return true;
+    *is_one = *problem;
+    if (*problem)
+        reading_error(reading, "%s: %s", name, problem);
+    return false;
+}
+
 static bool take_option(struct reading *reading, const struct hba_field *field)
 {
     struct hba_rule *rule = reading->rule;
     const char *text = field->count ? field->words[0].whole : "";
+    bool is_ldap;
     if (text_starts_with(text, "environment="))
         return take_environments(reading, field, strchr(text, '=') + 1);
     if (field->count != 1) {
@@ -300,9 +327,20 @@ static bool take_option(struct reading *reading, const struct hba_field *field)
         if (valid || named)
             return true;
     }
+    if (text_starts_with(text, "pamservice=") && text[11] && rule->method == AUTH_PAM) {
+        rule->pam_service = text + 11;
+        return true;
+    }
+    if (take_ldap_option(reading, text, &is_ldap))
+        return true;
+    if (is_ldap)
+        return false;
+    /* of an option of ldap only the name: the value may be a password */
     reading_error(reading,
-                  "unknown option \"%.100s\"; there are map=MAP (cert, peer), clientcert=verify-ca "
-                  "or verify-full (hostssl) and environment=NAME",
+                  "unknown option \"%.*s\"; there are map=MAP (cert, peer), clientcert=verify-ca "
+                  "or verify-full (hostssl), pamservice=NAME (pam), ldap… (ldap) and "
+                  "environment=NAME",
+                  (int)(text_starts_with(text, "ldap") ? strcspn(text, "=") : strnlen(text, 100)),
                   text);
     return false;
 }
@@ -329,6 +367,16 @@ static bool take_kind(struct reading *reading)
     return false;
 }
 
+static bool finish_ldap(struct reading *reading)
+{
+    char problem[PROBLEM_BYTES];
+    if (ldap_options_finish(&reading->hba->words.arena, reading->rule->ldap, problem,
+                            sizeof(problem)))
+        return true;
+    reading_error(reading, "%s", problem);
+    return false;
+}
+
 static bool take_rule(struct reading *reading)
 {
     struct hba_rule *rule = reading->rule;
@@ -336,10 +384,14 @@ static bool take_rule(struct reading *reading)
         !take_names(reading, "user", take_user, &rule->users) ||
         (rule->kind != HBA_LOCAL && !take_address(reading)) || !take_method(reading))
         return false;
+    if (rule->method == AUTH_LDAP) {
+        rule->ldap = arena_get(&reading->hba->words.arena, sizeof(*rule->ldap));
+        ldap_options_init(rule->ldap);
+    }
     for (const struct hba_field *field; (field = next_field(reading));)
         if (!take_option(reading, field))
             return false;
-    return true;
+    return !rule->ldap || finish_ldap(reading);
 }
 
 static struct hba *hba_finish(struct hba *hba, bool read, size_t errors_before)
@@ -455,8 +507,13 @@ bool hba_find(const struct hba *hba, const struct hba_login *login, struct hba_v
         const struct hba_rule *rule = &hba->rules[i];
         if (!rule_fits(rule, login))
             continue;
-        *verdict = (struct hba_verdict){rule->method, rule->certificate, rule->map, hba->words.file,
-                                        rule->line};
+        *verdict = (struct hba_verdict){.method = rule->method,
+                                        .certificate = rule->certificate,
+                                        .map = rule->map,
+                                        .ldap = rule->ldap,
+                                        .pam_service = rule->pam_service,
+                                        .file = hba->words.file,
+                                        .line = rule->line};
         return true;
     }
     return false;

@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "hba_inside.h"
 #include "inside.h"
@@ -285,15 +286,38 @@ static const struct environment *reached(const struct snapshot *snapshot, const 
     return *console ? first : NULL;
 }
 
+/* A line of ldap: the way of the passwords to the directory, and that of pgstage's own. */
+static void floor_ldap(const struct hba *hba, const struct hba_rule *rule,
+                       const struct environment *environment, struct report *report)
+{
+    const struct origin origin = {ORIGIN_FILE, hba->words.file, rule->line};
+    struct stat status;
+    if (ldap_options_are_clear(rule->ldap))
+        origin_broken(report, &origin, RULE_HBA, NULL,
+                      "the passwords of logins to environment %s (class %s) would go to %s in the "
+                      "clear: ldaptls=1 or ldapscheme=ldaps is missing",
+                      environment->config.name, environment->config.class_name,
+                      rule->ldap->servers);
+    if (rule->ldap->bind_password && !file_is_private(hba->words.file, &status))
+        origin_broken(report, &origin, RULE_FILE, NULL,
+                      "ldapbindpasswd stands in a file with the owner %u and mode %04o",
+                      (unsigned)status.st_uid, (unsigned)(status.st_mode & 07777));
+}
+
 static void floor_rule(const struct snapshot *snapshot, const struct hba *hba,
                        const struct hba_rule *rule, struct report *report)
 {
     bool console = false;
-    if (rule->method != AUTH_TRUST && rule->method != AUTH_PLAIN && rule->method != AUTH_MD5)
+    if (rule->method != AUTH_TRUST && rule->method != AUTH_PLAIN && rule->method != AUTH_MD5 &&
+        rule->method != AUTH_LDAP)
         return;
     const struct environment *environment = reached(snapshot, hba, rule, &console);
     if (!environment)
         return;
+    if (rule->method == AUTH_LDAP) {
+        floor_ldap(hba, rule, environment, report);
+        return;
+    }
     const struct origin origin = {ORIGIN_FILE, hba->words.file, rule->line};
     origin_broken(report, &origin, RULE_HBA, NULL,
                   "the method %s of this line can be that of a login to %s%s (class %s)",

@@ -99,6 +99,8 @@ struct hba_rule {
     enum auth_type method;
     enum hba_certificate certificate;
     const char *map;
+    struct ldap_options *ldap;       /* AUTH_LDAP */
+    const char *pam_service;         /* AUTH_PAM; NULL: auth_pam_service */
     const char *const *environments; /* of `environment=` */
     size_t environment_count;        /* 0: anywhere */
 };

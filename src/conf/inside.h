@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #include "pgstage/base/map.h"
 #include "pgstage/conf/arena.h"
@@ -120,6 +121,7 @@ struct snapshot {
     struct pointers hba_files; /* hba_check.c's, one for each path */
     const struct hba *hba;     /* of [pgstage] */
     struct ident *ident;
+    const struct ldap_options *ldap; /* auth_ldap_options; NULL: not said, or wrong */
     /* shared: atomic */
     atomic_uint references;
 };
@@ -196,6 +198,12 @@ void fit_check(const struct snapshot *snapshot, struct report *report);
 /* fit_failover.c: what an environment's options about failover make of each other. */
 void fit_failover(const struct snapshot *snapshot, const struct environment *environment,
                   struct report *report);
+
+/* outside_check.c. Reads auth_ldap_options; can logins by LDAP and PAM work? Before hba_check. */
+void outside_check(struct snapshot *snapshot, struct report *report);
+
+/* floor.c. Belongs the file to this process's user alone, or to root and a group? */
+bool file_is_private(const char *path, struct stat *status);
 
 /* inquiry_check.c: can auth_query work? */
 void inquiry_check(const struct snapshot *snapshot, struct report *report);

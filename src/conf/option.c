@@ -10,8 +10,6 @@
 
 #include "pgstage/base/text.h"
 
-#define LATER_AUTH "this login method is not available in this version; use scram-sha-256"
-
 static const struct option_word words_POOL_MODE[] = {
     {"session", POOL_MODE_SESSION, NULL},
     {"transaction", POOL_MODE_TRANSACTION, NULL},
@@ -26,8 +24,8 @@ static const struct option_word words_AUTH[] = {
     {"scram-sha-256", AUTH_SCRAM, NULL},
     {"cert", AUTH_CERT, NULL},
     {"hba", AUTH_HBA, NULL},
-    {"ldap", AUTH_LDAP, LATER_AUTH},
-    {"pam", AUTH_PAM, LATER_AUTH},
+    {"ldap", AUTH_LDAP, NULL},
+    {"pam", AUTH_PAM, NULL},
     {"peer", AUTH_PEER, NULL},
     {NULL, 0, NULL},
 };

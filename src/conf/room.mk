@@ -15,6 +15,7 @@ libpgstage_a_SOURCES += \
 	src/conf/connstr.c include/pgstage/conf/connstr.h \
 	src/conf/host.c include/pgstage/conf/host.h \
 	src/conf/users.c include/pgstage/conf/users.h \
+	src/conf/ldap.c include/pgstage/conf/ldap.h \
 	src/conf/layer.c \
 	src/conf/source.c \
 	src/conf/build.c \
@@ -29,6 +30,7 @@ libpgstage_a_SOURCES += \
 	src/conf/hba_inside.h src/conf/hba_words.c src/conf/hba_check.c \
 	src/conf/ident.c \
 	src/conf/inquiry_check.c \
+	src/conf/outside_check.c \
 	src/conf/guard.c \
 	src/conf/rule.c include/pgstage/conf/rule.h \
 	src/conf/snapshot.c include/pgstage/conf/snapshot.h \

@@ -353,6 +353,7 @@ void validate_snapshot(struct snapshot *snapshot, struct report *report)
         check_environment(snapshot, snapshot->environments.items[i], report);
     for (size_t i = 0; i < snapshot->databases.count; i++)
         check_database(snapshot, snapshot->databases.items[i], report);
+    outside_check(snapshot, report);
     hba_check(snapshot, report);
     inquiry_check(snapshot, report);
     fit_check(snapshot, report);

@@ -36,6 +36,7 @@
 struct derivation {
     struct offload_job job;
     struct auth_client *auth;
+    struct setup *setup;   /* what the dialogue points into */
     struct client *client; /* NULL: it has gone */
 };
 
@@ -80,11 +81,15 @@ static bool is_same_system_user(const struct client *client)
            peer.uid == geteuid();
 }
 
+/* Through a proxy both must be: what it passes on may have crossed a wire before. */
+static bool comes_over_loopback(const struct client *client)
+{
+    return address_is_loopback(&client->login->peer) && address_is_loopback(client->address);
+}
+
 static bool lacks_tls(struct client *client, const struct settings *environment_settings)
 {
-    /* through a proxy both must be: what it passes on may have crossed a wire before */
-    bool loopback =
-        address_is_loopback(&client->login->peer) && address_is_loopback(client->address);
+    bool loopback = comes_over_loopback(client);
 
     if (client->stream.ssl || is_local(client))
         return false;
@@ -135,6 +140,29 @@ static const struct user_secret *secret_of(struct client *client)
     return secret ? secret : fetch_secret(client);
 }
 
+/* The methods that have somebody else look at the password. */
+static bool is_outside(enum auth_type method)
+{
+    return method == AUTH_LDAP || method == AUTH_PAM;
+}
+
+static void ask_outside(struct client *client, enum auth_type method)
+{
+    const struct settings *globals = globals_of(client);
+    const struct hba_verdict *verdict = &client->login->verdict;
+    const struct outside outside = {
+        .method = method,
+        .ldap = verdict->ldap ? verdict->ldap : snapshot_ldap(setup_of(client)->snapshot),
+        .pam_service = verdict->pam_service ? verdict->pam_service : globals->auth_pam_service,
+        .pam_folder = globals->auth_pam_folder,
+        .timeout_us = globals->auth_helper_timeout_us,
+    };
+    char from[ADDRESS_TEXT_BYTES];
+
+    auth_client_ask(client->login->auth, &outside,
+                    is_local(client) ? NULL : address_host_text(client->address, from));
+}
+
 void login_prove(struct client *client, enum auth_type method)
 {
     const struct user_secret *secret = secret_of(client);
@@ -147,6 +175,8 @@ void login_prove(struct client *client, enum auth_type method)
         binding.bytes = tls_endpoint_hash(client->stream.ssl, true, binding.hash);
         auth_client_bind(client->login->auth, &binding);
     }
+    if (is_outside(method))
+        ask_outside(client, method);
     auth_step(client, auth_client_start(client->login->auth, &out), &out);
 }
 
@@ -163,7 +193,15 @@ void login_authenticate(struct client *client)
     client->login->is_peer_admin = client->console && is_same_system_user(client);
     if (!identity_method(client, settings, verdict))
         return;
-    if (verdict->method == AUTH_ANY || secret_of(client) || !fetch_begin(client))
+    /* what an HBA line says of TLS is its writer's word; where there is none nobody has said that
+     * passwords may cross a wire in the clear */
+    if (is_outside(verdict->method) && settings->auth_type != AUTH_HBA && !client->stream.ssl &&
+        !is_local(client) && !comes_over_loopback(client)) {
+        client_fail(client, REASON_LOGIN_TLS_REQUIRED, NULL);
+        return;
+    }
+    if (verdict->method == AUTH_ANY || is_outside(verdict->method) || secret_of(client) ||
+        !fetch_begin(client))
         login_identify(client);
 }
 
@@ -287,30 +325,51 @@ static void derived(struct loop *loop, struct offload_job *job)
         auth_client_free(derivation->auth);
         if (client)
             client->login->derivation = NULL;
+        setup_unref(derivation->setup);
         free(derivation);
         return;
     }
     client->login->auth = derivation->auth;
     client->login->derivation = NULL;
+    setup_unref(derivation->setup);
     free(derivation);
     stream_resume(&client->stream);
     auth_step(client, auth_client_resume(client->login->auth, &out), &out);
 }
 
+/* Somebody outside is asked: for no longer than auth_helper_timeout, whatever they do. */
+static void limit_asking(struct client *client)
+{
+    uint64_t due_us =
+        loop_now_us(client->worker->loop) + globals_of(client)->auth_helper_timeout_us;
+
+    client->login->is_asking = true;
+    if (!timer_is_set(&client->timer) || client->timer.due_us > due_us)
+        timer_set(client->worker->loop, &client->timer, due_us);
+}
+
 static void start_derivation(struct client *client)
 {
     struct derivation *derivation = memory_new(sizeof(*derivation));
+    bool asks = auth_client_is_asking(client->login->auth);
+    struct plane *plane = client->worker->plane;
 
     derivation->job.work = derive;
     derivation->job.done = derived;
     derivation->auth = client->login->auth;
     derivation->client = client;
-    if (!offload_submit(client->worker->plane->derivations, client->worker->loop,
+    if (!offload_submit(asks ? plane->helpers : plane->derivations, client->worker->loop,
                         &derivation->job)) {
         free(derivation);
+        if (asks)
+            client_log(client, RANK_WARNING, "%" PRId64 " logins wait for LDAP or PAM already",
+                       globals_of(client)->auth_helper_queue);
         client_fail(client, REASON_LOGIN_BUSY, NULL);
         return;
     }
+    derivation->setup = setup_ref(setup_of(client));
+    if (asks)
+        limit_asking(client);
     client->login->auth = NULL;
     client->login->derivation = derivation;
 }
@@ -356,9 +415,12 @@ void login_refuse(struct client *client, const char *sqlstate, const char *probl
 
 void login_timed_out(struct client *client)
 {
-    if (client->login->refusal)
+    if (client->login->refusal) {
         tell_refusal(client);
-    else
+    } else if (client->login->is_asking) {
+        client_log(client, RANK_WARNING, "LDAP or PAM has not answered within auth_helper_timeout");
+        client_fail(client, REASON_LOGIN_UNANSWERED, NULL);
+    } else
         client_fail(client, REASON_LOGIN_TIMEOUT, NULL);
 }
 
@@ -724,6 +786,12 @@ static void auth_step(struct client *client, enum auth_step step, struct buffer 
         return;
     case AUTH_FAILED:
         buffer_fini(out);
+        if (auth_client_was_unanswered(client->login->auth)) {
+            client_log(client, RANK_WARNING, "login failed: %s",
+                       auth_client_log_problem(client->login->auth));
+            client_fail(client, REASON_LOGIN_UNANSWERED, NULL);
+            return;
+        }
         fetch_doubt(client);
         login_refuse(client, auth_client_sqlstate(client->login->auth),
                      auth_client_problem(client->login->auth),

@@ -31,6 +31,7 @@ struct login {
     char *scope;                /* where it asks; NULL: the user is not asked for */
     struct fetched fetched;     /* what it has found */
     bool is_recalled;           /* … some time ago */
+    bool is_asking;             /* LDAP or PAM */
     bool route_sought;
     enum route_result routed;
     struct route route;

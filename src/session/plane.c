@@ -40,6 +40,8 @@
 /* Logins that wait for the name of their system user. */
 #define IDENTITIES_MAX 1024
 #define KEYS_MAX 16384
+/* How long the end waits for what PAM is doing. */
+#define HELPERS_WAIT_MS 1000
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
 
@@ -260,6 +262,21 @@ static bool make_workers(struct plane *plane)
     return true;
 }
 
+/* The threads that ask LDAP and PAM are there from the first configuration on that needs them. */
+static bool start_helpers(struct plane *plane, const struct snapshot *snapshot, char *problem,
+                          size_t size)
+{
+    const struct settings *globals = snapshot_globals(snapshot);
+
+    if (plane->helpers || !snapshot_asks_outside(snapshot))
+        return true;
+    plane->helpers = offload_new("auth helper", (unsigned)globals->auth_helper_threads,
+                                 (unsigned)globals->auth_helper_queue);
+    if (!plane->helpers)
+        text_fit(problem, size, "no helper thread can be started");
+    return plane->helpers != NULL;
+}
+
 struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
                         const struct plane_hooks *hooks, const struct plane_socket *inherited,
                         size_t inherited_count, char *problem, size_t size)
@@ -299,6 +316,8 @@ struct plane *plane_new(struct loop *control, struct snapshot *snapshot,
         text_fit(problem, size, "no helper thread can be started");
         goto failed;
     }
+    if (!start_helpers(plane, snapshot, problem, size))
+        goto failed;
     if (!doors_open(plane, snapshot, inherited, inherited_count, problem, size))
         goto failed;
     plane->setup = setup_new(snapshot, plane->doors, plane->door_count, problem, size);
@@ -358,6 +377,7 @@ void plane_free(struct plane *plane)
     doors_close(plane);
     offload_free(plane->derivations);
     offload_free(plane->identities);
+    offload_abandon(plane->helpers, HELPERS_WAIT_MS);
     audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);
@@ -399,6 +419,10 @@ bool plane_reload(struct plane *plane, struct snapshot *snapshot, char *problem,
     struct changes *changes = setup ? changes_plan(plane, setup, problem, size) : NULL;
 
     if (changes && !audit_open(plane->audit, globals->audit_log, problem, size)) {
+        changes_free(changes);
+        changes = NULL;
+    }
+    if (changes && !start_helpers(plane, snapshot, problem, size)) {
         changes_free(changes);
         changes = NULL;
     }

@@ -12,10 +12,22 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "pgstage/base/memory.h"
+
+/* What a helper does now. Whoever changes it from WORK decides whether the job goes home. */
+enum doing { DOING_NOTHING, DOING_WORK, DOING_ABANDONED };
+
+struct helper {
+    /* fixed */
+    struct offload *offload;
+    pthread_t thread;
+    /* shared: atomic */
+    _Atomic int doing;
+};
 
 struct offload {
     /* fixed */
@@ -30,7 +42,7 @@ struct offload {
     bool stopping;
 
     /* fixed */
-    pthread_t threads[];
+    struct helper helpers[];
 };
 
 static struct offload_job *job_of(struct mail *mail)
@@ -69,14 +81,19 @@ static struct offload_job *next_job(struct offload *offload)
 
 static void *help(void *argument)
 {
-    struct offload *offload = argument;
+    struct helper *helper = argument;
+    struct offload *offload = helper->offload;
     for (;;) {
+        int expected = DOING_WORK;
         pthread_mutex_lock(&offload->mutex);
         struct offload_job *job = next_job(offload);
         pthread_mutex_unlock(&offload->mutex);
         if (!job)
             return NULL;
+        atomic_store(&helper->doing, DOING_WORK);
         job->work(job);
+        if (!atomic_compare_exchange_strong(&helper->doing, &expected, DOING_NOTHING))
+            return NULL; /* home is no more */
         loop_post(job->home, &job->mail);
     }
 }
@@ -87,11 +104,13 @@ static void start_threads(struct offload *offload, const char *name, unsigned th
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < threads; i++) {
-        if (pthread_create(&offload->threads[offload->thread_count], NULL, help, offload) != 0)
+        struct helper *helper = &offload->helpers[offload->thread_count];
+        helper->offload = offload;
+        if (pthread_create(&helper->thread, NULL, help, helper) != 0)
             break;
         char thread_name[16]; /* the kernel's bound */
         snprintf(thread_name, sizeof thread_name, "%.11s-%u", name, i % 1000);
-        pthread_setname_np(offload->threads[offload->thread_count], thread_name);
+        pthread_setname_np(helper->thread, thread_name);
         offload->thread_count++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -99,7 +118,7 @@ static void start_threads(struct offload *offload, const char *name, unsigned th
 
 struct offload *offload_new(const char *name, unsigned threads, unsigned bound)
 {
-    struct offload *offload = memory_new(sizeof *offload + threads * sizeof offload->threads[0]);
+    struct offload *offload = memory_new(sizeof *offload + threads * sizeof offload->helpers[0]);
     offload->bound = bound;
     offload->last = &offload->first;
     pthread_mutex_init(&offload->mutex, NULL);
@@ -112,24 +131,69 @@ struct offload *offload_new(const char *name, unsigned threads, unsigned bound)
     return offload;
 }
 
-void offload_free(struct offload *offload)
+static void stop(struct offload *offload)
 {
-    if (!offload)
-        return;
     pthread_mutex_lock(&offload->mutex);
     offload->stopping = true;
     pthread_mutex_unlock(&offload->mutex);
     pthread_cond_broadcast(&offload->changed);
-    for (unsigned i = 0; i < offload->thread_count; i++)
-        pthread_join(offload->threads[i], NULL);
+}
 
-    /* The threads are gone: the queue is this one's alone. */
+/* The threads are gone, or touch nothing any more: the queue is this one's alone. */
+static void send_back(struct offload *offload)
+{
     for (struct mail *mail = offload->first, *next; mail; mail = next) {
         next = mail->next;
         struct offload_job *job = job_of(mail);
         job->cancelled = true;
         loop_post(job->home, mail);
     }
+    offload->first = NULL;
+}
+
+void offload_free(struct offload *offload)
+{
+    if (!offload)
+        return;
+    stop(offload);
+    for (unsigned i = 0; i < offload->thread_count; i++)
+        pthread_join(offload->helpers[i].thread, NULL);
+    send_back(offload);
+    pthread_cond_destroy(&offload->changed);
+    pthread_mutex_destroy(&offload->mutex);
+    free(offload);
+}
+
+/* True: it has ended by then. */
+static bool join_until(struct helper *helper, const struct timespec *deadline)
+{
+    int expected = DOING_WORK;
+    if (pthread_timedjoin_np(helper->thread, NULL, deadline) == 0)
+        return true;
+    if (atomic_compare_exchange_strong(&helper->doing, &expected, DOING_ABANDONED))
+        return false;
+    /* its work is done, and it is on its way out */
+    pthread_join(helper->thread, NULL);
+    return true;
+}
+
+void offload_abandon(struct offload *offload, unsigned wait_ms)
+{
+    struct timespec deadline;
+    unsigned left = 0;
+    if (!offload)
+        return;
+    stop(offload);
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += wait_ms / 1000;
+    deadline.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    deadline.tv_sec += deadline.tv_nsec / 1000000000;
+    deadline.tv_nsec %= 1000000000;
+    for (unsigned i = 0; i < offload->thread_count; i++)
+        left += !join_until(&offload->helpers[i], &deadline);
+    send_back(offload);
+    if (left > 0)
+        return; /* they still hold it; the process is about to end */
     pthread_cond_destroy(&offload->changed);
     pthread_mutex_destroy(&offload->mutex);
     free(offload);

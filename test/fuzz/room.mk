@@ -9,6 +9,7 @@ fuzz_targets += test/fuzz/fuzz_proxy
 fuzz_targets += test/fuzz/fuzz_sql
 fuzz_targets += test/fuzz/fuzz_intent
 fuzz_targets += test/fuzz/fuzz_hba
+fuzz_targets += test/fuzz/fuzz_ldap
 fuzz_targets += test/fuzz/fuzz_mask
 fuzz_targets += test/fuzz/fuzz_chain
 
@@ -59,6 +60,11 @@ test_fuzz_fuzz_hba_SOURCES = test/fuzz/fuzz_hba.c
 test_fuzz_fuzz_hba_CFLAGS = $(FUZZ_COMPILE)
 test_fuzz_fuzz_hba_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_hba_LDADD = $(FUZZ_LIBS)
+
+test_fuzz_fuzz_ldap_SOURCES = test/fuzz/fuzz_ldap.c
+test_fuzz_fuzz_ldap_CFLAGS = $(FUZZ_COMPILE)
+test_fuzz_fuzz_ldap_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_ldap_LDADD = $(FUZZ_LIBS)
 
 test_fuzz_fuzz_mask_SOURCES = test/fuzz/fuzz_mask.c
 test_fuzz_fuzz_mask_CFLAGS = $(FUZZ_COMPILE)

@@ -75,6 +75,11 @@ test_system_test_auth_SOURCES = test/system/channel_binding.c test/system/auth_q
 test_system_test_auth_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_auth_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_directory
+test_system_test_directory_SOURCES = test/system/ldap.c test/system/pam.c test/system/system.h
+test_system_test_directory_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_directory_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_audit
 test_system_test_audit_SOURCES = test/system/audit.c test/system/monitoring.c test/system/system.h
 test_system_test_audit_CFLAGS = $(SYSTEM_CFLAGS)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "pgstage/auth/keys.h"
+#include "pgstage/auth/outside.h"
 #include "pgstage/auth/scram.h"
 #include "pgstage/base/buffer.h"
 #include "pgstage/conf/settings.h"
@@ -44,6 +45,13 @@ struct auth_client *auth_client_new(enum auth_type method, const char *user,
 /* The client came over TLS, and has seen the certificate with this hash: SCRAM-SHA-256-PLUS is
  * offered too (not when `binding` has no bytes). Before auth_client_start. */
 void auth_client_bind(struct auth_client *auth, const struct scram_binding *binding);
+/* For the methods ldap and pam: who is asked. What it points to must live until the dialogue is
+ * freed, and `from` (NULL: a Unix socket) is copied. Before auth_client_start. */
+void auth_client_ask(struct auth_client *auth, const struct outside *outside, const char *from);
+/* After AUTH_DERIVE: somebody outside will be asked, who may take long. */
+bool auth_client_is_asking(const struct auth_client *auth);
+/* After AUTH_FAILED: nobody could be asked, so that nothing is known of the client. */
+bool auth_client_was_unanswered(const struct auth_client *auth);
 /* Not while auth_client_derive runs. NULL is nothing. */
 void auth_client_free(struct auth_client *auth);
 enum auth_step auth_client_start(struct auth_client *auth, struct buffer *out);
@@ -59,7 +67,7 @@ enum auth_step auth_client_resume(struct auth_client *auth, struct buffer *out);
  * an offload thread. False when OpenSSL fails. */
 bool auth_warm(const struct user_secret *secret, struct key_cache *keys)
     __attribute__((warn_unused_result));
-/* After AUTH_FAILED: SQLSTATE 28P01 or 28000 or 08P01, and the text for the client; and for the
+/* After AUTH_FAILED: SQLSTATE 28P01, 28000, 08P01 or 57P03, and the text for the client; and for the
  * log. */
 const char *auth_client_sqlstate(const struct auth_client *auth);
 const char *auth_client_problem(const struct auth_client *auth);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "pgstage/conf/ldap.h"
 #include "pgstage/conf/report.h"
 #include "pgstage/conf/settings.h"
 
@@ -26,8 +27,10 @@ enum hba_certificate { HBA_CERTIFICATE_NONE, HBA_CERTIFICATE_VALID, HBA_CERTIFIC
 struct hba_verdict {
     enum auth_type method; /* AUTH_REJECT too */
     enum hba_certificate certificate;
-    const char *map;  /* of cert and peer; NULL: both names must be the same */
-    const char *file; /* where the rule stands */
+    const char *map;                 /* of cert and peer; NULL: both names must be the same */
+    const struct ldap_options *ldap; /* of ldap */
+    const char *pam_service;         /* of pam; NULL: auth_pam_service */
+    const char *file;                /* where the rule stands */
     int line;
 };
 

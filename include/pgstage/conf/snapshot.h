@@ -17,9 +17,10 @@
 #include "pgstage/conf/settings.h"
 
 struct snapshot;
-struct hba;   /* rules of logins: see conf/hba.h */
-struct ident; /* auth_ident_file's content, there too */
-struct users; /* auth_file's content: see conf/users.h */
+struct ldap_options; /* conf/ldap.h */
+struct hba;          /* rules of logins: see conf/hba.h */
+struct ident;        /* auth_ident_file's content, there too */
+struct users;        /* auth_file's content: see conf/users.h */
 
 /* One `host[@address][:port]` of a list, or a Unix socket folder (name starts with '/' or '@'). */
 struct host_config {
@@ -113,6 +114,10 @@ const struct settings *snapshot_environment_settings(const struct snapshot *snap
 const struct users *snapshot_users(const struct snapshot *snapshot);
 /* The rules of the console and of databases in no environment; NULL: auth_type is not hba. */
 const struct hba *snapshot_hba(const struct snapshot *snapshot);
+/* auth_ldap_options; NULL: there are none. */
+const struct ldap_options *snapshot_ldap(const struct snapshot *snapshot);
+/* Can any login be one by LDAP or PAM? */
+bool snapshot_asks_outside(const struct snapshot *snapshot);
 /* NULL: there are no maps. */
 const struct ident *snapshot_ident(const struct snapshot *snapshot);
 

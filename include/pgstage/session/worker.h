@@ -111,6 +111,7 @@ struct plane {
     struct resolver *resolver;
     struct offload *derivations; /* PBKDF2 */
     struct offload *identities;  /* names of system users */
+    struct offload *helpers;     /* LDAP and PAM; NULL: no configuration has needed them yet */
     struct key_cache *keys;
     struct border *border;     /* hosts that are production's */
     struct failures *failures; /* of logins, by address */

@@ -10,6 +10,7 @@ test_unit_auth_test_auth_SOURCES = \
 	test/unit/auth/test_keys.c \
 	test/unit/auth/test_login_client.c \
 	test/unit/auth/test_login_server.c \
+	test/unit/auth/test_outside.c \
 	test/unit/auth/test_password.c \
 	test/unit/auth/test_saslprep.c \
 	test/unit/auth/test_scram.c \

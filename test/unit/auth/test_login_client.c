@@ -2,6 +2,7 @@
 
 #include "exchange.h"
 #include "pgstage/auth/password.h"
+#include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
 
 static struct key_cache *cache;
@@ -103,11 +104,59 @@ Test(login_client, trust_refuses_unknown_users_where_they_must_exist)
 
 Test(login_client, refuses_methods_that_no_password_serves)
 {
-    static const enum auth_type methods[] = {AUTH_CERT, AUTH_HBA, AUTH_LDAP, AUTH_PAM};
+    static const enum auth_type methods[] = {AUTH_CERT, AUTH_HBA, AUTH_PEER};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         cr_expect_eq(begin(methods[i], PLAIN("x")), AUTH_FAILED);
         expect_refusal("28000", "login rejected");
     }
+}
+
+/* ---- ldap and pam ---- */
+
+/* Nobody is configured, so whoever is asked cannot answer. */
+static enum auth_step begin_asking(enum auth_type method)
+{
+    const struct outside outside = {.method = method, .timeout_us = 60 * CLOCK_SECOND};
+    auth_client_free(auth);
+    buffer_fini(&out);
+    auth = auth_client_new(method, "alice", NULL, false, cache);
+    auth_client_ask(auth, &outside, "10.0.0.1");
+    return auth_client_start(auth, &out);
+}
+
+Test(login_client, ldap_and_pam_ask_for_the_password_and_then_others)
+{
+    size_t length;
+    cr_assert_eq(begin_asking(AUTH_LDAP), AUTH_SEND);
+    cr_assert_not_null(request_data(&out, 3, &length));
+    cr_assert_eq(feed_text("secret"), AUTH_DERIVE);
+    cr_assert(auth_client_is_asking(auth));
+    auth_client_derive(auth);
+    cr_assert_eq(auth_client_resume(auth, &out), AUTH_FAILED);
+    cr_assert(auth_client_was_unanswered(auth));
+    expect_refusal("57P03", "the password cannot be checked now, try again later");
+    cr_expect_null(strstr(auth_client_log_problem(auth), "secret"));
+}
+
+Test(login_client, an_empty_password_is_not_even_asked_about)
+{
+    cr_assert_eq(begin_asking(AUTH_PAM), AUTH_SEND);
+    cr_assert_eq(feed_text(""), AUTH_FAILED);
+    expect_refusal("28P01", "PAM authentication failed");
+    cr_expect_not(auth_client_was_unanswered(auth));
+    cr_assert_eq(begin_asking(AUTH_LDAP), AUTH_SEND);
+    cr_assert_eq(feed("abc", 3), AUTH_FAILED, "without its NUL");
+    expect_refusal("08P01", "invalid password packet size");
+}
+
+Test(login_client, nothing_can_be_said_while_others_are_asked)
+{
+    cr_assert_eq(begin_asking(AUTH_LDAP), AUTH_SEND);
+    cr_assert_eq(feed_text("secret"), AUTH_DERIVE);
+    cr_assert_eq(feed_text("another"), AUTH_FAILED);
+    auth_client_derive(auth);
+    cr_assert_eq(auth_client_resume(auth, &out), AUTH_FAILED);
+    cr_expect_str_eq(auth_client_sqlstate(auth), "08P01");
 }
 
 /* ---- plain ---- */

@@ -9,6 +9,7 @@ test_unit_conf_test_conf_SOURCES = \
 	test/unit/conf/test_floor.c \
 	test/unit/conf/test_hba.c \
 	test/unit/conf/test_ini.c \
+	test/unit/conf/test_ldap.c \
 	test/unit/conf/test_load.c \
 	test/unit/conf/test_matrix.c \
 	test/unit/conf/test_option.c \

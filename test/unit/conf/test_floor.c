@@ -213,3 +213,17 @@ Test(floor, each_rule_is_found_by_its_name_and_by_its_options)
     cr_expect(strstr(advice, "monitor_password = ${VARIABLE}"), "%s", advice);
     free(advice);
 }
+
+Test(floor, ldap_reaches_its_servers_over_tls_only)
+{
+#define LDAP(options)                                                                              \
+    "[pgstage]\nauth_type = scram-sha-256\nauth_ldap_options = " options                           \
+    "\n[environment p]\nclass = production\nhosts = h\nserver_tls_ca_file = system\n"              \
+    "auth_type = ldap\n"
+    desk_refuses(LDAP("ldapserver=h ldapprefix=cn="), 3, "[production-login]");
+    snapshot_unref(desk_accepts(LDAP("ldapserver=h ldapprefix=cn= ldaptls=1")));
+    snapshot_unref(desk_accepts(LDAP("ldapserver=127.0.0.1 ldapprefix=cn=")));
+    desk_refuses(LDAP("ldapurl=ldaps://h/dc=x ldapbinddn=cn=r ldapbindpasswd=p"), 3,
+                 "[production-secret]");
+#undef LDAP
+}

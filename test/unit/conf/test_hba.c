@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "desk.h"
 #include "pgstage/base/text.h"
@@ -207,6 +208,39 @@ Test(hba, both_names_of_the_console_mean_it)
     decides("local all all trust\n", "admin pgstage local", 1);
 }
 
+Test(hba, ldap_and_pam_lines_have_options_of_their_own)
+{
+    struct hba *hba =
+        load("host all a all ldap ldapserver=\"h1 h2\" ldapprefix=\"cn=\" "
+             "ldapsuffix=\", dc=example, dc=net\"\n"
+             "host all b all ldap ldapurl=\"ldaps://h/dc=x?uid?sub\" ldapbinddn=\"cn=r@x,dc=y\" "
+             "ldapbindpasswd=secret\n"
+             "host all c all pam pamservice=own\n"
+             "host all d all pam\n");
+    struct hba_login login = {.user = "a", .database = "app"};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct hba_verdict verdict;
+    cr_assert_not_null(hba);
+    login.address = (const struct sockaddr *)&address;
+    cr_assert(hba_find(hba, &login, &verdict));
+    cr_assert_eq(verdict.method, AUTH_LDAP);
+    cr_expect_str_eq(verdict.ldap->uris, "ldap://h1:389 ldap://h2:389");
+    cr_expect_str_eq(verdict.ldap->suffix, ", dc=example, dc=net");
+    login.user = "b";
+    cr_assert(hba_find(hba, &login, &verdict));
+    cr_expect_str_eq(verdict.ldap->uris, "ldaps://h:636");
+    cr_expect_str_eq(verdict.ldap->bind_dn, "cn=r@x,dc=y");
+    cr_expect_str_eq(verdict.ldap->bind_password, "secret");
+    login.user = "c";
+    cr_assert(hba_find(hba, &login, &verdict));
+    cr_expect_eq(verdict.method, AUTH_PAM);
+    cr_expect_str_eq(verdict.pam_service, "own");
+    login.user = "d";
+    cr_assert(hba_find(hba, &login, &verdict));
+    cr_expect_null(verdict.pam_service);
+    hba_free(hba);
+}
+
 Test(hba, every_mistake_is_told_at_its_line)
 {
     refuses("locall all all trust\n", 1, "expected local, host, hostssl or hostnossl");
@@ -216,7 +250,14 @@ Test(hba, every_mistake_is_told_at_its_line)
     refuses("host all all\n", 1, "the address is missing");
     refuses("local all all\n", 1, "the method is missing");
     refuses("local all all thrust\n", 1, "the method \"thrust\" is none of");
-    refuses("local all all ldap\n", 1, "the method \"ldap\"");
+    refuses("local all all radius\n", 1, "the method \"radius\"");
+    refuses("local all all ldap\n", 1, "ldap needs ldapserver");
+    refuses("local all all ldap ldapserver=h ldaptls=2\n", 1, "ldaptls is 0 or 1");
+    refuses("local all all ldap ldapserver=h ldapsecret=hidden\n", 1,
+            "unknown option \"ldapsecret\"");
+    refuses("local all all trust ldapserver=h\n", 1, "unknown option");
+    refuses("local all all ldap ldapserver=h ldapprefix=cn= pamservice=x\n", 1, "unknown option");
+    refuses("local all all pam pamservice=\n", 1, "unknown option");
     refuses("local all all any\n", 1, "the method \"any\"");
     refuses("local all all a,b\n", 1, "the method is one word");
     refuses("host all all all peer\n", 1, "local lines only");
@@ -453,6 +494,40 @@ Test(hba, production_is_reached_by_no_weak_line)
             snapshot_unref(snapshot);
         }
     }
+}
+
+Test(hba, passwords_of_production_do_not_go_to_a_directory_in_the_clear)
+{
+    static const struct {
+        const char *options;
+        bool clear;
+    } lines[] = {
+        {"ldapserver=h ldapprefix=cn=", true},
+        {"ldapurl=ldap://h/dc=x", true},
+        {"ldapserver=\"127.0.0.1 h\" ldapprefix=cn=", true},
+        {"ldapserver=h ldapprefix=cn= ldaptls=1", false},
+        {"ldapserver=h ldapprefix=cn= ldapscheme=ldaps", false},
+        {"ldapurl=ldaps://h/dc=x", false},
+        {"ldapserver=127.0.0.1 ldapprefix=cn=", false},
+    };
+    char text[256];
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        snprintf(text, sizeof(text), "# one\nhostssl all all all ldap %s\nlocal all all reject\n",
+                 lines[i].options);
+        desk_write("hba", text);
+        if (lines[i].clear)
+            desk_refuses(BASE, 2, "[production-hba]");
+        else
+            snapshot_unref(desk_accepts(BASE));
+    }
+    /* nor does the secret of pgstage's own lie about */
+    desk_write("hba", "hostssl all all all ldap ldapurl=ldaps://h/dc=x ldapbinddn=cn=r "
+                      "ldapbindpasswd=p\n");
+    snapshot_unref(desk_accepts(BASE));
+    cr_assert_eq(chmod("hba", 0644), 0);
+    desk_refuses(BASE, 1, "[production-file]");
+    desk_write("hba", "hostssl all all all pam\n");
+    snapshot_unref(desk_accepts(BASE));
 }
 
 Test(hba, weak_lines_are_free_where_production_goes_by_other_rules)

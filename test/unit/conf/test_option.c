@@ -116,12 +116,6 @@ Test(option, a_wrong_word_is_refused_with_the_right_ones)
                      "\"tx\" is none of session, transaction, statement");
 }
 
-Test(option, login_methods_of_later_versions_are_refused_instead_of_ignored)
-{
-    cr_expect(strstr(refusal("auth_type", "ldap"), "not available"));
-    cr_expect(strstr(refusal("auth_type", "pam"), "not available"));
-}
-
 Test(option, aliases_mean_what_pgbouncer_means)
 {
     cr_expect_str_eq(option_find(SCOPE_GLOBAL, "user")->name, "run_as_user");

@@ -116,6 +116,24 @@ Test(validate, somebody_must_be_able_to_connect)
     desk_refuses("[pgstage]\nunix_socket_dir =\n", 0, "nobody could connect");
 }
 
+Test(validate, ldap_and_pam_must_be_able_to_work)
+{
+    desk_refuses("[pgstage]\nauth_type = ldap\n", 2, "needs auth_ldap_options");
+    desk_refuses("[pgstage]\nauth_type = ldap\nauth_ldap_options = ldapprefix=cn=\n", 3,
+                 "needs ldapserver");
+    desk_refuses("[pgstage]\nauth_ldap_options = ldapserver=h ldapbindpassword=hidden\n", 2,
+                 "ldapbindpassword is none of them");
+    cr_expect_not(desk_said(0, "hidden"));
+    desk_refuses("[pgstage]\nauth_ldap_options = ldapserver=\"h\n", 2, "a quote is not closed");
+    desk_refuses("[pgstage]\nauth_ldap_options = ldapserver=h,i\n", 2, "blanks between");
+    snapshot_unref(desk_accepts("[pgstage]\nauth_type = ldap\n"
+                                "auth_ldap_options = ldapserver=h ldapsuffix=\",dc=a, dc=b\"\n"));
+    cr_expect(desk_said(2, "no secret here that pgstage could log in on servers with"));
+    snapshot_unref(desk_accepts("[pgstage]\nauth_type = pam\n[databases]\n"
+                                "app = host=h user=one password=x\n"));
+    cr_expect_not(desk_said(0, "no secret here"));
+}
+
 Test(validate, auth_query_must_be_able_to_work)
 {
     desk_refuses("[pgstage]\nauth_user = a\nauth_query = SELECT 1\n", 3, "$1 stands for the user");

@@ -1,8 +1,10 @@
 /* offload: work elsewhere, done at home, no more waiting than agreed. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <string.h>
+#include <time.h>
 
 #include "pgstage/worker/offload.h"
 
@@ -143,6 +145,50 @@ Test(offload, ends_a_job_whose_loop_is_freed_before_it_came_home, .init = set_up
     loop_free(loop);
     cr_assert_eq(busy.done, 1);
     cr_assert(busy.cancelled);
+}
+
+static int count_threads(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    while (tasks && readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+Test(offload, abandons_a_job_that_does_not_end, .init = set_up)
+{
+    static struct errand busy, waiting;
+    int before = count_threads();
+    struct offload *offload = occupied(&busy, 2);
+    waiting = (struct errand){.job = {.work = work, .done = done}};
+    cr_assert(offload_submit(offload, loop, &waiting.job));
+    offload_abandon(offload, 50);
+    done_wanted = 1;
+    loop_run(loop);
+    cr_assert_eq(waiting.done, 1);
+    cr_assert(waiting.cancelled);
+    loop_free(loop);
+    /* it ends when nobody waits for it any more, and tells nobody */
+    sem_post(&go);
+    for (int i = 0; i < 10000 && count_threads() > before; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    cr_assert_eq(count_threads(), before);
+    cr_assert_eq(busy.done, 0);
+}
+
+Test(offload, abandoning_lets_jobs_end_that_do, .init = set_up)
+{
+    struct errand busy;
+    struct offload *offload = occupied(&busy, 2);
+    sem_post(&go);
+    offload_abandon(offload, 60000);
+    done_wanted = 1;
+    loop_run(loop);
+    cr_assert_eq(busy.done, 1);
+    cr_assert_not(busy.cancelled);
+    loop_free(loop);
 }
 
 Test(offload, names_its_threads, .init = set_up)
