@@ -233,13 +233,6 @@ Test(validate, session_state_knows_five_words)
     desk_refuses("[pgstage]\nsession_state = follow\n", 2, "track");
 }
 
-Test(validate, what_this_version_lacks_is_accepted_with_a_warning_where_that_is_safe)
-{
-    snapshot_unref(desk_accepts("[pgstage]\nauth_ldap_options = x\n"));
-    cr_expect_eq(desk_report.warnings, 1);
-    cr_expect(desk_said(2, "no effect"));
-}
-
 Test(validate, odd_pool_sizes_are_warned_about)
 {
     snapshot_unref(desk_accepts(ENVIRONMENT "pool_size = 50\n"));
