@@ -18,7 +18,6 @@
  */
 #include "pgstage/session/prepared.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -27,6 +26,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/intent.h"
+#include "pgstage/wire/sql.h"
 #include "prepared_inside.h"
 
 /* At most so many statements are closed on a server before one is parsed. */
@@ -284,45 +284,54 @@ static enum prepared_step look_at_unnamed(struct client *client, const struct pa
     return PREPARED_PASS;
 }
 
-/* "DEALLOCATE [PREPARE] name" and nothing else: the name, folded as PostgreSQL does, or false. */
-static bool read_deallocate(const char *sql, size_t length, char name[STATEMENT_NAME_MAX_BYTES + 1])
+static bool is_end(const struct sql_token *token)
 {
-    static const char *const words[] = {"deallocate", "prepare"};
-    const char *end = sql + length;
-    size_t count = 0;
+    return token->kind == SQL_END || (token->kind == SQL_SYMBOL && *token->text == ';');
+}
 
-    for (int i = 0; i < 2; i++) {
-        size_t letters = strlen(words[i]);
+/* Behind DEALLOCATE: the name, as PostgreSQL reads it, and its token; false for anything else. */
+static bool read_deallocated(struct sql_lexer *lexer, char name[STATEMENT_NAME_MAX_BYTES + 1],
+                             struct sql_token *token)
+{
+    *token = sql_token(lexer);
+    if (sql_token_is(token, "prepare")) {
+        struct sql_lexer ahead = *lexer;
+        struct sql_token next = sql_token(&ahead);
 
-        while (sql < end && strchr(" \t\r\n\f", *sql))
-            sql++;
-        if ((size_t)(end - sql) > letters && strncasecmp(sql, words[i], letters) == 0 &&
-            strchr(" \t\r\n\f\"", sql[letters]))
-            sql += letters;
-        else if (i == 0)
-            return false;
-    }
-    while (sql < end && strchr(" \t\r\n\f", *sql))
-        sql++;
-    if (sql < end && *sql == '"') {
-        for (sql++; sql < end && (*sql != '"' || (sql + 1 < end && sql[1] == '"')); sql++) {
-            if (count < STATEMENT_NAME_MAX_BYTES)
-                name[count++] = *sql;
-            sql += *sql == '"';
+        if (!is_end(&next)) {
+            *token = next;
+            *lexer = ahead;
         }
-        if (sql++ >= end)
-            return false;
-    } else {
-        for (; sql < end &&
-               (isalnum((unsigned char)*sql) || (*sql & 0x80) || *sql == '_' || *sql == '$');
-             sql++)
-            if (count < STATEMENT_NAME_MAX_BYTES)
-                name[count++] = (char)(*sql & 0x80 ? *sql : tolower(*sql));
     }
-    name[count] = '\0';
-    while (sql < end && strchr(" \t\r\n\f;", *sql))
-        sql++;
-    return count > 0 && sql == end;
+    return !sql_token_is(token, "all") && sql_token_is_folded_here(token) &&
+           sql_token_name(token, name, STATEMENT_NAME_MAX_BYTES + 1);
+}
+
+/* The DEALLOCATE [PREPARE] name of a text, which may be one of several statements: the name, and
+ * its token. False when there is none, or more than one. */
+static bool find_deallocate(const char *sql, size_t length, unsigned mode,
+                            char name[STATEMENT_NAME_MAX_BYTES + 1], struct sql_token *found)
+{
+    struct sql_lexer lexer = {.text = sql, .length = length, .mode = mode};
+    struct sql_token token;
+
+    found->length = 0;
+    do {
+        token = sql_token(&lexer);
+        if (sql_token_is(&token, "deallocate")) {
+            if (found->length > 0 || !read_deallocated(&lexer, name, found))
+                return false;
+            token = sql_token(&lexer);
+            if (!is_end(&token))
+                return false;
+        }
+        while (!is_end(&token)) {
+            if (token.kind == SQL_BAD)
+                return false;
+            token = sql_token(&lexer);
+        }
+    } while (token.kind != SQL_END);
+    return found->length > 0;
 }
 
 /* SQL's DEALLOCATE of a name that was prepared by a message: its server knows it by another name,
@@ -333,10 +342,13 @@ static enum prepared_step look_at_deallocate(struct client *client, const struct
     char name[STATEMENT_NAME_MAX_BYTES + 1];
     const struct transaction *transaction = transaction_of(client);
     const char *sql = (const char *)passing->data + at;
-    size_t end = string_end(passing, at);
+    struct sql_token token;
+    size_t end;
 
-    if (!client->names || passing->there < passing->total || !end ||
-        !read_deallocate(sql, end - at - 1, name) || strcasecmp(name, "all") == 0)
+    if (!client->names || !(passing->intent & INTENT_STATE) || passing->there < passing->total)
+        return PREPARED_PASS;
+    end = string_end(passing, at);
+    if (!end || !find_deallocate(sql, end - at - 1, client->sql_mode, name, &token))
         return PREPARED_PASS;
     plan->name = statement_names_find(client->names, name);
     if (!plan->name)
@@ -347,7 +359,8 @@ static enum prepared_step look_at_deallocate(struct client *client, const struct
     if (!plan->name->asked || transaction->status == 'E' || !transaction_may_produce(transaction))
         return PREPARED_PASS;
     plan->kind = PLAN_DEALLOCATE;
-    plan->rest_at = end;
+    plan->name_at = (size_t)(token.text - (const char *)passing->data);
+    plan->rest_at = plan->name_at + token.length;
     return PREPARED_TAKE;
 }
 
@@ -730,22 +743,21 @@ static void send_refusal(struct client *client, const struct passing *passing,
 static void send_deallocate(struct client *client, const struct passing *passing,
                             struct prepared_plan *plan, struct outgoing *out)
 {
-    static const char sql[] = "DEALLOCATE " DOOMED;
+    static const char doomed[] = DOOMED;
+    size_t name_bytes = plan->rest_at - plan->name_at;
     struct change *change;
 
     put_doomed(client, out);
     change = ask(client, passing->type, ANSWER_FORWARD);
     expect_name(client, change, plan->name, NULL);
-    if (passing->type == 'Q') {
-        outgoing_header(out, 'Q', sizeof(sql));
-        outgoing_add(out, sql, sizeof(sql));
-        return;
-    }
-    outgoing_header(out, 'P', 1 + sizeof(sql) + passing->total - plan->rest_at);
-    outgoing_copy(out, "", 1);
-    outgoing_add(out, sql, sizeof(sql));
+    change->by_tag = passing->type == 'Q';
+    outgoing_header(out, passing->type,
+                    passing->total - FRAME_HEADER_BYTES - name_bytes + strlen(doomed));
+    outgoing_add(out, passing->data + FRAME_HEADER_BYTES, plan->name_at - FRAME_HEADER_BYTES);
+    outgoing_add(out, doomed, strlen(doomed));
     outgoing_add(out, passing->data + plan->rest_at, passing->total - plan->rest_at);
-    unnamed_parse(client, (const uint8_t *)"\0\0", 3, true, INTENT_EMPTY);
+    if (passing->type == 'P')
+        unnamed_parse(client, (const uint8_t *)"\0\0", 3, true, INTENT_EMPTY);
 }
 
 /* The unnamed statement that this server lacks is parsed before the message, or closed. */

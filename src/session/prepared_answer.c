@@ -107,7 +107,7 @@ static void shift(struct server *server, bool done)
     prepared->first = (prepared->first + 1) & (prepared->capacity - 1);
     server->awaited--;
     prepared->tags_seen++;
-    apply(server, change, done && !change.failed);
+    apply(server, change, change.by_tag ? change.tagged : done && !change.failed);
     if (server->awaited == 0 && prepared->capacity > 1024) {
         free(prepared->changes); /* a burst need not be remembered for ever */
         prepared->changes = NULL;
@@ -266,6 +266,9 @@ void prepared_command(struct server *server, const uint8_t *tag, size_t length, 
 {
     struct client *client = server->client;
 
+    if (!own && server->awaited > 0 && length == sizeof("DEALLOCATE") &&
+        memcmp(tag, "DEALLOCATE", length) == 0)
+        change_at(server->prepared, 0)->tagged = true;
     if (!(length == sizeof("DEALLOCATE ALL") && memcmp(tag, "DEALLOCATE ALL", length) == 0) &&
         !(length == sizeof("DISCARD ALL") && memcmp(tag, "DISCARD ALL", length) == 0))
         return;

@@ -16,6 +16,9 @@ struct change {
     struct kept_statement *kept; /* that the server will have or not; NULL: nothing */
     bool there;
     bool failed;                 /* it was answered with an error, and more answers follow */
+    bool by_tag; /* true as soon as one of its statements is answered by DEALLOCATE, whatever the
+                    others do: that cannot be rolled back */
+    bool tagged; /* that has come */
     struct statement_name *used; /* the name that is bound, described or parsed again; NULL: none */
     uint64_t number;             /* its statement's */
     char *sqlstate;              /* the error is to be replaced by this one; NULL: it is not */

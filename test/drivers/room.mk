@@ -9,11 +9,13 @@ driver_files = test/drivers/cases.def test/drivers/drivers.def \
 	test/drivers/go/tap/tap.go test/drivers/go/pq/main.go test/drivers/go/pgx/main.go \
 	test/drivers/perl/dbd_pg.pl test/drivers/php/pdo.php test/drivers/ruby/tap.rb test/drivers/ruby/with_pg.rb \
 	test/drivers/ruby/active_record.rb test/drivers/ruby/with_sequel.rb \
-	test/drivers/python/with_sqlalchemy.py test/drivers/python/with_django.py
+	test/drivers/python/with_sqlalchemy.py test/drivers/python/with_django.py \
+	test/drivers/python/with_odbc.py
 EXTRA_DIST += $(driver_files)
 
 if HAVE_CRITERION
 EXTRA_PROGRAMS += test/drivers/test_drivers
+CLEANFILES += test/drivers/test_drivers$(EXEEXT) test/drivers/built/libpq$(EXEEXT)
 test_drivers_test_drivers_SOURCES = test/drivers/drivers.c
 test_drivers_test_drivers_CFLAGS = $(SYSTEM_CFLAGS)
 test_drivers_test_drivers_LDADD = $(SYSTEM_LIBS)

@@ -486,6 +486,41 @@ SYSTEM_TEST(prepared, sql_deallocates_a_name_of_the_protocol)
     assert_value(wire, "a", "a");
 }
 
+/* psqlODBC does it between SAVEPOINT and RELEASE. DEALLOCATE is not rolled back. */
+SYSTEM_TEST(prepared, sql_deallocates_a_name_among_other_statements)
+{
+    static const struct {
+        const char *sql, *said;
+        bool gone;
+    } cases[] = {
+        {"BEGIN;SAVEPOINT s;DEALLOCATE \"a\";RELEASE s;COMMIT",
+         "C[BEGIN] C[SAVEPOINT] C[DEALLOCATE] C[RELEASE] C[COMMIT] Z[I]", true},
+        {"/* DEALLOCATE b; */ DEALLOCATE /* b */ A; -- DEALLOCATE b", "C[DEALLOCATE] Z[I]", true},
+        {"BEGIN;DEALLOCATE PREPARE a;ROLLBACK", "C[BEGIN] C[DEALLOCATE] C[ROLLBACK] Z[I]", true},
+        {"DEALLOCATE a;SET work_mem = 'much'",
+         "C[DEALLOCATE] E[22023 invalid value for parameter \"work_mem\": \"much\"] Z[I]", true},
+        {"SET work_mem = 'much';DEALLOCATE a",
+         "E[22023 invalid value for parameter \"work_mem\": \"much\"] Z[I]", false},
+    };
+    struct proxy *proxy = start("");
+    struct wire *wire = wire_client(proxy), *other = wire_client(proxy);
+
+    assert_parsed(other, "a", "SELECT 'other'");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_parsed(wire, "a", "SELECT 'a'");
+        wire_query(wire, cases[i].sql);
+        assert_said(wire, 1, cases[i].said);
+        assert_value(other, "a", "other");
+        if (!cases[i].gone) {
+            assert_value(wire, "a", "a");
+            continue;
+        }
+        bind_execute(wire, "a");
+        wire_sync(wire);
+        assert_said(wire, 1, "E[26000 prepared statement \"a\" does not exist] Z[I]");
+    }
+}
+
 SYSTEM_TEST(prepared, closing_an_unknown_name_succeeds)
 {
     struct proxy *proxy = start("");

@@ -1,4 +1,4 @@
-"""SQLAlchemy with its defaults, on asyncpg, psycopg2 and psycopg 3: engines with pools of their own."""
+"""SQLAlchemy with its defaults, on asyncpg and psycopg2: engines with pools of their own."""
 import asyncio
 import contextlib
 import os
