@@ -62,6 +62,19 @@ def two_workers(stage, program, seconds):
         100 * moved / max(count, 1), "5")
 
 
+def pool_lock(stage, seconds):
+    """What the mutex of a pool costs a worker that is alone with it, and two that want it all the time."""
+    pairs = int(seconds * 1000000)
+    for threads in (1, 2):
+        if threads > os.cpu_count():
+            continue
+        costs = [float(subprocess.run([stage.build / "test/bench/pool_lock", str(threads), str(pairs)],
+                                      check=True, capture_output=True, text=True).stdout)
+                 for _ in range(5)]
+        row(f"{threads} thread{'s' if threads > 1 else ''} that only lend, one pool",
+            "ns of CPU for a server lent and taken back", statistics.median(costs), "–")
+
+
 def environments(databases, environments_count, backend_port):
     lines = []
     for e in range(environments_count):
@@ -214,6 +227,7 @@ def main():
     program = stage.build / "pgstage"
     try:
         two_workers(stage, program, arguments.seconds)
+        pool_lock(stage, arguments.seconds)
         login_storm(stage, program, arguments.seconds)
         many_pools(stage, program, arguments.seconds)
         reload_cost(stage, program)
