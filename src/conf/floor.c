@@ -230,7 +230,7 @@ static void floor_database(const struct snapshot *snapshot, const struct environ
 /* ---- what all environments share ---- */
 
 /* Is every address of a listener on this machine's loopback? */
-static bool listens_on_loopback(const char *addresses)
+bool listens_on_loopback(const char *addresses)
 {
     bool loopback = true;
     char *list = text_copy(addresses ? addresses : ""), *rest = NULL;

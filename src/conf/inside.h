@@ -204,6 +204,8 @@ void outside_check(struct snapshot *snapshot, struct report *report);
 
 /* floor.c. Belongs the file to this process's user alone, or to root and a group? */
 bool file_is_private(const char *path, struct stat *status);
+/* Is every address of a list (listen_addr) on this machine's loopback? */
+bool listens_on_loopback(const char *addresses);
 
 /* inquiry_check.c: can auth_query work? */
 void inquiry_check(const struct snapshot *snapshot, struct report *report);

@@ -108,6 +108,28 @@ static void check_type(const struct snapshot *snapshot, const struct environment
                        settings->auth_type == AUTH_LDAP ? "ldap" : "pam");
 }
 
+/* auth_type says nothing of TLS, so passwords do not come over a wire without it. */
+static void check_client_tls(const struct snapshot *snapshot, const struct environment *environment,
+                             struct report *report)
+{
+    const struct layer *layer = environment ? &environment->layer : &snapshot->layer;
+    const struct settings *settings = environment ? &environment->settings : &snapshot->globals;
+    const struct assignment *type = layer_find_name(layer, "auth_type");
+    bool tls = false, wire = false;
+    if (!type || !is_outside(settings->auth_type))
+        return;
+    for (size_t i = 0; i < snapshot->listeners.count; i++) {
+        const struct settings *listener =
+            &((const struct listener *)snapshot->listeners.items[i])->settings;
+        tls = tls || listener->client_tls_sslmode > TLS_DISABLE;
+        wire = wire || !listens_on_loopback(listener->listen_addr);
+    }
+    if (wire && !tls)
+        origin_warning(report, &type->origin,
+                       "clients that come over a wire are refused: their passwords come over TLS "
+                       "only, and no listener has it (client_tls_sslmode)");
+}
+
 /* auth_type = ldap that a production class goes by. */
 static void check_production(const struct snapshot *snapshot, struct report *report)
 {
@@ -130,8 +152,11 @@ void outside_check(struct snapshot *snapshot, struct report *report)
 {
     load_options(snapshot, report);
     check_type(snapshot, NULL, report);
-    for (size_t i = 0; i < snapshot->environments.count; i++)
+    check_client_tls(snapshot, NULL, report);
+    for (size_t i = 0; i < snapshot->environments.count; i++) {
         check_type(snapshot, snapshot->environments.items[i], report);
+        check_client_tls(snapshot, snapshot->environments.items[i], report);
+    }
     check_production(snapshot, report);
 }
 

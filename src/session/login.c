@@ -331,6 +331,7 @@ static void derived(struct loop *loop, struct offload_job *job)
     }
     client->login->auth = derivation->auth;
     client->login->derivation = NULL;
+    client->login->is_asking = false;
     setup_unref(derivation->setup);
     free(derivation);
     stream_resume(&client->stream);

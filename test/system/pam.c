@@ -16,8 +16,9 @@ static const char *service(const char *name, const char *script, const char *acc
     cr_assert_eq(process_run(arguments, NULL, NULL), 0);
     file_write(file, 0755, text_of("#!/bin/sh\npassword=$(tr -d '\\000')\n%s\n", script));
     /* what a system has for services that have no file of their own */
-    file_write(text_of("%s/other", folder), 0644, "auth required pam_deny.so\n"
-                                                  "account required pam_deny.so\n");
+    file_write(text_of("%s/other", folder), 0644,
+               "auth required pam_deny.so\n"
+               "account required pam_deny.so\n");
     file_write(text_of("%s/%s", folder, name), 0644,
                text_of("auth sufficient pam_exec.so quiet expose_authtok %s\n"
                        "auth required pam_deny.so\naccount required %s\n",

@@ -1,9 +1,9 @@
 /*
  * ThreadSanitizer over the auth room: logins of several users on several threads at once, all with
- * one key cache that is too small for them, while the iterations change; every derivation runs on a
- * thread of its own, as offloaded ones do. A plain program (Criterion does not start under
- * ThreadSanitizer): exit status 0 when every login ended as it had to; the sanitizer reports the
- * rest.
+ * one key cache, and one memory of what auth_query found, that are too small for them, while the
+ * iterations change; every derivation runs on a thread of its own, as offloaded ones do. A plain
+ * program (Criterion does not start under ThreadSanitizer): exit status 0 when every login ended as
+ * it had to; the sanitizer reports the rest.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,12 +13,14 @@
 
 #include "../unit/auth/exchange.h"
 #include "pgstage/auth/login.h"
+#include "pgstage/auth/secrets.h"
 
 #define THREADS 4
 #define LOGINS 300
 #define USERS 6
 
 static struct key_cache *cache;
+static struct secrets *found;
 static struct user_secret secrets[USERS];
 static atomic_uint wrong;
 
@@ -58,6 +60,27 @@ static enum auth_step log_in_by_scram(const struct user_secret *secret, const ch
     return step;
 }
 
+/* What auth_query has found, remembered and forgotten by all threads at once. */
+static void remember(unsigned number, unsigned i)
+{
+    static const struct secrets_ttl ttl = {1000, 100};
+    const struct user_secret *secret = &secrets[(i + number) % USERS];
+    const struct fetched fetched = {*secret, UINT64_MAX, 0};
+    struct fetched copy = {0};
+    secrets_put(found, "scope", secret->user, i % 5 ? &fetched : NULL, i);
+    if (secrets_find(found, "scope", secret->user, i, &ttl, &copy) == SECRETS_KNOWN &&
+        strcmp(copy.secret.user, secret->user) != 0)
+        atomic_fetch_add(&wrong, 1);
+    fetched_fini(&copy);
+    if (secrets_find_any(found, "scope", secret->user, &copy) && !copy.secret.secret)
+        atomic_fetch_add(&wrong, 1);
+    fetched_fini(&copy);
+    (void)secrets_doubt(found, "scope", secret->user, i, 0);
+    (void)secrets_usual_kind(found);
+    if (i % 50 == 0)
+        secrets_expire(found);
+}
+
 static void *run(void *argument)
 {
     unsigned number = *(const unsigned *)argument;
@@ -69,6 +92,7 @@ static void *run(void *argument)
             i % 2 ? log_in_plainly(secret, password) : log_in_by_scram(secret, password);
         if (step != (is_right ? AUTH_OK : AUTH_FAILED))
             atomic_fetch_add(&wrong, 1);
+        remember(number, i);
         if (number == 0 && i % 50 == 0)
             key_cache_set_iterations(cache, 2 + i / 50 % 2);
         if (number == 1 && i % 10 == 0 && !auth_warm(secret, cache))
@@ -84,6 +108,7 @@ int main(void)
     unsigned numbers[THREADS];
     char *verifier = verifier_text("secret", "salt", 3);
     cache = key_cache_new(USERS / 2);
+    found = secrets_new(USERS / 2, 2);
     key_cache_set_iterations(cache, 2);
     for (unsigned i = 0; i < USERS; i++) {
         snprintf(names[i], sizeof names[i], "user%u", i);
@@ -98,6 +123,7 @@ int main(void)
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     key_cache_free(cache);
+    secrets_free(found);
     free(verifier);
     printf("%u logins, %u ended wrongly\n", THREADS * LOGINS, atomic_load(&wrong));
     return atomic_load(&wrong) > 0;

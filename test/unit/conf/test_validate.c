@@ -129,9 +129,12 @@ Test(validate, ldap_and_pam_must_be_able_to_work)
     snapshot_unref(desk_accepts("[pgstage]\nauth_type = ldap\n"
                                 "auth_ldap_options = ldapserver=h ldapsuffix=\",dc=a, dc=b\"\n"));
     cr_expect(desk_said(2, "no secret here that pgstage could log in on servers with"));
+    cr_expect_not(desk_said(0, "come over a wire"));
     snapshot_unref(desk_accepts("[pgstage]\nauth_type = pam\n[databases]\n"
                                 "app = host=h user=one password=x\n"));
     cr_expect_not(desk_said(0, "no secret here"));
+    snapshot_unref(desk_accepts("[pgstage]\nlisten_addr = 127.0.0.1, 10.0.0.1\nauth_type = pam\n"));
+    cr_expect(desk_said(3, "clients that come over a wire are refused"));
 }
 
 Test(validate, auth_query_must_be_able_to_work)
