@@ -287,8 +287,9 @@ static const char *all_types(struct wire *wire, int count)
 SYSTEM_TEST(edges, notices_and_parameters_may_come_at_any_time)
 {
     struct fake *fake = fake_start(chatter, NULL);
-    struct proxy *proxy =
-        proxy_start("pool_mode = transaction\n[databases]\napp = %s\n", fake_route(fake));
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
+                                      "[databases]\napp = %s\n",
+                                      fake_route(fake));
     struct wire *wire = wire_client(proxy);
 
     /* within a transaction the server is the client's, and so is all it says */
