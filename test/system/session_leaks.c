@@ -81,6 +81,20 @@ static const char *const visible[] = {
     "BEGIN; SET LOCAL lock_timeout = 4715; CREATE TEMP TABLE evil (a int) ON COMMIT DROP; COMMIT",
     "/* hidden */ ; -- more\n SET lock_timeout = 4716",
     "SELECT $$;$$, ';', E'\\';' ; SET lock_timeout = 4717",
+    "SET ROLE NONE",
+    "SET LOCAL standard_conforming_strings = off",
+    "SELECT 'a\\', '; SET lock_timeout = 4719 --'",
+    "SELECT set_config('lock_timeout', '4720', false) AS U&\"x\"",
+    "PREPARE evil2 AS SELECT set_config('lock_timeout', '4721', false), pg_advisory_lock(669)",
+    "EXECUTE evil2",
+    "DEALLOCATE evil2",
+    "DEALLOCATE pgstage_1",
+    "CREATE TABLE pg_temp.evil4 (a int)",
+    "CALL commits()",
+    "CALL commits_and_fails()",
+    "SAVEPOINT a23456789b123456789c123456789d123456789e123456789f123456789g12xONE",
+    "SAVEPOINT a23456789b123456789c123456789d123456789e123456789f123456789g12xTWO",
+    "ROLLBACK TO a23456789b123456789c123456789d123456789e123456789f123456789g12xTWO",
 };
 static const char *const hidden[] = {
     "DO $$ BEGIN SET lock_timeout = 4718; END $$",
@@ -135,6 +149,40 @@ static void attack(PGconn *conn, const char *sql, unsigned *seed)
         PQfreemem(notify);
 }
 
+/* The same statements in one pipeline after another, as no library sends them: portals that are
+ * left in the middle or executed twice, a Query behind them without a Sync, the end anywhere. */
+static void attack_by_hand(struct arena *arena, unsigned *seed)
+{
+    struct wire *wire = wire_open(arena->proxy);
+    int answers = 0;
+
+    wire_login(wire, "postgres", "app");
+    for (int batch = rand_r(seed) % 8; batch >= 0 && !arena->over; batch--) {
+        wire_cork(wire, true);
+        for (int i = rand_r(seed) % 5; i >= 0; i--) {
+            const char *sql = PICK(visible, seed), *portal = rand_r(seed) % 3 ? "" : "p";
+            const char *name = rand_r(seed) % 3 ? "" : text_of("h%d", rand_r(seed) % 4);
+
+            wire_parse(wire, name, sql);
+            wire_bind(wire, portal, name, NULL);
+            wire_execute(wire, portal, (unsigned)rand_r(seed) % 2);
+            if (rand_r(seed) % 8 == 0)
+                wire_execute(wire, portal, (unsigned)rand_r(seed) % 2);
+            arena->attacks++;
+        }
+        if (rand_r(seed) % 3 == 0)
+            wire_query(wire, PICK(visible, seed));
+        wire_sync(wire);
+        answers++; /* at least: a Query is answered too, unless it was skipped */
+        wire_cork(wire, false);
+        if (rand_r(seed) % 3 == 0)
+            continue; /* the next one goes out before it is answered */
+        for (; answers > 0 && !wire->ended; answers--)
+            free(wire_types(wire, 'Z', 20000));
+    }
+    wire_close(wire);
+}
+
 static void quiet(void *argument, const PGresult *result)
 {
     (void)argument;
@@ -148,7 +196,11 @@ static void *attacker(void *argument)
     unsigned *seed = &fighter->seed;
 
     while (!arena->over) {
-        PGconn *conn = client_try(arena->proxy, "user=postgres");
+        PGconn *conn;
+
+        if (rand_r(seed) % 3 == 0)
+            attack_by_hand(arena, seed);
+        conn = client_try(arena->proxy, "user=postgres");
 
         PQsetNoticeReceiver(conn, quiet, NULL);
         for (int i = rand_r(seed) % 60; i >= 0 && !arena->over; i--) {
@@ -250,6 +302,20 @@ static void *checker(void *argument)
     return NULL;
 }
 
+/* Tests that run side by side find them made. */
+static void make_procedures(struct cluster *cluster)
+{
+    PGconn *conn = cluster_connect(cluster, "app");
+
+    PQsetNoticeReceiver(conn, quiet, NULL);
+    client_do(conn, "SELECT pg_advisory_xact_lock(4711); "
+                    "CREATE OR REPLACE PROCEDURE commits() LANGUAGE plpgsql AS "
+                    "$$ BEGIN COMMIT; END $$; "
+                    "CREATE OR REPLACE PROCEDURE commits_and_fails() LANGUAGE plpgsql AS "
+                    "$$ BEGIN COMMIT; RAISE division_by_zero; END $$");
+    PQfinish(conn);
+}
+
 static void fight(const char *setting, bool own_state, bool hide, int ms)
 {
     struct cluster *cluster = cluster_shared();
@@ -265,6 +331,7 @@ static void fight(const char *setting, bool own_state, bool hide, int ms)
                     "0\nlog_pooler_errors = 0\n[databases]\napp = %s pool_size=%d\n",
                     setting, cluster_route(cluster), each + 4);
     pthread_mutex_init(&arena.mutex, NULL);
+    make_procedures(cluster);
     for (int i = 0; i < 2 * each; i++) {
         fighters[i] = (struct fighter){.arena = &arena, .seed = seed + (unsigned)i, .number = i};
         cr_assert_eq(
