@@ -75,21 +75,13 @@ static const char *claim_expand(struct build *build, const struct claim *claim, 
 }
 
 /* An option that this version does not have must not look as if it were in force. */
-static bool status_accepts(struct build *build, const struct claim *claim,
-                           const struct option *option, struct option_value value)
+static void tell_when_without_effect(struct build *build, const struct claim *claim,
+                                     const struct option *option, struct option_value value)
 {
-    if (option->status == STATUS_NOW || option_value_equal(option, value, option_default(option)))
-        return true;
-    if (option->status == STATUS_LATER) {
+    if (option->status == STATUS_LATER &&
+        !option_value_equal(option, value, option_default(option)))
         origin_warning(build->report, claim->origin, "%s is accepted but has no effect yet",
                        claim->key);
-        return true;
-    }
-    origin_error(build->report, claim->origin,
-                 "%s is not available in this version, and without it the configuration would be "
-                 "weaker than it says: remove the line",
-                 claim->key);
-    return false;
 }
 
 /* Checks a claim and puts it into a layer; NULL when it is wrong. */
@@ -111,8 +103,7 @@ static struct assignment *claim_put(struct build *build, struct layer *layer,
         origin_error(build->report, claim->origin, "%s: %s", claim->key, problem);
         return NULL;
     }
-    if (!status_accepts(build, claim, assignment.option, assignment.value))
-        return NULL;
+    tell_when_without_effect(build, claim, assignment.option, assignment.value);
     assignment.raw = claim->origin->kind == ORIGIN_VARIABLE
                          ? arena_print(&build->snapshot->arena, "${%s}", claim->origin->name)
                          : claim->text;

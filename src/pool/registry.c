@@ -154,22 +154,30 @@ static char *pool_bytes(const struct pool_key *key, size_t *length)
                         length);
 }
 
+/* Under the mutex: the pool of this key, with a reference; NULL: there is none. */
+static struct pool *take(struct registry *registry, const char *bytes, size_t length)
+{
+    struct pool *pool;
+
+    HASH_FIND(hh, registry->pools, bytes, length, pool);
+    return pool ? pool_ref(pool) : NULL;
+}
+
 struct pool *registry_pool(struct registry *registry, const struct pool_key *key,
                            const struct pool_limits *limits, void *argument)
 {
     size_t length;
     char *bytes = pool_bytes(key, &length);
-    struct pool *pool;
     pthread_mutex_lock(&registry->mutex);
-    HASH_FIND(hh, registry->pools, bytes, length, pool);
+    struct pool *pool = take(registry, bytes, length);
     bool made = !pool;
     if (made) {
         pool = make_pool(registry, key, limits, argument);
         pool->key = bytes;
         pool->key_length = length;
         HASH_ADD_KEYPTR(hh, registry->pools, pool->key, pool->key_length, pool);
+        pool_ref(pool);
     }
-    pool_ref(pool);
     pthread_mutex_unlock(&registry->mutex);
     if (!made) {
         free(bytes);
@@ -185,11 +193,8 @@ struct pool *registry_find(struct registry *registry, const struct pool_key *key
 {
     size_t length;
     char *bytes = pool_bytes(key, &length);
-    struct pool *pool;
     pthread_mutex_lock(&registry->mutex);
-    HASH_FIND(hh, registry->pools, bytes, length, pool);
-    if (pool)
-        pool_ref(pool);
+    struct pool *pool = take(registry, bytes, length);
     pthread_mutex_unlock(&registry->mutex);
     free(bytes);
     return pool;

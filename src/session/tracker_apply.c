@@ -138,9 +138,8 @@ static void reset_all(struct client *client)
 
 static void discard_all(struct client *client)
 {
-    static const enum pin gone[] = {PIN_temporary, PIN_cursor, PIN_advisory_lock,
-                                    PIN_prepare,   PIN_role,   PIN_authorization,
-                                    PIN_listen,    PIN_unknown};
+    static const enum pin gone[] = {PIN_temporary,     PIN_cursor, PIN_role,
+                                    PIN_authorization, PIN_listen, PIN_unknown};
 
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
         client_unpin(client, gone[i]);

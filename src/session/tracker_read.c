@@ -124,6 +124,8 @@ static void add_marks(struct entries *entries, uint32_t number, unsigned marks, 
 {
     if (marks & SQL_CALLS_CONFIG)
         add_pin(entries, ENTRY_PIN, number, PIN_set_config)->at_once = prepared;
+    if (marks & SQL_CALLS_CONFIG && prepared) /* nobody knows when EXECUTE calls it */
+        entries_add(entries, ENTRY_SOIL, number)->at_once = true;
     if (marks & SQL_CALLS_LOCK)
         add_pin(entries, ENTRY_PIN, number, PIN_advisory_lock)->at_once = true;
     if (marks & SQL_CALLS_UNLOCK)
@@ -154,6 +156,9 @@ static void add_statement(struct entries *entries, uint32_t number, const char *
         break;
     case SQL_DISCARD_ALL:
         entries_add(entries, ENTRY_DISCARD_ALL, number);
+        /* what takes effect at once does so in the order of the statements */
+        add_pin(entries, ENTRY_UNPIN, number, PIN_advisory_lock)->at_once = true;
+        add_pin(entries, ENTRY_UNPIN, number, PIN_prepare)->at_once = true;
         break;
     case SQL_SET_IDENTITY:
         add_pin(entries, ENTRY_PIN, number, identity_pin(name));

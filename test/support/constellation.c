@@ -38,11 +38,10 @@ static const char SETTINGS[] = "max_connections = 100\n"
                                "recovery_target_timeline = 'latest'\n";
 
 /* What doc/failover.md tells an administrator to grant, word by word. */
-static const char GRANTS[] =
-    "CREATE ROLE pgstage_monitor LOGIN PASSWORD 'monitorsecret';"
-    "GRANT pg_monitor TO pgstage_monitor;"
-    "CREATE ROLE pgstage_failover LOGIN PASSWORD 'failoversecret';"
-    "GRANT pg_monitor TO pgstage_failover;";
+static const char GRANTS[] = "CREATE ROLE pgstage_monitor LOGIN PASSWORD 'monitorsecret';"
+                             "GRANT pg_monitor TO pgstage_monitor;"
+                             "CREATE ROLE pgstage_failover LOGIN PASSWORD 'failoversecret';"
+                             "GRANT pg_monitor TO pgstage_failover;";
 /* Those on functions count in one database: failover_dbname. */
 static const char FAILOVER_GRANTS[] =
     "SET synchronous_commit = local;"

@@ -207,9 +207,9 @@ SYSTEM_TEST(no_primary, read_only_works_on_a_standby_until_there_is_a_primary_ag
     PGconn *client = client_open(proxy, "dbname=app@drill password=appsecret"), *promoter;
 
     /* until a primary has been accepted, it is a standby that answers */
-    cr_assert(until(PQresultStatus(PQexec(client, "CREATE TABLE no_primary (a int)")) ==
-                        PGRES_COMMAND_OK,
-                    PATIENCE_MS));
+    cr_assert(
+        until(PQresultStatus(PQexec(client, "CREATE TABLE no_primary (a int)")) == PGRES_COMMAND_OK,
+              PATIENCE_MS));
     cr_assert(star_catches_up(&sky->stars[1], &sky->stars[0]));
     cr_assert(star_catches_up(&sky->stars[2], &sky->stars[0]));
     cluster_end(sky->stars[0].cluster, CLUSTER_KILL);

@@ -95,8 +95,7 @@ SYSTEM_TEST(restart, a_client_in_a_transaction_learns_of_the_loss)
     client_do(client, "INSERT INTO restart_lost VALUES (1)");
     cluster_end(cluster, CLUSTER_IMMEDIATE);
     cluster_again(cluster);
-    cr_assert_str_eq(client_sqlstate(client, "COMMIT"),
-                     program_is_pgbouncer() ? "-----" : "57P01");
+    cr_assert_str_eq(client_sqlstate(client, "COMMIT"), program_is_pgbouncer() ? "-----" : "57P01");
     cr_assert_eq(cluster_number(cluster, "SELECT count(*) FROM restart_lost"), 0);
     client_do(client_open(proxy, NULL), "SELECT 1");
 }

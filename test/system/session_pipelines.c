@@ -99,6 +99,23 @@ SYSTEM_TEST(session_pipelines, what_commits_at_once_is_not_undone_by_a_later_err
     cr_expect_str_eq(query(a, "SELECT 1"), "TDCZ");
 }
 
+SYSTEM_TEST(session_pipelines, a_lock_behind_discard_all_is_seen)
+{
+    struct proxy *proxy = proxy_start(ONE);
+    struct wire *a = wire_client(proxy);
+    PGconn *b = client_open(proxy, NULL);
+
+    ask(a, "DISCARD ALL", 0);
+    ask(a, "SELECT pg_advisory_lock(5)", 0);
+    wire_sync(a);
+    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "12C12DCZ");
+    cr_expect_eq(proxy_figure(proxy, "PINS", "reason", "advisory_lock", "clients"), 1);
+    wire_close(a);
+    cr_expect_str_eq(client_value(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
+                                     "AND pid = pg_backend_pid()"),
+                     "0");
+}
+
 SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_not_taken_as_undone)
 {
     static const char *const commits[] = {"VACUUM t", "CREATE INDEX CONCURRENTLY ON t (a)",

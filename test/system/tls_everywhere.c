@@ -20,13 +20,14 @@ static const unsigned char CANCEL_CODE[] = {0x00, 0x00, 0x00, 0x10, 0x04, 0xd2, 
 
 static struct proxy *proxy_before(int port, const char *more)
 {
-    return proxy_start("check_timeout = 3\nserver_connect_timeout = 2\nserver_login_retry = 1\n"
-                       "query_wait_timeout = 3\nfailover_wait_timeout = 3\ncancel_wait_timeout = 2\n"
-                       "default_environment = tested\n"
-                       "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
-                       "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
-                       "monitor_user = other\n%s[databases]\napp = dbname=app\n",
-                       pki_shared_ca()->certificate, NAME, port, more);
+    return proxy_start(
+        "check_timeout = 3\nserver_connect_timeout = 2\nserver_login_retry = 1\n"
+        "query_wait_timeout = 3\nfailover_wait_timeout = 3\ncancel_wait_timeout = 2\n"
+        "default_environment = tested\n"
+        "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
+        "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
+        "monitor_user = other\n%s[databases]\napp = dbname=app\n",
+        pki_shared_ca()->certificate, NAME, port, more);
 }
 
 /* The detail of a row of CHECK, "result: " before it; "none" without one. */

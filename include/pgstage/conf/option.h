@@ -49,7 +49,7 @@ enum option_scope {
 };
 
 enum option_reload { RELOAD_LIVE, RELOAD_NEW, RELOAD_RESTART };
-enum option_status { STATUS_NOW, STATUS_LATER, STATUS_REFUSED };
+enum option_status { STATUS_NOW, STATUS_LATER };
 
 struct option_word {
     const char *word; /* NULL ends a table */
