@@ -34,6 +34,7 @@ struct delegate {
     bool is_open;
     bool is_voter;     /* the caller's: its lock counts */
     bool is_pending;   /* it is logging in, or asked something */
+    bool is_repointed; /* the caller's: it was told to follow the new primary */
     uint64_t login_us; /* what logging in took */
     bool has_failed;   /* what it was asked last; `problem` says why */
     char problem[PROBE_TEXT_BYTES + 32];

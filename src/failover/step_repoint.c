@@ -4,10 +4,15 @@
  *   for each standby that follows the old one:
  *     read primary_conninfo and primary_slot_name ─► make the slot on the new primary, if one is
  *     named ─► ALTER SYSTEM SET primary_conninfo ─► pg_reload_conf
+ *   then wait until they stream on the new timeline
  *
  * Only host, hostaddr and port of primary_conninfo are changed; user, password, TLS and the rest
  * stay as the administrator has set them. One that cannot be told keeps following the dead primary:
  * the history says so, and it is shown as orphaned. Clients do not wait for any of this.
+ *
+ * The advisory locks are held while it waits: another pgstage that cannot reach the new primary
+ * would find a majority among the others and promote a second one. Once they stream, the newer
+ * timeline that it meets there keeps it from that.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +24,10 @@
 #include "pgstage/health/monitor.h"
 
 #include "step.h"
+
+#define JOIN_LOOK_US (100 * CLOCK_MS)
+/* A standby looks for its new primary each wal_retrieve_retry_interval (5 s). */
+#define JOIN_LIMIT_US (30 * CLOCK_SECOND)
 
 /* ---- one standby after the other ---- */
 
@@ -163,7 +172,35 @@ static void after_reload(void *context)
         return;
     }
     procedure_note(procedure, "%s follows %s", delegate->host, procedure->candidate);
+    delegate->is_repointed = true;
     next_standby(procedure);
+}
+
+/* ---- until they have joined ---- */
+
+static void survey(struct procedure *procedure);
+
+static void judge_joined(struct procedure *procedure)
+{
+    const struct delegate *missing = NULL;
+    list_for_each (node, delegation_list(procedure->delegation)) {
+        const struct delegate *delegate = list_entry(node, struct delegate, node);
+        bool joined = delegate->streams && delegate->timeline >= procedure->new_timeline;
+        if (delegate->is_repointed && delegate->is_open && !joined)
+            missing = delegate;
+    }
+    if (missing && procedure_now_us(procedure) < procedure->step_began_us + JOIN_LIMIT_US) {
+        procedure_poll(procedure, JOIN_LOOK_US, survey);
+        return;
+    }
+    if (missing)
+        procedure_note(procedure, "%s does not stream yet", missing->host);
+    procedure_next(procedure);
+}
+
+static void survey(struct procedure *procedure)
+{
+    procedure_survey(procedure, judge_joined);
 }
 
 static void ask_slot(struct procedure *procedure)
@@ -208,7 +245,7 @@ static void ask(struct procedure *procedure)
 {
     struct delegate *delegate = delegate_at(procedure, procedure->repoint_at);
     if (!delegate) {
-        procedure_next(procedure);
+        survey(procedure);
         return;
     }
     if (!delegate->is_open || !delegate->in_recovery ||

@@ -21,6 +21,7 @@
 #include "pgstage/session/change.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/login.h"
+#include "pgstage/session/pace.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/watch.h"
@@ -393,12 +394,25 @@ static void forget(struct share *share)
     atomic_fetch_sub(&share->backend->listed, 1);
 }
 
+/* Whose openings share one pace with the pool's; NULL: nobody's. */
+static struct pace *pace_of(struct pool *pool)
+{
+    struct gate *gate = backend_of(pool)->gate;
+
+    return gate && !pool_has_own_items(pool) ? gate_pace(gate) : NULL;
+}
+
 static void drop_order(struct mail *mail)
 {
     struct order_letter *letter = (struct order_letter *)mail;
 
-    if (letter->order == ORDER_OPEN)
+    if (letter->order == ORDER_OPEN) {
+        struct pace *pace = pace_of(letter->pool);
+
+        if (pace) /* nobody is left who could open what waits: see backends_end */
+            pace_end(pace, false, clock_now_us(), NULL);
         pool_open_failed(letter->pool, clock_now_us(), UINT64_MAX);
+    }
     pool_unref(letter->pool);
     free(letter);
 }
@@ -521,7 +535,43 @@ bool plane_forget_pool(struct pool *pool, bool act)
 
 static void on_open(struct pool *pool, unsigned worker)
 {
-    post_order(pool, worker, ORDER_OPEN, 0, NULL);
+    struct pace *pace = pace_of(pool);
+
+    if (!pace || pace_begin(pace, pool, worker, clock_now_us()))
+        post_order(pool, worker, ORDER_OPEN, 0, NULL);
+}
+
+void backend_open_ended(struct pool *pool, bool opened)
+{
+    struct pace *pace = pace_of(pool);
+    struct list orders;
+    struct list_node *node;
+
+    if (!pace)
+        return;
+    list_init(&orders);
+    pace_end(pace, opened, clock_now_us(), &orders);
+    while ((node = list_pop_front(&orders))) {
+        struct pace_order *order = list_entry(node, struct pace_order, node);
+
+        post_order(order->pool, order->worker, ORDER_OPEN, 0, NULL);
+        free(order);
+    }
+}
+
+void backends_end(struct plane *plane)
+{
+    struct list orders;
+    struct list_node *node;
+
+    list_init(&orders);
+    gates_flush(plane->gates, &orders);
+    while ((node = list_pop_front(&orders))) {
+        struct pace_order *order = list_entry(node, struct pace_order, node);
+
+        pool_open_failed(order->pool, clock_now_us(), UINT64_MAX);
+        free(order);
+    }
 }
 
 static void on_reclaim(struct pool *pool, unsigned worker, uint64_t item_id)

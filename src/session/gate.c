@@ -29,6 +29,7 @@
 #include "pgstage/session/backend.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/pace.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/session/wait.h"
@@ -41,6 +42,7 @@ struct gate {
     /* fixed */
     char *environment;
     UT_hash_handle hh;
+    struct pace pace; /* has a mutex of its own */
     /* shared: atomic */
     _Atomic int held;        /* 0, or enum gate_scope + 1 */
     _Atomic int64_t missing; /* pools that lack their primary */
@@ -74,6 +76,7 @@ void gates_free(struct gates *gates)
         return;
     HASH_ITER (hh, gates->by_name, gate, next) {
         HASH_DEL(gates->by_name, gate);
+        pace_fini(&gate->pace);
         free(gate->environment);
         free(gate);
     }
@@ -92,10 +95,25 @@ struct gate *gates_get(struct gates *gates, const char *environment)
     if (!gate) {
         gate = memory_new(sizeof(*gate));
         gate->environment = text_copy(environment);
+        pace_init(&gate->pace);
         HASH_ADD_KEYPTR(hh, gates->by_name, gate->environment, strlen(gate->environment), gate);
     }
     pthread_mutex_unlock(&gates->mutex);
     return gate;
+}
+
+struct pace *gate_pace(struct gate *gate)
+{
+    return &gate->pace;
+}
+
+void gates_flush(struct gates *gates, struct list *orders)
+{
+    struct gate *gate, *next;
+
+    HASH_ITER (hh, gates->by_name, gate, next) {
+        pace_flush(&gate->pace, orders);
+    }
 }
 
 /* ---- shut or open ---- */
@@ -409,6 +427,8 @@ static void set_held(struct plane *plane, const char *environment, int held)
         return;
     if (held)
         note_event(gate);
+    if (!held)
+        pace_slow(&gate->pace, clock_now_us());
     atomic_store(&gate->held, held);
     if (!held)
         note_end(gate);

@@ -373,6 +373,7 @@ void plane_free(struct plane *plane)
         for (unsigned i = 0; i < plane->worker_count; i++)
             pthread_join(plane->workers[i].thread, NULL);
         plane->running = false;
+        backends_end(plane);
     }
     doors_close(plane);
     offload_free(plane->derivations);

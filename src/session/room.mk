@@ -24,6 +24,7 @@ libpgstage_a_SOURCES += \
 	src/session/lost.c include/pgstage/session/lost.h \
 	include/pgstage/session/login.h \
 	src/session/outgoing.c include/pgstage/session/outgoing.h \
+	src/session/pace.c include/pgstage/session/pace.h \
 	src/session/parameters.c include/pgstage/session/parameters.h \
 	src/session/peer.c include/pgstage/session/peer.h \
 	src/session/pin.c include/pgstage/session/pin.h include/pgstage/tables/pins.def \

@@ -750,6 +750,7 @@ void server_discard(struct server *server, uint64_t retry_at_us)
     loop_release(loop, server, server_free);
     if (server->aside && !server->replication)
         return;
+    backend_open_ended(pool, false);
     pool_open_failed(pool, loop_now_us(loop), retry_at_us);
     if (!timer_is_set(&share->pump) || (retry_at_us && retry_at_us < share->pump.due_us))
         timer_set(loop, &share->pump,
@@ -799,6 +800,7 @@ void server_logged_in(struct server *server)
         return;
     }
     server_set_state(server, SERVER_IDLE);
+    backend_open_ended(server->backend->pool, true);
     outcome =
         pool_opened(server->backend->pool, &server->item, server->worker->index, now_us, &grant);
     HASH_ADD(hh, server->worker->servers_by_id, item.id, sizeof(server->item.id), server);

@@ -111,6 +111,7 @@ void server_open(struct share *share)
         begin(server);
         return;
     }
+    backend_open_ended(share->backend->pool, false);
     pool_open_failed(share->backend->pool, now_us, retry_at_us);
     gate_missed(share, retry_at_us);
     if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)

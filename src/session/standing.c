@@ -18,6 +18,8 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/choice.h"
+#include "pgstage/session/gate.h"
+#include "pgstage/session/pace.h"
 #include "pgstage/session/server.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/worker/gather.h"
@@ -139,6 +141,7 @@ void plane_set_standing(struct plane *plane, const char *environment, const char
     if (!opened)
         return;
     host_forgive(host);
+    pace_slow(gate_pace(gates_get(plane->gates, environment)), clock_now_us());
     registry_each(plane->registry, retry_pool, &retrying);
 }
 

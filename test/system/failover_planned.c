@@ -49,7 +49,8 @@ static struct scene *planned_scene(const struct scene_options *given, const char
     hand = hand_start(scene->sky);
     options.promotes = true;
     options.environment =
-        text_of("allow_unfenced_promotion = yes\ndemote_command = %s %s\nundemote_command = %s "
+        text_of("allow_unfenced_promotion = yes\nprobe_timeout = 5\ndemote_command = %s "
+                "%s\nundemote_command = %s "
                 "%s\n%s",
                 hand, demote, hand, undemote, given->environment ? given->environment : "");
     scene->proxy = scene_proxy(scene->sky, &options);

@@ -3,9 +3,11 @@
  * test's own, in this process, before a real PostgreSQL. The test's thread is the control thread.
  */
 #include "system.h"
+#include "valve.h"
 
 #include "pgstage/conf/report.h"
 #include "pgstage/conf/snapshot.h"
+#include "pgstage/session/pace.h"
 #include "pgstage/session/plane.h"
 #include "pgstage/worker/loop.h"
 
@@ -24,7 +26,8 @@ static void ignore(void *context)
     (void)context;
 }
 
-static struct stage stage_before(const struct cluster *cluster, const char *more)
+/* `server_port`: of the server, or of what stands before it. */
+static struct stage stage_before(int server_port, const char *more)
 {
     static const struct plane_hooks hooks = {.pools_changed = ignore, .idle = ignore};
     struct stage stage = {.port = port_take()};
@@ -41,9 +44,10 @@ static struct stage stage_before(const struct cluster *cluster, const char *more
                        "auth_type = trust\nauth_file = %s\nworkers = 2\n"
                        "[environment e]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
                        "pool_size = 8\nquery_wait_timeout = 1\n%s"
-                       "[databases]\napp = environment=e dbname=app\n"
+                       "[databases]\napp = environment=e dbname=app\n* = environment=e "
+                       "dbname=app\n"
                        "[users]\napp =\n",
-                       stage.port, users, cluster->port, more));
+                       stage.port, users, server_port, more));
     snapshot = snapshot_load(file, &report);
     cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
     report_fini(&report);
@@ -57,7 +61,7 @@ static struct stage stage_before(const struct cluster *cluster, const char *more
 
 static struct stage stage_start(const char *more)
 {
-    return stage_before(cluster_shared(), more);
+    return stage_before(cluster_shared()->port, more);
 }
 
 static void stage_end(struct stage *stage)
@@ -66,18 +70,23 @@ static void stage_end(struct stage *stage)
     loop_free(stage->control);
 }
 
-static PGconn *client_of(const struct stage *stage)
+static PGconn *client_of_database(const struct stage *stage, const char *database)
 {
     PGconn *conn = NULL;
 
     cr_assert(until((PQfinish(conn),
-                     conn = PQconnectdb(text_of("host=127.0.0.1 port=%d dbname=app user=app "
+                     conn = PQconnectdb(text_of("host=127.0.0.1 port=%d dbname=%s user=app "
                                                 "sslmode=disable",
-                                                stage->port)),
+                                                stage->port, database)),
                      PQstatus(conn) == CONNECTION_OK),
                     PATIENCE_MS),
               "%s", PQerrorMessage(conn));
     return conn;
+}
+
+static PGconn *client_of(const struct stage *stage)
+{
+    return client_of_database(stage, "app");
 }
 
 /* The support's own words for this have the names of the product's functions. */
@@ -314,7 +323,7 @@ static void ask_all(PGconn **clients, const char *closed)
 Test(gate, when_a_host_is_closed_nothing_goes_on_over_what_there_was)
 {
     struct cluster *cluster = cluster_start(NULL);
-    struct stage stage = stage_before(cluster, "pool_mode = transaction\n");
+    struct stage stage = stage_before(cluster->port, "pool_mode = transaction\n");
     const char *label = text_of("127.0.0.1:%d", cluster->port);
     PGconn *clients[CROWD], *busy = client_of(&stage);
 
@@ -350,4 +359,75 @@ Test(gate, when_a_host_is_closed_nothing_goes_on_over_what_there_was)
         PQfinish(clients[i]);
     PQfinish(busy);
     stage_end(&stage);
+}
+
+/* ---- slow start ---- */
+
+/* Fifty pools whose clients are let go at the same moment: their servers are opened a few at a
+ * time, though each pool by itself would begin with two. */
+Test(gate, the_pools_of_an_environment_start_slowly_together)
+{
+    enum { POOLS = 50 };
+    struct cluster *cluster = cluster_start(NULL);
+    struct valve *valve = valve_start("127.0.0.1", cluster->port);
+    struct stage stage = stage_before(
+        valve->port,
+        "server_connect_timeout = 60\nmax_db_connections = 0\npool_mode = transaction\n");
+    PGconn *clients[POOLS];
+    bool done = false;
+    long before;
+
+    for (int i = 0; i < POOLS; i++) {
+        clients[i] = client_of_database(&stage, text_of("app%d", i));
+        sql_do(clients[i], "SELECT 1");
+    }
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    plane_close_host(stage.plane, "e", text_of("127.0.0.1:%d", valve->port), REASON_SERVER_FENCED,
+                     "test", note_closed, &done);
+    cr_assert(until((loop_turn(stage.control, false), done), PATIENCE_MS));
+    for (int i = 0; i < POOLS; i++)
+        sql_send(clients[i], "SELECT 2");
+    cr_assert(until(counts_of(&stage).waiting == POOLS, PATIENCE_MS));
+    before = atomic_load(&valve->accepted);
+    valve_turn(valve, VALVE_SHUT, 0);
+    plane_release(stage.plane, "e");
+    cr_assert(until(atomic_load(&valve->accepted) > before, PATIENCE_MS));
+    pause_ms(500);
+    cr_assert_leq(atomic_load(&valve->accepted) - before, PACE_FIRST);
+    valve_turn(valve, VALVE_OPEN, 0);
+    for (int i = 0; i < POOLS; i++) {
+        cr_assert_str_eq(sql_finish(clients[i]), "");
+        PQfinish(clients[i]);
+    }
+    stage_end(&stage);
+}
+
+/* Openings that still wait when the process ends are given up. */
+Test(gate, openings_that_wait_end_with_the_process)
+{
+    struct cluster *cluster = cluster_start(NULL);
+    struct valve *valve = valve_start("127.0.0.1", cluster->port);
+    struct stage stage = stage_before(valve->port, "pool_mode = transaction\n");
+    PGconn *clients[2 * PACE_FIRST];
+    bool done = false;
+    long before;
+
+    for (int i = 0; i < 2 * PACE_FIRST; i++) {
+        clients[i] = client_of_database(&stage, text_of("app%d", i));
+        sql_do(clients[i], "SELECT 1");
+    }
+    plane_hold(stage.plane, "e", GATE_WRITERS);
+    plane_close_host(stage.plane, "e", text_of("127.0.0.1:%d", valve->port), REASON_SERVER_FENCED,
+                     "test", note_closed, &done);
+    cr_assert(until((loop_turn(stage.control, false), done), PATIENCE_MS));
+    for (int i = 0; i < 2 * PACE_FIRST; i++)
+        sql_send(clients[i], "SELECT 2");
+    cr_assert(until(counts_of(&stage).waiting == 2 * PACE_FIRST, PATIENCE_MS));
+    before = atomic_load(&valve->accepted);
+    valve_turn(valve, VALVE_SHUT, 0);
+    plane_release(stage.plane, "e");
+    cr_assert(until(atomic_load(&valve->accepted) > before, PATIENCE_MS));
+    stage_end(&stage);
+    for (int i = 0; i < 2 * PACE_FIRST; i++)
+        PQfinish(clients[i]);
 }

@@ -134,6 +134,11 @@ void share_look_at_setup(struct share *share);
 void share_look_at_expiry(struct share *share);
 /* A server has logged in and reported these (reference taken over). */
 void backend_server_ready(struct backend *backend, struct parameters *parameters);
+/* A connection that the pool had asked for is open, or could not be opened: another one of its
+ * environment may begin. Before the pool is told. Any thread. */
+void backend_open_ended(struct pool *pool, bool opened);
+/* The workers have ended: what still waits to be opened is given up. */
+void backends_end(struct plane *plane);
 /* A login on a server failed with an ErrorResponse; later clients hear it until `retry_at_us`. */
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
                           uint64_t retry_at_us);

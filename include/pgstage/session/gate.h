@@ -18,6 +18,8 @@ struct backend;
 struct client;
 struct gate;
 struct gates;
+struct list;
+struct pace;
 struct pool;
 struct server;
 struct share;
@@ -34,6 +36,10 @@ struct gates *gates_new(void) __attribute__((warn_unused_result));
 void gates_free(struct gates *gates);
 /* Finds or makes the gate of an environment. NULL for databases without one: they have no gate. */
 struct gate *gates_get(struct gates *gates, const char *environment);
+/* How fast its pools open connections. */
+struct pace *gate_pace(struct gate *gate);
+/* No worker opens anything any more: the openings that wait (struct pace_order). */
+void gates_flush(struct gates *gates, struct list *orders);
 
 /* ---- pools ---- */
 
