@@ -329,6 +329,53 @@ SYSTEM_TEST(auth_query, auth_dbname_is_asked_for_all_databases)
     cr_assert_has(client_refusal(proxy, "user=dora password=wrong dbname=nosuch"), "28P01");
 }
 
+/* With `*` clients name databases that need not exist: the name of a user is not found there. */
+SYSTEM_TEST(auth_query, a_database_that_does_not_exist_is_told_to_nobody)
+{
+    SKIP_ON_PGBOUNCER();
+    begin();
+    struct proxy *proxy = proxy_start("auth_type = scram-sha-256\nauth_user = asker\n"
+                                      "[databases]\n* = %s\n",
+                                      cluster_route(cluster));
+
+    client_do(client_open(proxy, DORA), "SELECT 1");
+    cr_assert_has(client_refusal(proxy, DORA " dbname=nosuch"), "28P01");
+    cr_assert_has(client_refusal(proxy, "user=nobody password=x dbname=app"), "28P01");
+}
+
+SYSTEM_TEST(auth_query, its_connections_stand_under_the_rules_of_tls)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster_options options = {
+        .hba = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"};
+    struct pki_request request = {.file = "stranger", .common_name = "Test CA", .authority = true};
+    const char *authorities[] = {pki_shared_ca()->certificate,
+                                 pki_issue(test_folder(), &request)->certificate};
+
+    cluster = cluster_start(&options);
+    PGconn *conn = PQconnectdb(
+        text_of("host=%s port=%d user=postgres dbname=app", cluster->socket_folder, cluster->port));
+    client_do(conn, "CREATE ROLE asker LOGIN SUPERUSER PASSWORD 'askersecret';"
+                    "CREATE ROLE dora LOGIN PASSWORD 'dorasecret'");
+    PQfinish(conn);
+    proxy_set_users("\"asker\" \"askersecret\"\n\"admin\" \"adminsecret\"\n");
+    for (size_t i = 0; i < 2; i++) {
+        struct proxy *proxy =
+            proxy_start("auth_type = scram-sha-256\nauth_query_timeout = 2\n"
+                        "[environment one]\nclass = staging\nclient_tls_sslmode = disable\n"
+                        "hosts = pg.production.test@127.0.0.1:%d\nserver_tls_ca_file = %s\n"
+                        "auth_user = asker\nserver_channel_binding = require\nmin_pool_size = 0\n"
+                        "[databases]\napp@one = dbname=app\n",
+                        cluster->port, authorities[i]);
+
+        if (i == 0)
+            client_do(client_open(proxy, DORA " dbname=app@one"), "SELECT 1");
+        else
+            cr_assert_has(client_refusal(proxy, DORA " dbname=app@one"), "cannot be looked up");
+        proxy_stop(proxy);
+    }
+}
+
 SYSTEM_TEST(auth_query, environments_have_their_own)
 {
     SKIP_ON_PGBOUNCER();

@@ -186,6 +186,26 @@ SYSTEM_TEST(channel_binding, by_default_servers_need_not_have_it)
     cr_assert_str_eq(client_value(client_open(proxy, NULL), "SELECT current_user"), "user_scram");
 }
 
+/* pgstage holds only a verifier: the client proves itself over one TLS connection, and with what its
+ * proof has shown pgstage does over another, each bound to its own certificate. */
+SYSTEM_TEST(channel_binding, both_sides_at_once_with_a_secret_that_is_passed_through)
+{
+    SKIP_ON_PGBOUNCER();
+    char *verifier = cluster_value(
+        cluster_shared(), "SELECT rolpassword FROM pg_authid WHERE rolname = 'user_scram'");
+
+    proxy_set_users(text_of("\"user_scram\" \"%s\"\n\"admin\" \"x\"\n", verifier));
+    struct proxy *proxy =
+        proxy_start("%sserver_tls_sslmode = require\nserver_channel_binding = require\n"
+                    "[databases]\napp = %s\n",
+                    client_tls(pooler_certificate("pooler")), cluster_route(cluster_shared()));
+
+    cr_assert_str_eq(client_value(client_open(proxy, "sslmode=require channel_binding=require "
+                                                     "user=user_scram password=secret"),
+                                  "SELECT current_user"),
+                     "user_scram");
+}
+
 /* A man in the middle with a certificate of his own, who passes everything on: TLS alone (require)
  * does not notice him, channel binding does. */
 static void pass_on(struct wire *wire, struct fake *fake)
