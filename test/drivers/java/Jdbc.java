@@ -466,6 +466,27 @@ public class Jdbc {
         }
     }
 
+    /** Savepoints that the driver sets by itself, and one INSERT for a whole batch. */
+    static void autosave() throws Exception {
+        try (Connection connection = connect("autosave", "always", "reWriteBatchedInserts", "true", "prepareThreshold", "1")) {
+            execute(connection, "DELETE FROM item");
+            connection.setAutoCommit(false);
+            for (int round = 0; round < 5; round++) {
+                try (PreparedStatement insert = connection.prepareStatement("INSERT INTO item VALUES (?, ?)")) {
+                    for (int n = 0; n < 100; n++) {
+                        insert.setInt(1, round * 100 + n);
+                        insert.setString(2, "x");
+                        insert.addBatch();
+                    }
+                    insert.executeBatch();
+                }
+                refused("22012", () -> value(connection, "SELECT 1 / ?", 0));
+                equal(value(connection, "SELECT count(*) FROM item"), (round + 1) * 100L);
+                connection.commit();
+            }
+        }
+    }
+
     public static void main(String[] arguments) {
         Object[][] cases = {
             {"connect", (Case) Jdbc::connects},
@@ -488,6 +509,7 @@ public class Jdbc {
             {"20 clients keep to themselves", (Case) Jdbc::clients},
             {"fetch size", (Case) Jdbc::fetchSize},
             {"prepared at once", (Case) Jdbc::preparedAtOnce},
+            {"autosave", (Case) Jdbc::autosave},
             {"schema change under a prepared statement", (Case) Jdbc::schemaChange},
         };
         int failed = 0;
