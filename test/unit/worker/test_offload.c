@@ -160,8 +160,10 @@ static int count_threads(void)
 Test(offload, abandons_a_job_that_does_not_end, .init = set_up)
 {
     static struct errand busy, waiting;
+    static struct offload *offload; /* it is lost, as it is with the process: not forgotten */
     int before = count_threads();
-    struct offload *offload = occupied(&busy, 2);
+
+    offload = occupied(&busy, 2);
     waiting = (struct errand){.job = {.work = work, .done = done}};
     cr_assert(offload_submit(offload, loop, &waiting.job));
     offload_abandon(offload, 50);
