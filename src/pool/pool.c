@@ -164,7 +164,6 @@ static enum pool_outcome give(struct pool *pool, struct pool_item *item, struct 
         return POOL_LENT;
     }
     queue_hold(pool, waiter, item, WAITER_GRANTED);
-    waiter->grant_item_id = item->id;
     grant->worker = waiter->worker;
     grant->waiter_id = waiter->id;
     item_set_state(pool, item, ITEM_GRANTED);

@@ -65,10 +65,9 @@ struct pool_waiter {
     uint64_t id; /* the client's, unique in the process */
     unsigned worker;
     /* shared: the pool's mutex */
-    struct list_node node;
     enum pool_waiter_state state;
+    struct list_node node;
     uint64_t since_us;      /* when it began to wait */
-    uint64_t grant_item_id; /* GRANTED: which item is coming */
     struct pool_item *item; /* PROMISED, GRANTED: which item was reserved or is coming */
 };
 

@@ -22,8 +22,8 @@ struct again {
     uint32_t count; /* 0: none that could be sent again */
     uint32_t capacity;
     uint32_t owed;  /* entries with answers for the client when its Sync was asked */
-    uint64_t links; /* the client's time with its server */
     bool used;      /* it has just been sent again */
+    uint64_t links; /* the client's time with its server */
 };
 
 /* Longer batches are not kept. */

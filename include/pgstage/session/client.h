@@ -47,16 +47,19 @@ enum client_state {
 /* What the audit log knows of a login. */
 enum record_state { RECORD_NONE, RECORD_WAITING, RECORD_DONE };
 
+/* There are tens of thousands of them: fields stand so that no room is lost between them. */
 struct client {
     /* fixed */
     struct worker *worker;
     uint64_t id;
     uint32_t secret; /* of its cancel key */
+    /* owner */
+    enum client_state state;
+    /* fixed */
     struct door *door;
     uint64_t connected_us; /* of the wall clock */
     /* owner */
     struct address *address; /* the peer's, or what a believed PROXY header tells */
-    enum client_state state;
     struct stream stream;
     struct loop_task task;
     struct list_node node;       /* in worker->clients */
@@ -72,20 +75,21 @@ struct client {
     struct server *server;
     struct parameters *parameters;   /* the session parameters that follow it */
     struct parameters *startup;      /* … as they were at its login: what RESET leads back to */
-    struct parameters *before;       /* … before its transaction, which … */
-    bool changes;                    /* … has changed them */
+    struct parameters *before;       /* … before its transaction, when that `changes` them */
     struct cancel_name *cancel_name; /* its key, where peers see it too; NULL: there are none */
     struct hearing *hearing;         /* of notifications; NULL: it has never listened */
     struct tracker *tracker;         /* of its session's state; NULL: it has never changed any */
     uint8_t *held;                   /* bytes that have come and were not passed on */
-    uint32_t held_bytes;
-    struct buffer farewell; /* CLOSING: said when the audit log has it */
-    uint32_t body_left;     /* of a message that is passed on in pieces */
-    uint8_t body_type;      /* … of this type … */
-    uint8_t body_intent;    /* … and intent */
-    bool body_dropped;      /* … or that is dropped */
-    struct loss loss;       /* what it is told in the place of a server */
+    struct buffer farewell;          /* CLOSING: said when the audit log has it */
+    uint32_t held_bytes;             /* of `held` */
+    uint32_t body_left;              /* of a message that is passed on in pieces */
+    uint8_t body_type;               /* … of this type … */
+    uint8_t body_intent;             /* … and intent */
+    bool body_dropped;               /* … or that is dropped */
+    uint32_t held_in;                /* the last trouble of the environment that held it; 0: none */
+    struct loss loss;                /* what it is told in the place of a server */
     struct recall recall;
+    bool changes;     /* its transaction has changed the parameters */
     bool admitted;    /* counted in registry_admit */
     bool admitted_to; /* counted in registry_admit_to */
     bool console;
@@ -99,12 +103,11 @@ struct client {
     uint8_t recorded;       /* enum record_state */
     uint8_t replication;    /* enum replication: it has a server of its own */
     uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
-    uint32_t held_in;       /* the last trouble of the environment that held it; 0: none */
     uint32_t pins;          /* mask of enum pin: it keeps its server between transactions */
+    uint8_t tally;          /* enum client_tally: where the share counts it */
     uint8_t sql_mode;       /* enum sql_mode: how its texts are read */
     uint8_t own_mode, own_mode_mask;  /* … as far as its own parameters say, which were … */
     struct parameters *mode_of;       /* … these; a reference */
-    uint8_t tally;                    /* enum client_tally: where the share counts it */
     struct figures *figures;          /* of its user; the worker's */
     struct statement_head *statement; /* of the query it runs, where slow ones are logged */
     struct statement_names *names;    /* of its prepared statements; NULL: none yet */
