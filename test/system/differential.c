@@ -9,8 +9,8 @@
  * Several players at a time (processes of their own, with several clients each) share a few servers
  * in transaction mode, whose sets of prepared statements are kept so small that they are always
  * full. A sequence is a list of batches: Parse, Bind, Describe, Execute, Close of a handful of
- * names, Query, FunctionCall, COPY both ways, Flush, errors anywhere, cancels, and clients that
- * vanish in the middle. Each batch is written at once, or cut anywhere; its answers are compared as
+ * names, Query, FunctionCall, COPY both ways, Flush, errors anywhere, cancels, clients that vanish
+ * in the middle, and parameters that are set, undone and looked at. Each batch is written at once, or cut anywhere; its answers are compared as
  * text.
  *
  * PGSTAGE_TEST_SEQUENCES is how many sequences are played, PGSTAGE_TEST_SEED the first seed: a
@@ -134,6 +134,16 @@ static const char *const texts[] = {
     "ROLLBACK TO s",
     "",
     "SELECT repeat('long', 3000 + %u)",
+    /* a session's state: what another client's would look like is in each value */
+    "SET lock_timeout = '%us'",
+    "SET LOCAL lock_timeout = '1%us'",
+    "SHOW lock_timeout",
+    "RESET lock_timeout",
+    "SELECT set_config('my.own', '%u', false)",
+    "SELECT coalesce(current_setting('my.own', true), '')",
+    "SET IntervalStyle = 'iso_8601'",
+    "SELECT interval '1 day', current_setting('lock_timeout')",
+    "RESET ALL",
 };
 
 static char *text(struct player *player)

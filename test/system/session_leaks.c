@@ -464,6 +464,31 @@ static char *play(PGconn *conn, const char *sql, bool extended)
     return text;
 }
 
+/* Several steps in one pipeline; their SQLSTATEs. */
+static char *play_pipeline(PGconn *conn, const char *const *texts, int count)
+{
+    char *said = "";
+    bool over = false;
+
+    cr_assert(PQenterPipelineMode(conn));
+    for (int i = 0; i < count; i++)
+        cr_assert(PQsendQueryParams(conn, texts[i], 0, NULL, NULL, NULL, NULL, 0));
+    cr_assert(PQpipelineSync(conn));
+    while (!over && PQstatus(conn) == CONNECTION_OK) {
+        PGresult *result = PQgetResult(conn);
+        const char *sqlstate;
+
+        if (!result)
+            continue; /* between two of them */
+        sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        over = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+        said = text_of("%s %s", said, sqlstate ? sqlstate : PQresStatus(PQresultStatus(result)));
+        PQclear(result);
+    }
+    cr_assert(PQexitPipelineMode(conn), "%s", PQerrorMessage(conn));
+    return text_of("%s %d", said, PQtransactionStatus(conn));
+}
+
 /* The first line in which they differ. */
 static const char *difference(const char *a, const char *b)
 {
@@ -491,10 +516,16 @@ static void compare_sequence(struct proxy *proxy, struct cluster *cluster, unsig
     for (int i = 0; i < 40; i++) {
         const char *step = PICK(steps, &seed);
         bool extended = rand_r(&seed) % 3 == 0 && !strchr(step, ';');
-        char *a = play(direct, step, extended), *b = play(pooled, step, extended);
-        char *all_a, *all_b;
+        const char *pipeline[] = {step, PICK(steps, &seed), PICK(steps, &seed)};
+        int length = rand_r(&seed) % 4 ? 1 : 2 + rand_r(&seed) % 2;
+        char *a, *b, *all_a, *all_b;
 
-        said = text_of("%s\n%s%s", said, step, extended ? " (extended)" : "");
+        a = length > 1 ? play_pipeline(direct, pipeline, length) : play(direct, step, extended);
+        b = length > 1 ? play_pipeline(pooled, pipeline, length) : play(pooled, step, extended);
+        said = text_of("%s\n%s%s%s%s%s", said, step, extended ? " (extended)" : "",
+                       length > 1 ? text_of(" + %s", pipeline[1]) : "",
+                       length > 2 ? text_of(" + %s", pipeline[2]) : "",
+                       length > 1 ? " (one pipeline)" : "");
         cr_assert_str_eq(a, b, "%s", said);
         /* somebody else has the server in between */
         if (PQtransactionStatus(pooled) == PQTRANS_IDLE && rand_r(&seed) % 2)
