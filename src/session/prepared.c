@@ -92,7 +92,8 @@ static const struct buffer *context_of(struct client *client)
     return context;
 }
 
-static struct statement *take(struct client *client, const void *text, size_t bytes, uint8_t intent)
+struct statement *prepared_take(struct client *client, const void *text, size_t bytes,
+                                uint8_t intent)
 {
     const struct buffer *context = context_of(client);
     struct statement *statement =
@@ -160,15 +161,9 @@ static enum prepared_step refuse(struct prepared_plan *plan, const char *sqlstat
     return PREPARED_TAKE;
 }
 
-/* A name that looks like one of ours must not reach what others have prepared. */
-static bool looks_like_ours(const char *name)
-{
-    return strncmp(name, SERVER_NAME_PREFIX, sizeof(SERVER_NAME_PREFIX) - 1) == 0;
-}
-
 static enum prepared_step look_at_unknown(const char *name, struct prepared_plan *plan)
 {
-    if (looks_like_ours(name))
+    if (prepared_is_ours(name))
         return refuse(plan, "26000", NULL, NULL);
     return PREPARED_PASS;
 }
@@ -192,8 +187,8 @@ static enum prepared_step look_at_parse(struct client *client, const struct pass
         return PREPARED_TAKE;
     }
     plan->kind = PLAN_PARSE;
-    plan->statement = take(client, passing->data + plan->rest_at, passing->total - plan->rest_at,
-                           passing->intent);
+    plan->statement = prepared_take(client, passing->data + plan->rest_at,
+                                    passing->total - plan->rest_at, passing->intent);
     if (!plan->statement)
         return refuse(plan, "53200", "no memory left for prepared statements",
                       "See prepared_statements_memory in the configuration of the pooler.");
@@ -216,9 +211,9 @@ static bool fit_context(struct client *client, struct statement_name *name)
     if (name->pending || statement_is_in_context(statement, context->data, context->length))
         return true;
     text = statement_text(statement, &bytes);
-    fitting = take(client, text, bytes,
-                   (uint8_t)intent_of((const char *)text, strlen((const char *)text), false,
-                                      client->sql_mode));
+    fitting = prepared_take(client, text, bytes,
+                            (uint8_t)intent_of((const char *)text, strlen((const char *)text),
+                                               false, client->sql_mode));
     if (!fitting)
         return false;
     statement_names_replace(client->names, name, fitting);
@@ -249,7 +244,7 @@ static enum prepared_step look_at_close(struct prepared_plan *plan, const char *
 {
     if (plan->name && plan->name->asked)
         plan->kind = PLAN_CLOSE;
-    else if (looks_like_ours(name))
+    else if (prepared_is_ours(name))
         plan->kind = PLAN_CLOSE; /* of NOBODY */
     return plan->kind == PLAN_CLOSE ? PREPARED_TAKE : PREPARED_PASS;
 }
@@ -474,40 +469,6 @@ enum prepared_step prepared_look(struct client *client, const struct passing *pa
     default:
         return look_at_use(client, plan, name);
     }
-}
-
-/* ------------------------------ without a server ------------------------------ */
-
-const char *prepared_refusal(const struct client *client, const char *name)
-{
-    const struct statement_name *known =
-        client->names ? statement_names_find(client->names, name) : NULL;
-
-    return known && known->statement ? "42P05" : NULL;
-}
-
-void prepared_remember(struct client *client, const char *name, const uint8_t *text, size_t bytes,
-                       uint8_t intent)
-{
-    struct statement_name *known;
-    struct statement *statement;
-
-    if (!*name) {
-        unnamed_keep(client, text, bytes, intent);
-        return;
-    }
-    if (!follows_names(client) || looks_like_ours(name) ||
-        prepared_client_count(client) >=
-            (size_t)settings_of(client)->max_client_prepared_statements)
-        return;
-    statement = take(client, text, bytes, intent);
-    if (!statement)
-        return;
-    if (!client->names)
-        client->names = memory_new(sizeof(*client->names));
-    known = statement_names_get(client->names, name);
-    statement_names_ask(known, statement, 0);
-    statement_names_answer(client->names, known, statement, true);
 }
 
 /* ------------------------------ sending ------------------------------ */

@@ -379,6 +379,40 @@ const char *prepared_bound_text(const struct client *client, const uint8_t *body
     return name && name->asked ? (const char *)statement_text(name->asked, &bytes) : NULL;
 }
 
+/* ---- without a server ---- */
+
+const char *prepared_refusal(const struct client *client, const char *name)
+{
+    const struct statement_name *known =
+        client->names ? statement_names_find(client->names, name) : NULL;
+
+    return known && known->statement ? "42P05" : NULL;
+}
+
+void prepared_remember(struct client *client, const char *name, const uint8_t *text, size_t bytes,
+                       uint8_t intent)
+{
+    struct statement_name *known;
+    struct statement *statement;
+
+    if (!*name) {
+        unnamed_keep(client, text, bytes, intent);
+        return;
+    }
+    if (share_settings(client->share)->max_prepared_statements <= 0 || prepared_is_ours(name) ||
+        prepared_client_count(client) >=
+            (size_t)share_settings(client->share)->max_client_prepared_statements)
+        return;
+    statement = prepared_take(client, text, bytes, intent);
+    if (!statement)
+        return;
+    if (!client->names)
+        client->names = memory_new(sizeof(*client->names));
+    known = statement_names_get(client->names, name);
+    statement_names_ask(known, statement, 0);
+    statement_names_answer(client->names, known, statement, true);
+}
+
 void prepared_forget(struct client *client, const char *name)
 {
     struct statement_name *known =

@@ -5,6 +5,8 @@
 #ifndef PGSTAGE_SESSION_PREPARED_INSIDE_H
 #define PGSTAGE_SESSION_PREPARED_INSIDE_H
 
+#include <string.h>
+
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/statement_names.h"
 #include "pgstage/session/statement_set.h"
@@ -15,7 +17,7 @@ struct change {
     struct statement *statement; /* a name's reference; NULL: the name is closed */
     struct kept_statement *kept; /* that the server will have or not; NULL: nothing */
     bool there;
-    bool failed;                 /* it was answered with an error, and more answers follow */
+    bool failed; /* it was answered with an error, and more answers follow */
     bool by_tag; /* true as soon as one of its statements is answered by DEALLOCATE, whatever the
                     others do: that cannot be rolled back */
     bool tagged; /* that has come */
@@ -35,6 +37,15 @@ struct prepared {
     uint32_t tags_seen;     /* of transaction.tags_over */
 };
 
+/* The statement for this text in the client's present context, with a name's reference; NULL: no
+ * memory is left for it. */
+struct statement *prepared_take(struct client *client, const void *text, size_t bytes,
+                                uint8_t intent);
+/* A name that looks like one of ours must not reach what others have prepared. */
+static inline bool prepared_is_ours(const char *name)
+{
+    return strncmp(name, SERVER_NAME_PREFIX, sizeof(SERVER_NAME_PREFIX) - 1) == 0;
+}
 /* The server's part, made when there is none. */
 struct prepared *prepared_of(struct server *server);
 /* For the message that was just entered with ANSWER_TAGGED. */
