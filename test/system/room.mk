@@ -26,11 +26,17 @@ test_system_test_chaos_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_failover
 test_system_test_failover_SOURCES = test/system/failover_restart.c test/system/failover_follow.c \
-	test/system/failover_network.c test/system/failover_promote.c test/system/failover_planned.c \
-	test/system/failover_standing.c test/system/failover_again.c \
+	test/system/failover_network.c test/system/failover_standing.c \
 	test/system/failover.c test/system/failover.h test/system/system.h
 test_system_test_failover_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_failover_LDADD = $(SYSTEM_LIBS)
+
+SYSTEM_TESTS += test/system/test_failover_promote
+test_system_test_failover_promote_SOURCES = test/system/failover_promote.c \
+	test/system/failover_planned.c test/system/failover_again.c \
+	test/system/failover.c test/system/failover.h test/system/system.h
+test_system_test_failover_promote_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_failover_promote_LDADD = $(SYSTEM_LIBS)
 
 SYSTEM_TESTS += test/system/test_failover_procedure
 test_system_test_failover_procedure_SOURCES = test/system/failover_procedure.c \
