@@ -74,16 +74,6 @@ static const char *claim_expand(struct build *build, const struct claim *claim, 
     return copy;
 }
 
-/* An option that this version does not have must not look as if it were in force. */
-static void tell_when_without_effect(struct build *build, const struct claim *claim,
-                                     const struct option *option, struct option_value value)
-{
-    if (option->status == STATUS_LATER &&
-        !option_value_equal(option, value, option_default(option)))
-        origin_warning(build->report, claim->origin, "%s is accepted but has no effect yet",
-                       claim->key);
-}
-
 /* Checks a claim and puts it into a layer; NULL when it is wrong. */
 static struct assignment *claim_put(struct build *build, struct layer *layer,
                                     const struct claim *claim)
@@ -103,7 +93,6 @@ static struct assignment *claim_put(struct build *build, struct layer *layer,
         origin_error(build->report, claim->origin, "%s: %s", claim->key, problem);
         return NULL;
     }
-    tell_when_without_effect(build, claim, assignment.option, assignment.value);
     assignment.raw = claim->origin->kind == ORIGIN_VARIABLE
                          ? arena_print(&build->snapshot->arena, "${%s}", claim->origin->name)
                          : claim->text;

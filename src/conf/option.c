@@ -11,131 +11,131 @@
 #include "pgstage/base/text.h"
 
 static const struct option_word words_POOL_MODE[] = {
-    {"session", POOL_MODE_SESSION, NULL},
-    {"transaction", POOL_MODE_TRANSACTION, NULL},
-    {"statement", POOL_MODE_STATEMENT, NULL},
-    {NULL, 0, NULL},
+    {"session", POOL_MODE_SESSION},
+    {"transaction", POOL_MODE_TRANSACTION},
+    {"statement", POOL_MODE_STATEMENT},
+    {NULL, 0},
 };
 static const struct option_word words_AUTH[] = {
-    {"any", AUTH_ANY, NULL},
-    {"trust", AUTH_TRUST, NULL},
-    {"plain", AUTH_PLAIN, NULL},
-    {"md5", AUTH_MD5, NULL},
-    {"scram-sha-256", AUTH_SCRAM, NULL},
-    {"cert", AUTH_CERT, NULL},
-    {"hba", AUTH_HBA, NULL},
-    {"ldap", AUTH_LDAP, NULL},
-    {"pam", AUTH_PAM, NULL},
-    {"peer", AUTH_PEER, NULL},
-    {NULL, 0, NULL},
+    {"any", AUTH_ANY},
+    {"trust", AUTH_TRUST},
+    {"plain", AUTH_PLAIN},
+    {"md5", AUTH_MD5},
+    {"scram-sha-256", AUTH_SCRAM},
+    {"cert", AUTH_CERT},
+    {"hba", AUTH_HBA},
+    {"ldap", AUTH_LDAP},
+    {"pam", AUTH_PAM},
+    {"peer", AUTH_PEER},
+    {NULL, 0},
 };
 static const struct option_word words_TLS_MODE[] = {
-    {"disable", TLS_DISABLE, NULL},
-    {"allow", TLS_ALLOW, NULL},
-    {"prefer", TLS_PREFER, NULL},
-    {"require", TLS_REQUIRE, NULL},
-    {"verify-ca", TLS_VERIFY_CA, NULL},
-    {"verify-full", TLS_VERIFY_FULL, NULL},
-    {NULL, 0, NULL},
+    {"disable", TLS_DISABLE},
+    {"allow", TLS_ALLOW},
+    {"prefer", TLS_PREFER},
+    {"require", TLS_REQUIRE},
+    {"verify-ca", TLS_VERIFY_CA},
+    {"verify-full", TLS_VERIFY_FULL},
+    {NULL, 0},
 };
 static const struct option_word words_CHANNEL_BINDING[] = {
-    {"disable", CHANNEL_BINDING_DISABLE, NULL},
-    {"prefer", CHANNEL_BINDING_PREFER, NULL},
-    {"require", CHANNEL_BINDING_REQUIRE, NULL},
-    {NULL, 0, NULL},
+    {"disable", CHANNEL_BINDING_DISABLE},
+    {"prefer", CHANNEL_BINDING_PREFER},
+    {"require", CHANNEL_BINDING_REQUIRE},
+    {NULL, 0},
 };
 static const struct option_word words_BALANCE[] = {
-    {"round-robin", BALANCE_ROUND_ROBIN, NULL},
-    {"disable", BALANCE_DISABLE, NULL},
-    {"least-connections", BALANCE_LEAST, NULL},
-    {"random", BALANCE_RANDOM, NULL},
-    {NULL, 0, NULL},
+    {"round-robin", BALANCE_ROUND_ROBIN},
+    {"disable", BALANCE_DISABLE},
+    {"least-connections", BALANCE_LEAST},
+    {"random", BALANCE_RANDOM},
+    {NULL, 0},
 };
 static const struct option_word words_TARGET[] = {
-    {"any", TARGET_ANY, NULL},
-    {"read-write", TARGET_READ_WRITE, NULL},
-    {"read-only", TARGET_READ_ONLY, NULL},
-    {"primary", TARGET_PRIMARY, NULL},
-    {"standby", TARGET_STANDBY, NULL},
-    {"prefer-standby", TARGET_PREFER_STANDBY, NULL},
-    {NULL, 0, NULL},
+    {"any", TARGET_ANY},
+    {"read-write", TARGET_READ_WRITE},
+    {"read-only", TARGET_READ_ONLY},
+    {"primary", TARGET_PRIMARY},
+    {"standby", TARGET_STANDBY},
+    {"prefer-standby", TARGET_PREFER_STANDBY},
+    {NULL, 0},
 };
 static const struct option_word words_NO_PRIMARY[] = {
-    {"wait", NO_PRIMARY_WAIT, NULL},
-    {"read_only", NO_PRIMARY_READ_ONLY, NULL},
-    {"error", NO_PRIMARY_ERROR, NULL},
-    {NULL, 0, NULL},
+    {"wait", NO_PRIMARY_WAIT},
+    {"read_only", NO_PRIMARY_READ_ONLY},
+    {"error", NO_PRIMARY_ERROR},
+    {NULL, 0},
 };
 static const struct option_word words_SERVER_LOST[] = {
-    {"error", SERVER_LOST_ERROR, NULL},
-    {"disconnect", SERVER_LOST_DISCONNECT, NULL},
-    {NULL, 0, NULL},
+    {"error", SERVER_LOST_ERROR},
+    {"disconnect", SERVER_LOST_DISCONNECT},
+    {NULL, 0},
 };
 static const struct option_word words_CLIENT_GONE[] = {
-    {"cancel", CLIENT_GONE_CANCEL, NULL},
-    {"finish", CLIENT_GONE_FINISH, NULL},
-    {"close", CLIENT_GONE_CLOSE, NULL},
-    {NULL, 0, NULL},
+    {"cancel", CLIENT_GONE_CANCEL},
+    {"finish", CLIENT_GONE_FINISH},
+    {"close", CLIENT_GONE_CLOSE},
+    {NULL, 0},
 };
 static const struct option_word words_LISTEN_GAP[] = {
-    {"disconnect", LISTEN_GAP_DISCONNECT, NULL},
-    {"notice", LISTEN_GAP_NOTICE, NULL},
-    {NULL, 0, NULL},
+    {"disconnect", LISTEN_GAP_DISCONNECT},
+    {"notice", LISTEN_GAP_NOTICE},
+    {NULL, 0},
 };
 static const struct option_word words_SESSION_STATE[] = {
-    {"track", SESSION_STATE_TRACK, NULL}, {"pin", SESSION_STATE_PIN, NULL},
-    {"reset", SESSION_STATE_RESET, NULL}, {"reset_always", SESSION_STATE_RESET_ALWAYS, NULL},
-    {"error", SESSION_STATE_ERROR, NULL}, {NULL, 0, NULL},
+    {"track", SESSION_STATE_TRACK}, {"pin", SESSION_STATE_PIN},
+    {"reset", SESSION_STATE_RESET}, {"reset_always", SESSION_STATE_RESET_ALWAYS},
+    {"error", SESSION_STATE_ERROR}, {NULL, 0},
 };
 static const struct option_word words_FAILOVER[] = {
-    {"follow", FAILOVER_FOLLOW, NULL},
-    {"promote", FAILOVER_PROMOTE, NULL},
-    {NULL, 0, NULL},
+    {"follow", FAILOVER_FOLLOW},
+    {"promote", FAILOVER_PROMOTE},
+    {NULL, 0},
 };
 static const struct option_word words_TWO_PRIMARIES[] = {
-    {"auto", TWO_PRIMARIES_AUTO, NULL},
-    {"newest", TWO_PRIMARIES_NEWEST, NULL},
-    {"keep", TWO_PRIMARIES_KEEP, NULL},
-    {"stop", TWO_PRIMARIES_STOP, NULL},
-    {NULL, 0, NULL},
+    {"auto", TWO_PRIMARIES_AUTO},
+    {"newest", TWO_PRIMARIES_NEWEST},
+    {"keep", TWO_PRIMARIES_KEEP},
+    {"stop", TWO_PRIMARIES_STOP},
+    {NULL, 0},
 };
 static const struct option_word words_ON_DEMOTE[] = {
-    {"close", ON_DEMOTE_CLOSE, NULL},
-    {"drain", ON_DEMOTE_DRAIN, NULL},
-    {NULL, 0, NULL},
+    {"close", ON_DEMOTE_CLOSE},
+    {"drain", ON_DEMOTE_DRAIN},
+    {NULL, 0},
 };
 static const struct option_word words_DR_FAILOVER[] = {
-    {"manual", DR_FAILOVER_MANUAL, NULL},
-    {"automatic", DR_FAILOVER_AUTOMATIC, NULL},
-    {NULL, 0, NULL},
+    {"manual", DR_FAILOVER_MANUAL},
+    {"automatic", DR_FAILOVER_AUTOMATIC},
+    {NULL, 0},
 };
 static const struct option_word words_MONITORING[] = {
-    {"basic", MONITORING_BASIC, NULL},
-    {"standard", MONITORING_STANDARD, NULL},
-    {"enhanced", MONITORING_ENHANCED, NULL},
-    {"comprehensive", MONITORING_COMPREHENSIVE, NULL},
-    {NULL, 0, NULL},
+    {"basic", MONITORING_BASIC},
+    {"standard", MONITORING_STANDARD},
+    {"enhanced", MONITORING_ENHANCED},
+    {"comprehensive", MONITORING_COMPREHENSIVE},
+    {NULL, 0},
 };
 static const struct option_word words_LOG_LEVEL[] = {
-    {"debug", LOG_LEVEL_DEBUG, NULL},
-    {"info", LOG_LEVEL_INFO, NULL},
-    {"warning", LOG_LEVEL_WARNING, NULL},
-    {"error", LOG_LEVEL_ERROR, NULL},
-    {NULL, 0, NULL},
+    {"debug", LOG_LEVEL_DEBUG},
+    {"info", LOG_LEVEL_INFO},
+    {"warning", LOG_LEVEL_WARNING},
+    {"error", LOG_LEVEL_ERROR},
+    {NULL, 0},
 };
 
 static const struct option_word words_AUDIT_FAILURE[] = {
-    {"auto", AUDIT_FAILURE_AUTO, NULL},
-    {"refuse", AUDIT_FAILURE_REFUSE, NULL},
-    {"continue", AUDIT_FAILURE_CONTINUE, NULL},
-    {NULL, 0, NULL},
+    {"auto", AUDIT_FAILURE_AUTO},
+    {"refuse", AUDIT_FAILURE_REFUSE},
+    {"continue", AUDIT_FAILURE_CONTINUE},
+    {NULL, 0},
 };
 
 static const struct option_word words_QUERY_TEXT[] = {
-    {"masked", QUERY_TEXT_MASKED, NULL},
-    {"full", QUERY_TEXT_FULL, NULL},
-    {"none", QUERY_TEXT_NONE, NULL},
-    {NULL, 0, NULL},
+    {"masked", QUERY_TEXT_MASKED},
+    {"full", QUERY_TEXT_FULL},
+    {"none", QUERY_TEXT_NONE},
+    {NULL, 0},
 };
 
 /* Forms that are no table of words have none. */
@@ -194,7 +194,7 @@ enum {
 #define FIELD_SIZE(name) offsetof(struct settings, name##_bytes)
 
 static const struct option options[] = {
-#define OPTION(type, name, form, scopes, text, minimum, maximum, reload, status, group, help)      \
+#define OPTION(type, name, form, scopes, text, minimum, maximum, reload, group, help)              \
     {#name,                                                                                        \
      OPTION_TYPE_##type,                                                                           \
      (enum option_form)FORM_##form,                                                                \
@@ -203,7 +203,6 @@ static const struct option options[] = {
      minimum,                                                                                      \
      maximum,                                                                                      \
      RELOAD_##reload,                                                                              \
-     STATUS_##status,                                                                              \
      #group,                                                                                       \
      help,                                                                                         \
      words_##form,                                                                                 \

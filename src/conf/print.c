@@ -44,11 +44,9 @@ static const char *const sample_values[][2] = {
 /* What the help of an option says and what can be said from its row. */
 static char *option_note(const struct option *option, bool with_reload)
 {
-    const char *status =
-        option->status == STATUS_LATER ? "; accepted, but without effect in this version" : "";
     const char *restart =
         with_reload && option->reload == RELOAD_RESTART ? "; needs a restart" : "";
-    return text_print("%s%s%s", option->help, restart, status);
+    return text_print("%s%s", option->help, restart);
 }
 
 static void print_option(FILE *out, const struct option *option)

@@ -152,10 +152,6 @@ static bool parse_word(const struct option *option, const char *text, int64_t *r
     for (const struct option_word *word = option->words; word->word; word++) {
         if (!text_equal_nocase(word->word, text))
             continue;
-        if (word->refused) {
-            snprintf(problem, size, "%s: %s", word->word, word->refused);
-            return false;
-        }
         *result = word->value;
         return true;
     }

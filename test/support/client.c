@@ -141,7 +141,7 @@ char *client_error(PGconn *conn, const char *sql)
     return text;
 }
 
-void client_send(PGconn *conn, const char *sql)
+void client_start(PGconn *conn, const char *sql)
 {
     if (!PQsendQuery(conn, sql))
         support_fail("cannot send: %s", PQerrorMessage(conn));

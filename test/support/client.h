@@ -29,7 +29,7 @@ char *client_sqlstate(PGconn *conn, const char *sql);
 char *client_error(PGconn *conn, const char *sql);
 
 /* Asynchronous: send; is there a result; the next result within ms (the test fails after that). */
-void client_send(PGconn *conn, const char *sql);
+void client_start(PGconn *conn, const char *sql);
 bool client_is_ready(PGconn *conn);
 PGresult *client_result(PGconn *conn, int ms);
 /* Reads all results; the SQLSTATE of the first error or "" ; allocated. */

@@ -109,7 +109,7 @@ static int writes_to(PGconn *client)
 /* Nothing that writes gets through: the statement waits. */
 static void assert_waits(const struct pair *pair, PGconn *client)
 {
-    client_send(client, "INSERT INTO t VALUES (2)");
+    client_start(client, "INSERT INTO t VALUES (2)");
     pause_ms(700);
     cr_assert_not(client_is_ready(client), "it was written\n%s", file_text(pair->proxy->log));
 }
@@ -137,7 +137,7 @@ SYSTEM_TEST(accept, a_promotion_by_somebody_else_is_followed_and_the_client_goes
     client_do(idle, "SELECT 1");
     cluster_end(pair.a, CLUSTER_KILL);
     cr_assert(until(proxy_rows(pair.proxy, "SERVERS", NULL, NULL) == 0, PATIENCE));
-    client_send(client, "INSERT INTO t VALUES (3)");
+    client_start(client, "INSERT INTO t VALUES (3)");
     cluster_promote(pair.b);
     cr_assert_str_eq(client_finish(client, PATIENCE), "", "%s", file_text(pair.proxy->log));
     cr_assert_eq(writes_to(client), pair.b->port);
@@ -439,7 +439,7 @@ SYSTEM_TEST(accept, everything_goes_down_and_comes_back)
     cluster_end(pair.b, CLUSTER_FAST);
     cluster_end(pair.a, CLUSTER_FAST);
     wait_alarm(&pair, "no_primary");
-    client_send(client, "INSERT INTO t VALUES (4)");
+    client_start(client, "INSERT INTO t VALUES (4)");
     cluster_again(pair.a);
     cr_assert_str_eq(client_finish(client, PATIENCE), "", "%s", file_text(pair.proxy->log));
     wait_accepted(&pair, pair.a);

@@ -114,7 +114,7 @@ SYSTEM_TEST(access, server_limits_of_one_environment_starve_no_other)
 
     for (i = 0; i < 6; i++) {
         closed[i] = enter(proxy, "closed");
-        client_send(closed[i], "BEGIN");
+        client_start(closed[i], "BEGIN");
     }
     cr_assert(until(begun(closed, 6) == 2, 10000));
     cr_assert_eq(proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections"), 2);
@@ -142,7 +142,7 @@ SYSTEM_TEST(access, a_freed_place_goes_to_the_pool_that_waited_longest)
     }
     client_do(clients[3], "BEGIN");
     for (i = 2; i >= 0; i--) {
-        client_send(clients[i], "BEGIN");
+        client_start(clients[i], "BEGIN");
         cr_assert(until(
             proxy_figure(proxy, "POOLS", "environment", "closed", "cl_waiting") == 3 - i, 5000));
     }
@@ -167,7 +167,7 @@ SYSTEM_TEST(access, limits_that_a_reload_raises_or_lowers_hold_at_once)
 
     for (i = 0; i < 3; i++) {
         clients[i] = enter(proxy, "closed");
-        client_send(clients[i], "BEGIN");
+        client_start(clients[i], "BEGIN");
     }
     cr_assert(until(begun(clients, 3) == 1, 5000));
     proxy_rewrite(proxy, text, port, 3, 4);

@@ -27,7 +27,7 @@ SYSTEM_TEST(cancel, a_running_query_is_cancelled_and_the_connection_goes_on)
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");
     PGconn *client = client_open(proxy, NULL);
 
-    client_send(client, "SELECT pg_sleep(61)");
+    client_start(client, "SELECT pg_sleep(61)");
     cr_assert(until(is_running("SELECT pg_sleep(61)"), 5000));
     request_cancel(client);
     cr_assert_str_eq(client_finish(client, 5000), "57014");
@@ -48,7 +48,7 @@ SYSTEM_TEST(cancel, it_works_in_every_pool_mode)
         PGconn *client = client_open(proxy, text_of("dbname=%s", names[i]));
         char *sql = text_of("SELECT pg_sleep(7%d)", i);
 
-        client_send(client, sql);
+        client_start(client, sql);
         cr_assert(until(is_running(sql), 5000));
         request_cancel(client);
         cr_assert_str_eq(client_finish(client, 5000), "57014");
@@ -62,9 +62,9 @@ SYSTEM_TEST(cancel, it_works_while_the_pool_is_full)
     PGconn *client = client_open(proxy, NULL);
     PGconn *waiting = client_open(proxy, NULL);
 
-    client_send(client, "SELECT pg_sleep(62)");
+    client_start(client, "SELECT pg_sleep(62)");
     cr_assert(until(is_running("SELECT pg_sleep(62)"), 5000));
-    client_send(waiting, "SELECT 1");
+    client_start(waiting, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     request_cancel(client);
     cr_assert_str_eq(client_finish(client, 5000), "57014");
@@ -79,7 +79,7 @@ SYSTEM_TEST(cancel, a_waiting_query_is_cancelled_without_a_server)
     PGconn *waiting = client_open(proxy, NULL);
 
     client_do(first, "BEGIN");
-    client_send(waiting, "SELECT 'too late'");
+    client_start(waiting, "SELECT 'too late'");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     request_cancel(waiting);
     cr_assert_str_eq(client_finish(waiting, 5000), "57014");
@@ -96,7 +96,7 @@ SYSTEM_TEST(cancel, an_idle_client_s_request_changes_nothing)
     int i;
 
     client_do(idle, "SELECT 1");
-    client_send(busy, "SELECT pg_sleep(0.7)");
+    client_start(busy, "SELECT pg_sleep(0.7)");
     cr_assert(until(is_running("SELECT pg_sleep(0.7)"), 5000));
     for (i = 0; i < 5; i++)
         request_cancel(idle);
@@ -145,7 +145,7 @@ SYSTEM_TEST(cancel, never_hits_another_clients_query)
         char *state;
 
         /* the request races with the end of its query */
-        client_send(client, "SELECT pg_sleep(0.001)");
+        client_start(client, "SELECT pg_sleep(0.001)");
         request_cancel(client);
         state = client_finish(client, 10000);
         cr_assert(!*state || !strcmp(state, "57014"), "%s", state);
@@ -200,7 +200,7 @@ SYSTEM_TEST(cancel, it_does_not_need_a_place_among_the_clients)
     PGconn *client = client_open(proxy, NULL);
 
     client_open(proxy, NULL);
-    client_send(client, "SELECT pg_sleep(64)");
+    client_start(client, "SELECT pg_sleep(64)");
     cr_assert(until(is_running("SELECT pg_sleep(64)"), 5000));
     request_cancel(client);
     cr_assert_str_eq(client_finish(client, 5000), "57014");

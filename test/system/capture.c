@@ -75,7 +75,7 @@ static void cancelled(PGconn *client, const struct cluster *cluster)
     PGcancel *request = PQgetCancel(client);
     char problem[256];
 
-    client_send(client, "SELECT pg_sleep(87)");
+    client_start(client, "SELECT pg_sleep(87)");
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE query = "
                                             "'SELECT pg_sleep(87)' AND state = 'active'") == 1,
                     5000));

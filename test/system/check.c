@@ -214,7 +214,7 @@ SYSTEM_TEST(check, a_cancel_ends_it)
 
     PGcancel *cancel = PQgetCancel(console);
 
-    client_send(console, "CHECK tested");
+    client_start(console, "CHECK tested");
     /* one that comes before the command has no effect */
     cr_assert(until((PQcancel(cancel, problem, sizeof problem), client_is_ready(console)), 30000));
     cr_assert_str_eq(client_finish(console, 30000), "57014");
@@ -229,12 +229,12 @@ SYSTEM_TEST(check, it_ends_with_its_client_and_with_the_process)
     PGconn *leaving = client_open(proxy, "user=admin dbname=pgstage");
     PGconn *staying = client_open(proxy, "user=admin dbname=pgstage");
 
-    client_send(leaving, "CHECK tested");
+    client_start(leaving, "CHECK tested");
     /* probes of the host may be among those that came */
     cr_assert(until(atomic_load(&silent->accepted) >= 1, 30000));
     PQfinish(leaving);
     long before = atomic_load(&silent->accepted);
-    client_send(staying, "CHECK tested");
+    client_start(staying, "CHECK tested");
     cr_assert(until(atomic_load(&silent->accepted) > before, 30000));
     proxy_stop(proxy);
 }
@@ -330,7 +330,7 @@ SYSTEM_TEST(check, queries_go_on_meanwhile)
                                       cluster_route(cluster_shared()), fake_route(silent));
     PGconn *console = proxy_console(proxy), *client = client_open(proxy, NULL);
 
-    client_send(console, "CHECK slow");
+    client_start(console, "CHECK slow");
     cr_assert(until(atomic_load(&silent->accepted) > 0, 30000));
     cr_assert_eq(client_number(client, "SELECT 41 + 1"), 42);
     cr_assert(!client_is_ready(console));

@@ -92,10 +92,10 @@ SYSTEM_TEST(commands, pause_waits_for_transactions_and_resume_goes_on)
 
     client_do(waiting, "SELECT 1");
     client_do(busy, "BEGIN");
-    client_send(admin, "PAUSE app");
+    client_start(admin, "PAUSE app");
     cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "paused") == 1, 5000));
     client_do(busy, "SELECT 1");
-    client_send(waiting, "SELECT 'after the pause'");
+    client_start(waiting, "SELECT 'after the pause'");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_not(client_is_ready(admin));
     client_do(busy, "COMMIT");
@@ -143,7 +143,7 @@ SYSTEM_TEST(commands, a_new_client_of_a_paused_database_waits_for_resume)
           700);
     cr_assert_neq(step, PGRES_POLLING_FAILED, "%s", PQerrorMessage(fresh));
     if (step == PGRES_POLLING_OK) {
-        client_send(fresh, "SELECT 1");
+        client_start(fresh, "SELECT 1");
         pause_ms(200);
         cr_assert_not(client_is_ready(fresh));
         proxy_do(proxy, "RESUME");
@@ -164,7 +164,7 @@ SYSTEM_TEST(commands, a_cancelled_pause_resumes)
     char problem[256];
 
     client_do(busy, "BEGIN");
-    client_send(admin, "PAUSE");
+    client_start(admin, "PAUSE");
     cr_assert(until(strcmp(PQgetvalue(proxy_show(proxy, "STATE"), 0, 1), "yes"), 3000));
     cr_assert(PQcancel(PQgetCancel(admin), problem, sizeof problem));
     cr_assert_str_neq(client_finish(admin, 5000), "");
@@ -212,7 +212,7 @@ SYSTEM_TEST(commands, wait_close_answers_when_the_old_servers_are_gone)
 
     client_do(busy, "BEGIN");
     client_do(admin, "RECONNECT app");
-    client_send(admin, "WAIT_CLOSE app");
+    client_start(admin, "WAIT_CLOSE app");
     pause_ms(200);
     cr_assert_not(client_is_ready(admin));
     client_do(busy, "COMMIT");
@@ -359,7 +359,7 @@ SYSTEM_TEST(commands, several_administrators_do_not_get_in_each_others_way)
         admins[i] = client_open(proxy, "user=admin dbname=pgbouncer");
     for (round = 0; round < 20; round++) {
         for (i = 0; i < 10; i++)
-            client_send(admins[i], i % 2 ? "SHOW POOLS" : "SHOW CLIENTS");
+            client_start(admins[i], i % 2 ? "SHOW POOLS" : "SHOW CLIENTS");
         for (i = 0; i < 10; i++)
             cr_assert_str_eq(client_finish(admins[i], 5000), "");
     }

@@ -160,7 +160,7 @@ SYSTEM_TEST(edges, a_flush_without_sync_is_answered_and_keeps_the_server)
     wire_execute(wire, "", 0);
     wire_flush(wire);
     cr_assert_str_eq(wire_types(wire, 'C', PATIENCE), "12DC");
-    client_send(other, "SELECT 'later'");
+    client_start(other, "SELECT 'later'");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE));
     /* the batch goes on; an empty query is part of it */
     wire_parse(wire, "", "");

@@ -106,7 +106,7 @@ SYSTEM_TEST(failover_choice, each_role_that_may_be_asked_for)
     /* a primary will do for some, and for one only while it takes no writes by default */
     cr_expect_eq(lands_on(&sight, "prefers"), 0);
     cr_expect_eq(lands_on(&sight, "any"), 0);
-    client_send(waits, "SELECT inet_server_port()");
+    client_start(waits, "SELECT inet_server_port()");
     pause_ms(700);
     cr_expect_not(client_is_ready(waits), "read-only was served by a primary that takes writes");
     free(cluster_value(stars[0].cluster, "ALTER SYSTEM SET default_transaction_read_only = on"));

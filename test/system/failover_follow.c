@@ -55,7 +55,7 @@ SYSTEM_TEST(failover_follow, a_dead_postmasters_backends_get_nothing_once_the_ne
     char *state;
 
     /* one that is busy for long: it will not notice that its postmaster has gone */
-    client_send(sleeper, "INSERT INTO note SELECT 1 FROM pg_sleep(20)");
+    client_start(sleeper, "INSERT INTO note SELECT 1 FROM pg_sleep(20)");
     cr_assert(until(cluster_number(old->cluster, "SELECT count(*) FROM pg_stat_activity WHERE "
                                                  "query LIKE 'INSERT INTO note%' AND "
                                                  "wait_event = 'PgSleep'") == 1,

@@ -190,7 +190,7 @@ SYSTEM_TEST(failover_procedure, what_it_decides_by_itself_is_audited_alarmed_and
     cluster_end(old->cluster, CLUSTER_KILL);
     cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     for (int i = 0; i < HELD; i++)
-        client_send(clients[i], "INSERT INTO note VALUES (1)");
+        client_start(clients[i], "INSERT INTO note VALUES (1)");
     /* its fence fails: the alarm says so, for as long as that is how it is */
     cr_assert(until(has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
     cr_assert(until(strstr(detail = alarm_detail(scene->proxy, "promotion_refused"),
@@ -238,7 +238,7 @@ SYSTEM_TEST(failover_procedure, what_was_followed_tells_its_lag_and_whom_it_held
     cluster_end(old->cluster, CLUSTER_KILL);
     cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     for (int i = 0; i < HELD; i++)
-        client_send(clients[i], "INSERT INTO note VALUES (2)");
+        client_start(clients[i], "INSERT INTO note VALUES (2)");
     cluster_freeze(new->cluster, false);
     cr_assert(until(host_is(scene->proxy, new, "health", "healthy") ||
                         host_is(scene->proxy, new, "health", "warning"),
@@ -312,9 +312,9 @@ SYSTEM_TEST(failover_procedure, abort_ends_where_it_began)
     char *state;
 
     client_do(client, "INSERT INTO note VALUES (1)");
-    client_send(console, "FAILOVER drill PLANNED");
+    client_start(console, "FAILOVER drill PLANNED");
     cr_assert(until(proxy_logged(scene->proxy, "demote_command: started"), PATIENCE_MS));
-    client_send(client, "INSERT INTO note VALUES (2)");
+    client_start(client, "INSERT INTO note VALUES (2)");
     (void)told(scene, "ABORT FAILOVER drill");
     state = client_finish(console, PATIENCE_MS);
     cr_assert_str_eq(state, "57014");
@@ -481,7 +481,7 @@ SYSTEM_TEST(failover_procedure, a_restart_in_a_switchover_starts_the_old_primary
     struct proxy *next;
     PGconn *client;
 
-    client_send(console, "FAILOVER drill PLANNED");
+    client_start(console, "FAILOVER drill PLANNED");
     cr_assert(until(hand_count("stop pg1") == 1, PATIENCE_MS));
     scene->proxy->expect_failure = true;
     proxy_signal(scene->proxy, SIGKILL);

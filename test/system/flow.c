@@ -35,9 +35,9 @@ SYSTEM_TEST(flow, a_client_that_waited_long_is_not_idle)
     PGconn *first = client_open(proxy, NULL);
     PGconn *second = client_open(proxy, NULL);
 
-    client_send(first, "SELECT pg_sleep(2.5)");
+    client_start(first, "SELECT pg_sleep(2.5)");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, 5000));
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     cr_assert_str_eq(client_finish(second, 10000), "");
 }
 

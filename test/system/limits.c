@@ -24,7 +24,7 @@ static void begin_all(const struct proxy *proxy, PGconn **clients, int count, co
     for (i = 0; i < count; i++)
         clients[i] = client_open(proxy, extra);
     for (i = 0; i < count; i++)
-        client_send(clients[i], "BEGIN");
+        client_start(clients[i], "BEGIN");
 }
 
 static int ready_count(PGconn **clients, int count)
@@ -93,7 +93,7 @@ SYSTEM_TEST(limits, waiting_clients_are_served_first_in_first_out)
         clients[i] = client_open(proxy, NULL);
     client_do(clients[0], "SELECT 1");
     for (i = 1; i < 6; i++) {
-        client_send(clients[i], "SELECT 1");
+        client_start(clients[i], "SELECT 1");
         cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == i, 5000));
         /* a waiter of the same worker may pass one who came less than a millisecond before */
         pause_ms(5);
@@ -231,7 +231,7 @@ SYSTEM_TEST(limits, max_db_connections_spans_the_pools_and_evicts_idle_servers)
     /* other's server is idle: postgres takes its place */
     client_do(third, "BEGIN");
     cr_assert_eq(proxy_rows(proxy, "SERVERS", "database", "app"), 2);
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "user", "other", "cl_waiting") == 1, 5000));
     cr_assert_eq(proxy_rows(proxy, "SERVERS", "database", "app"), 2);
     client_do(first, "COMMIT");
@@ -249,7 +249,7 @@ SYSTEM_TEST(limits, max_user_connections_spans_databases)
 
     client_do(first, "BEGIN");
     client_do(second, "BEGIN");
-    client_send(third, "SELECT 1");
+    client_start(third, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "postgres", "cl_waiting") == 1, 5000));
     cr_assert_eq(proxy_rows(proxy, "SERVERS", "user", "app"), 2);
     client_do(second, "COMMIT");
@@ -278,11 +278,11 @@ SYSTEM_TEST(limits, a_waiting_client_that_leaves_frees_its_place_in_the_queue)
     PGconn *third = client_open(proxy, NULL);
 
     client_do(first, "SELECT 1");
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     PQfinish(second);
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 0, 5000));
-    client_send(third, "SELECT 1");
+    client_start(third, "SELECT 1");
     PQfinish(first);
     cr_assert_str_eq(client_finish(third, 5000), "");
 }

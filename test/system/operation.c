@@ -146,7 +146,7 @@ SYSTEM_TEST(operation, usr1_pauses_and_usr2_resumes)
     proxy_console(proxy);
     proxy_signal(proxy, SIGUSR1);
     cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
-    client_send(client, "SELECT 1");
+    client_start(client, "SELECT 1");
     pause_ms(200);
     cr_assert_not(client_is_ready(client));
     proxy_signal(proxy, SIGUSR2);

@@ -12,7 +12,7 @@ SYSTEM_TEST(pooling, session_mode_keeps_the_server_until_the_client_leaves)
     PGconn *second = client_open(proxy, NULL);
     int backend = client_backend(first);
 
-    client_send(second, "SELECT pg_backend_pid()");
+    client_start(second, "SELECT pg_backend_pid()");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_not(client_is_ready(second));
     cr_assert_eq(client_backend(first), backend);
@@ -68,7 +68,7 @@ SYSTEM_TEST(pooling, transaction_mode_keeps_the_server_within_a_transaction)
 
     client_do(first, "BEGIN");
     int backend = client_backend(first);
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_eq(client_backend(first), backend);
     cr_assert_not(client_is_ready(second));
@@ -84,7 +84,7 @@ SYSTEM_TEST(pooling, a_failed_transaction_keeps_the_server_until_rollback)
 
     client_do(first, "BEGIN");
     cr_assert_str_eq(client_sqlstate(first, "SELECT 1/0"), "22012");
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_str_eq(client_sqlstate(first, "SELECT 1"), "25P02");
     cr_assert_not(client_is_ready(second));

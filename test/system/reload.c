@@ -131,7 +131,7 @@ SYSTEM_TEST(reload, shrinks_and_grows_pools)
         clients[i] = client_open(proxy, NULL);
     for (i = 0; i < 3; i++)
         client_do(clients[i], "BEGIN");
-    client_send(clients[3], "SELECT 1");
+    client_start(clients[3], "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     proxy_rewrite(proxy, "pool_mode = transaction\ndefault_pool_size = 4\n");
     cr_assert_null(proxy_reload(proxy));
@@ -141,7 +141,7 @@ SYSTEM_TEST(reload, shrinks_and_grows_pools)
     for (i = 0; i < 3; i++)
         client_do(clients[i], "COMMIT");
     for (i = 0; i < 2; i++)
-        client_send(clients[i], "BEGIN");
+        client_start(clients[i], "BEGIN");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "sv_active"), 1);
 }

@@ -343,7 +343,7 @@ SYSTEM_TEST(replication, it_counts_under_the_limits_and_waits_for_its_place)
     cr_assert_eq(proxy_rows(proxy, "SERVERS", NULL, NULL), 1);
     wire_write(second, packet.data, packet.count);
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE));
-    client_send(client, "SELECT 'after it'"); /* … and so does an ordinary client */
+    client_start(client, "SELECT 'after it'"); /* … and so does an ordinary client */
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 2, PATIENCE));
     cr_assert_not(client_is_ready(client));
     wire_close(first);
@@ -507,7 +507,7 @@ SYSTEM_TEST(replication, pause_waits_for_it_kill_ends_it_and_reconnect_leaves_it
     proxy_do(proxy, "RECONNECT app");
     wire_query(wire, "IDENTIFY_SYSTEM");
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
-    client_send(console, "PAUSE app");
+    client_start(console, "PAUSE app");
     wire_write(late, packet.data, packet.count); /* paused: it waits */
     wire_query(wire, "IDENTIFY_SYSTEM");
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");

@@ -75,7 +75,7 @@ SYSTEM_TEST(restart, queries_sent_while_it_is_away_wait_for_it)
     cluster_end(cluster, CLUSTER_FAST);
     cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
     for (i = 0; i < 5; i++)
-        client_send(clients[i], text_of("SELECT %d", i));
+        client_start(clients[i], text_of("SELECT %d", i));
     pause_ms(500);
     cluster_again(cluster);
     for (i = 0; i < 5; i++)

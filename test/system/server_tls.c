@@ -316,7 +316,7 @@ SYSTEM_TEST(server_tls, cancel_requests_go_over_tls_too)
     PGconn *client = client_open(proxy, NULL);
     char problem[256];
 
-    client_send(client, "SELECT pg_sleep(82)");
+    client_start(client, "SELECT pg_sleep(82)");
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE query = "
                                             "'SELECT pg_sleep(82)' AND state = 'active'") == 1,
                     5000));

@@ -53,7 +53,7 @@ SYSTEM_TEST(timeouts, query_wait_timeout_counts_from_the_query_not_from_the_logi
 
     pause_ms(1500);
     client_do(first, "BEGIN");
-    client_send(second, "SELECT 1");
+    client_start(second, "SELECT 1");
     pause_ms(1000);
     client_do(first, "COMMIT");
     cr_assert_str_eq(client_finish(second, 5000), "");
@@ -96,7 +96,7 @@ SYSTEM_TEST(timeouts, a_query_timeout_of_a_user_line_wins)
     struct wire *wire = wire_open(proxy);
 
     wire_login(wire, "other", "app");
-    client_send(client, "SELECT pg_sleep(2.5)");
+    client_start(client, "SELECT pg_sleep(2.5)");
     wire_query(wire, "SELECT pg_sleep(72)");
     ends_with(wire, "57014", "query timeout", 6000);
     cr_assert_str_eq(client_finish(client, 5000), "");
@@ -261,7 +261,7 @@ SYSTEM_TEST(timeouts, a_server_that_comes_back_is_found_within_a_second_or_two)
     client_do(client, "SELECT 1");
     cluster_end(cluster, CLUSTER_IMMEDIATE);
     cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
-    client_send(client, "SELECT 'patient'");
+    client_start(client, "SELECT 'patient'");
     pause_ms(1500);
     cluster_again(cluster);
     /* the back-off is per host and short, not a cliff of 15 s */

@@ -119,7 +119,7 @@ static void refused_everywhere(const struct danger *wanted, const char *reason, 
                      PQstatus(client) == CONNECTION_OK),
                     60000),
               "data: the good server is not reached");
-    client_send(client, sql);
+    client_start(client, sql);
     cr_assert(until(sleeps(cluster_shared(), sql), 5000), "data: the good server is not reached");
     relay_turn(relay, bad->port);
     relay_forget(relay);
@@ -223,7 +223,7 @@ static void query_and_cancel(struct proxy *proxy, const struct cluster *cluster,
     cr_assert_str_eq(client_value(client, "SELECT ssl::text FROM pg_stat_ssl WHERE pid = "
                                           "pg_backend_pid()"),
                      "true");
-    client_send(client, sql);
+    client_start(client, sql);
     cr_assert(until(sleeps(cluster, sql), 5000));
     cancel(client);
     cr_assert_str_eq(client_finish(client, 5000), "57014");
@@ -304,7 +304,7 @@ SYSTEM_TEST(tls_everywhere, each_of_two_hosts_must_show_its_own_name)
     for (int i = 0; i < 2; i++) {
         const char *sql = text_of("SELECT pg_sleep(85.%d)", port[i]);
 
-        client_send(clients[i], sql);
+        client_start(clients[i], sql);
         cr_assert(until(sleeps(port[i] == first->port ? first : second, sql), 5000));
         cancel(clients[i]);
         cr_assert_str_eq(client_finish(clients[i], 5000), "57014");
@@ -351,7 +351,7 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
 
     client_do(early, "BEGIN");
     int backend = client_backend(early);
-    client_send(early, sql);
+    client_start(early, sql);
     cr_assert(until(sleeps(cluster, sql), 5000));
     replace(old->certificate, new->certificate, 0644);
     replace(old->key, new->key, 0600);

@@ -143,7 +143,7 @@ SYSTEM_TEST(traffic, a_statement_and_its_sync_may_come_in_separate_turns)
     wire_flush(wire);
     cr_assert_str_eq(wire_types(wire, '1', 5000), "1");
     /* answered, but not synced: the server is still this client's */
-    client_send(other, "SELECT 1");
+    client_start(other, "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);

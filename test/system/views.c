@@ -163,7 +163,7 @@ SYSTEM_TEST(views, pools_count_clients_and_servers_by_state)
         clients[i] = client_open(proxy, NULL);
     client_do(clients[0], "BEGIN");
     client_do(clients[1], "BEGIN");
-    client_send(clients[2], "SELECT 1");
+    client_start(clients[2], "SELECT 1");
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "sv_active"), 2);
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_active"), 4);

@@ -49,12 +49,10 @@ enum option_scope {
 };
 
 enum option_reload { RELOAD_LIVE, RELOAD_NEW, RELOAD_RESTART };
-enum option_status { STATUS_NOW, STATUS_LATER };
 
 struct option_word {
     const char *word; /* NULL ends a table */
     int value;
-    const char *refused; /* why this version does not take it; NULL: it does */
 };
 
 struct option {
@@ -65,7 +63,6 @@ struct option {
     const char *default_text; /* NULL: not set */
     int64_t minimum, maximum; /* in the unit of a bare number */
     enum option_reload reload;
-    enum option_status status;
     const char *group;
     const char *help;
     const struct option_word *words; /* of an ENUM */
