@@ -66,8 +66,19 @@ static void ask(struct wire *wire, bool extended)
     wire_sync(wire);
 }
 
+static bool is_served(const struct proxy *proxy)
+{
+    PGconn *conn = client_try(proxy, NULL);
+    bool served = PQstatus(conn) == CONNECTION_OK;
+
+    PQfinish(conn);
+    return served;
+}
+
+/* While there is a primary. A new one may be slower than query_wait_timeout. */
 static struct wire *client_of(struct proxy *proxy)
 {
+    cr_assert(until(is_served(proxy), PATIENCE_MS));
     struct wire *wire = wire_client(proxy);
 
     ask(wire, false);
