@@ -203,6 +203,7 @@ struct share *backend_share(struct backend *backend, struct worker *worker)
 
     if (!share->meaning) {
         share->meaning = backend_meaning(backend);
+        share->expired = is_expired(share->meaning);
         watch_refresh(share);
         list_push_back(&worker->shares, &share->node);
         atomic_fetch_add(&backend->listed, 1);
@@ -243,9 +244,30 @@ void backend_set_meaning(struct backend *backend, struct meaning *meaning)
     meaning_unref(old);
 }
 
+struct client **share_clients(const struct share *share, size_t *count)
+{
+    struct client **clients = memory_resize(NULL, share->clients.length + 1, sizeof(*clients));
+
+    *count = 0;
+    list_for_each (node, &share->clients) {
+        clients[(*count)++] = list_entry(node, struct client, share_node);
+    }
+    return clients;
+}
+
 void share_look_at_expiry(struct share *share)
 {
+    bool was_expired = share->expired;
+    struct client **clients;
+    size_t count;
+
     share->expired = is_expired(share->meaning);
+    if (!share->expired || was_expired)
+        return;
+    clients = share_clients(share, &count);
+    for (size_t i = 0; i < count; i++)
+        client_stop(clients[i]);
+    free(clients);
 }
 
 void share_refresh(struct share *share)
@@ -255,10 +277,10 @@ void share_refresh(struct share *share)
     share->meaning = backend_meaning(share->backend);
     meaning_unref(old);
     watch_refresh(share);
-    share_look_at_expiry(share);
     list_for_each (node, &share->clients) {
         client_arm(list_entry(node, struct client, share_node));
     }
+    share_look_at_expiry(share);
 }
 
 void backend_server_ready(struct backend *backend, struct parameters *parameters)
@@ -363,16 +385,12 @@ static void tell_logins(struct share *share)
 {
     struct pool_counts counts;
     struct client **clients;
-    size_t count = 0;
+    size_t count;
 
     pool_counts(share->backend->pool, &counts);
     if (counts.idle + counts.active + counts.reserved > 0)
         return;
-    /* one that ends may be followed by others: hence no walk over the list itself */
-    clients = memory_resize(NULL, share->clients.length + 1, sizeof(*clients));
-    list_for_each (node, &share->clients) {
-        clients[count++] = list_entry(node, struct client, share_node);
-    }
+    clients = share_clients(share, &count);
     for (size_t i = 0; i < count; i++)
         if (clients[i]->state == CLIENT_WELCOME)
             login_finish(clients[i]);

@@ -18,7 +18,6 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/conf/access.h"
 #include "pgstage/session/backend.h"
-#include "pgstage/session/client.h"
 
 #define LOOK_US (60 * CLOCK_SECOND)
 #define WARNING_US (86400 * CLOCK_SECOND)
@@ -31,12 +30,6 @@ static void deliver_expiry(struct loop *loop, struct mail *mail)
 
     list_for_each (node, &worker->shares) {
         share_look_at_expiry(list_entry(node, struct share, node));
-    }
-    list_for_each_safe (node, &worker->clients) {
-        struct client *client = list_entry(node, struct client, node);
-
-        if (client->share && client->share->expired)
-            client_stop(client);
     }
     free(mail);
 }

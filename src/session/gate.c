@@ -259,16 +259,12 @@ struct gate_letter {
     const struct gate *gate;
 };
 
-/* Who was held before its own server may go on, and the time that others may wait is another. One
- * that ends may be followed by others: hence no walk over the list itself. */
+/* Who was held before its own server may go on, and the time that others may wait is another. */
 static void look_at(struct share *share)
 {
-    struct client **clients = memory_resize(NULL, share->clients.length + 1, sizeof(*clients));
-    size_t count = 0;
+    size_t count;
+    struct client **clients = share_clients(share, &count);
 
-    list_for_each (node, &share->clients) {
-        clients[count++] = list_entry(node, struct client, share_node);
-    }
     for (size_t i = 0; i < count; i++) {
         if (clients[i]->state == CLIENT_ACTIVE && clients[i]->held_bytes) {
             clients[i]->granted = true;

@@ -574,6 +574,10 @@ static void join_pool(struct client *client)
     pool_client_added(pool);
     counter_add(&pool_stats(pool, client->worker->index)->client_login_count, 1);
     client_set_state(client, CLIENT_WELCOME);
+    if (client->share->expired) { /* since this login began */
+        client_fail(client, REASON_EXPIRED, NULL);
+        return;
+    }
     if (client->replication) {
         replication_begin(client);
         return;
