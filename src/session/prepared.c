@@ -381,7 +381,7 @@ static void note_wipe(struct client *client, const struct passing *passing)
     if (!may_wipe(text))
         return;
     client->names->wiped = true;
-    client->names->wiped_batch = transaction_batch(transaction_of(client));
+    client->names->wiped_batch = server_next_batch(client->server);
 }
 
 static bool may_be_wiped(const struct client *client)

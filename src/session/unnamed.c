@@ -42,7 +42,7 @@ void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, boo
 
     if (client->pins)
         client_unpin(client, PIN_unnamed_statement);
-    unnamed->batch = transaction_batch(&client->server->transaction);
+    unnamed->batch = server_next_batch(client->server);
     unnamed_is_there(client);
     if (whole) {
         unnamed_keep(client, text, bytes, intent);

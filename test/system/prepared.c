@@ -451,6 +451,34 @@ SYSTEM_TEST(prepared, discard_all_and_deallocate_all_take_every_name)
     }
 }
 
+/* The parameters that the server must be given first are a batch of their own, and its answer is not
+ * that of the text behind it. */
+SYSTEM_TEST(prepared, names_that_may_be_gone_are_waited_for_behind_a_change_of_parameters)
+{
+    struct proxy *proxy = start("");
+    struct wire *wire = wire_client(proxy), *other = wire_client(proxy);
+
+    wire_query(wire, "SET application_name = 'one'");
+    assert_said(wire, 1, "C[SET] Z[I]");
+    wire_query(other, "SET application_name = 'two'");
+    assert_said(other, 1, "C[SET] Z[I]");
+    for (int round = 0; round < 3; round++) { /* from the second on the values are known */
+        assert_parsed(wire, "a", text_of("SELECT 'a%d'", round));
+        disturb(other);
+        wire_cork(wire, true);
+        wire_query(wire, "SELECT pg_sleep(0.2); DEALLOCATE ALL");
+        wire_parse(wire, "a", "SELECT 'new'");
+        wire_sync(wire);
+        wire_cork(wire, false);
+        assert_said(wire, 2,
+                    "T[pg_sleep:2278:4294967295:0] D[] C[SELECT 1] C[DEALLOCATE ALL] Z[I] 1 Z[I]");
+        assert_value(wire, "a", "new");
+        wire_close_name(wire, 'S', "a");
+        wire_sync(wire);
+        assert_said(wire, 1, "3 Z[I]");
+    }
+}
+
 SYSTEM_TEST(prepared, sql_deallocates_a_name_of_the_protocol)
 {
     struct proxy *proxy = start("");

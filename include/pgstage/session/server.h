@@ -124,6 +124,13 @@ static inline bool server_cuts_answer(const struct server *server)
     return server->client && server->body_left && !server->body_swallowed;
 }
 
+/* The number of the batch (transaction_batch) that its client's next message is in, also when what
+ * goes ahead of that message, as a batch of its own, is not entered in the queue yet. */
+static inline uint32_t server_next_batch(const struct server *server)
+{
+    return transaction_batch(&server->transaction) + (server->ahead.length && !server->ahead_asked);
+}
+
 /* Begins to connect for this share's pool (pool_events.open). The worker's thread. */
 void server_open(struct share *share);
 /* Begins to connect one that is in no pool; NULL: no host may be tried now. It may fail before this
