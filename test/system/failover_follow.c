@@ -176,9 +176,9 @@ SYSTEM_TEST(failover_follow, a_diverged_former_primary_without_rewind_serves_no_
     PGconn *direct;
     int from_third = 0;
 
-    /* a row that never reaches a standby */
-    cluster_end(scene->sky->stars[1].cluster, CLUSTER_FAST);
+    /* a row that never reaches a standby; the one that will lead has at least what the other has */
     cluster_end(scene->sky->stars[2].cluster, CLUSTER_FAST);
+    cluster_end(scene->sky->stars[1].cluster, CLUSTER_FAST);
     direct = cluster_connect(old->cluster, "app");
     client_do(direct, "INSERT INTO note VALUES (4711)");
     PQfinish(direct);
