@@ -35,7 +35,7 @@ SYSTEM_TEST(failover_again, while_the_configuration_is_read_again)
     }
     scene_goes_on(scene, 100);
     nobody_was_disconnected(scene);
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }
 
 SYSTEM_TEST(failover_again, while_everything_is_paused)
@@ -118,7 +118,7 @@ static void a_restart(bool forgets)
     scene_goes_on(scene, 100);
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary was written to");
     cluster_end(old->cluster, CLUSTER_KILL);
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }
 
 SYSTEM_TEST(failover_again, a_restarted_pgstage_knows_what_it_had_accepted)
@@ -270,5 +270,5 @@ SYSTEM_TEST(failover_again, a_name_of_several_addresses)
     cr_expect_eq(proxy_rows(scene->proxy, "HOSTS", NULL, NULL), 1);
     cr_expect_str_eq(address_of(client), "127.0.0.2");
     nobody_was_disconnected(scene);
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }

@@ -24,7 +24,7 @@ SYSTEM_TEST(failover_follow, a_killed_primary_costs_a_pause_and_nothing_that_was
     cluster_promote(new->cluster);
     scene_goes_on(scene, 100);
     nobody_was_disconnected(scene);
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }
 
 SYSTEM_TEST(failover_follow, with_synchronous_replication_nothing_is_missing)

@@ -25,7 +25,7 @@ static void goes_dark(struct scene *scene, void (*cut)(struct star *star, bool o
     scene_goes_on(scene, 200);
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary still gets writes");
     cluster_end(old->cluster, CLUSTER_KILL);
-    scene_judge(scene, new, old, dark + 200);
+    scene_judge(scene, new, old, dark + ANSWER_LAG_MS);
 }
 
 static void cut_network(struct star *star, bool off)

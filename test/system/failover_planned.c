@@ -194,7 +194,7 @@ SYSTEM_TEST(failover_planned, to_the_dr_site_and_back)
     ledger_stop(scene->ledger);
     struct ledger_verdict verdict = ledger_judge(scene->ledger, far->cluster);
     ledger_expect_sound(&verdict, true);
-    cr_expect_leq(verdict.last_missing, killed + 200);
+    cr_expect_leq(verdict.last_missing, killed + ANSWER_LAG_MS);
 
     /* a mere re-route would lose what was written there */
     (void)client_sqlstate(proxy_console(scene->proxy), "FAILBACK drill");

@@ -58,7 +58,7 @@ SYSTEM_TEST(failover_promote, the_best_standby_is_promoted_and_the_others_follow
     cr_expect_str_eq(last_failover(scene->proxy, "type"), "automatic");
     cr_expect(names_star(last_failover(scene->proxy, "from"), old));
     cr_expect(names_star(last_failover(scene->proxy, "to"), new));
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }
 
 SYSTEM_TEST(failover_promote, with_synchronous_replication_nothing_is_missing)
@@ -198,8 +198,8 @@ SYSTEM_TEST(failover_promote, two_pgstage_promote_once)
     nobody_was_disconnected(&second);
     /* the sums are right only when both have ended */
     ledger_stop(second.ledger);
-    scene_judge(scene, new, old, killed + 200);
-    scene_compare(&second, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
+    scene_compare(&second, new, old, killed + ANSWER_LAG_MS);
 }
 
 /* It dies between its intent and the end of the promotion, and its successor brings it to an end;
@@ -226,7 +226,7 @@ SYSTEM_TEST(failover_promote, a_pgstage_that_dies_in_the_middle_is_continued_by_
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary was written to");
     cr_expect_eq(promoted(scene), new);
     cluster_end(old->cluster, CLUSTER_KILL);
-    scene_judge(scene, new, old, killed + 200);
+    scene_judge(scene, new, old, killed + ANSWER_LAG_MS);
 }
 
 SYSTEM_TEST(failover_promote, a_fence_command_that_fails_stops_the_promotion)
