@@ -275,7 +275,7 @@ static bool set_up(struct worker *worker)
 static bool send_named(struct worker *worker, const char *name, int count, const int64_t *numbers)
 {
     char texts[4][24];
-    const char *values[4];
+    const char *values[4] = {NULL};
 
     for (int i = 0; i < count; i++) {
         snprintf(texts[i], sizeof texts[i], "%lld", (long long)numbers[i]);
