@@ -43,7 +43,7 @@ static struct stage stage_before(int server_port, const char *more)
                text_of("[pgstage]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n"
                        "auth_type = trust\nauth_file = %s\nworkers = 2\n"
                        "[environment e]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
-                       "pool_size = 8\nquery_wait_timeout = 1\n%s"
+                       "pool_size = 8\n%s"
                        "[databases]\napp = environment=e dbname=app\n* = environment=e "
                        "dbname=app\n"
                        "[users]\napp =\n",
@@ -134,7 +134,7 @@ static struct gate_counts counts_of(const struct stage *stage)
 
 static void hold_and_release(const char *mode)
 {
-    struct stage stage = stage_start(mode);
+    struct stage stage = stage_start(text_of("query_wait_timeout = 2\n%s", mode));
     PGconn *running = client_of(&stage), *idle = client_of(&stage), *fresh;
 
     sql_do(idle, "SELECT 1");
@@ -148,7 +148,7 @@ static void hold_and_release(const char *mode)
     sql_send(idle, "SELECT 2");
     fresh = client_of(&stage);
     sql_send(fresh, "SELECT 3");
-    pause_ms(1500);
+    pause_ms(2500);
     cr_assert_not(sql_is_ready(idle));
     cr_assert_not(sql_is_ready(fresh));
     /* what runs goes on to its end */

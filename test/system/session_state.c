@@ -9,6 +9,10 @@ SYSTEM_SUITE(session_state);
 #define ONE "pool_mode = transaction\ndefault_pool_size = 1\n"
 #define TWO "pool_mode = transaction\ndefault_pool_size = 2\n"
 
+/* of this session alone: others on the same server hold some, too */
+static const char HELD_LOCKS[] =
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+
 #define cr_expect_shows(conn, name, value)                                                         \
     cr_expect_str_eq(client_value(conn, "SHOW " name), value, "SHOW " name " is %s",               \
                      client_value(conn, "SHOW " name))
@@ -330,8 +334,7 @@ SYSTEM_TEST(session_state, what_a_pinned_client_leaves_is_gone_for_the_next)
                                    "relnamespace = pg_my_temp_schema()"),
                      0, "%s", states[i]);
         cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_cursors WHERE is_holdable"), 0);
-        cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
-                     0, "%s", states[i]);
+        cr_expect_eq(client_number(b, HELD_LOCKS), 0, "%s", states[i]);
         cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_prepared_statements WHERE from_sql"),
                      0);
         cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_listening_channels()"), 0);
@@ -392,7 +395,7 @@ SYSTEM_TEST(session_state, reset_always_cleans_what_functions_hide)
     cr_expect_shows(b, "lock_timeout", "0");
     cr_expect_str_eq(client_value(b, "SELECT coalesce(current_setting('my.x', true), '')"), "");
     cr_expect_str_eq(client_sqlstate(b, "SELECT * FROM t"), "42P01");
-    cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), 0);
+    cr_expect_eq(client_number(b, HELD_LOCKS), 0);
     cr_expect_eq(client_number(b, "SELECT count(*) FROM pg_listening_channels()"), 0);
     cr_expect_eq(client_backend(b), backend);
     /* a prepared statement of SQL goes with its server */
@@ -560,6 +563,7 @@ SYSTEM_TEST(session_state, a_parameter_that_is_no_longer_taken_ends_its_client)
 }
 
 /* ---- LISTEN and NOTIFY ---- */
+/* (tests that run beside each other share a database: each has its own channels) */
 
 /* Waits for a notification; its channel and payload, "" when none came. */
 static char *heard(PGconn *conn)
@@ -615,16 +619,16 @@ SYSTEM_TEST(session_state, what_was_listened_to_unseen_is_heard_by_nobody)
     struct proxy *proxy = proxy_start(ONE);
     PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, NULL);
 
-    client_do(a, "DO $$ BEGIN EXECUTE 'LISTEN x'; END $$");
-    client_do(b, "NOTIFY x, 'one'");
+    client_do(a, "DO $$ BEGIN EXECUTE 'LISTEN unseen'; END $$");
+    client_do(b, "NOTIFY unseen, 'one'");
     client_do(b, "SELECT 1");
     cr_expect(hears_nothing(b), "another client's notification was heard");
     /* who listens, too, hears it by the connection for all, and once only */
-    client_do(b, "LISTEN x");
-    client_do(b, "NOTIFY x, 'two'");
-    cr_expect_str_eq(heard(b), "x:two");
-    client_do(b, "NOTIFY x, 'three'");
-    cr_expect_str_eq(heard(b), "x:three");
+    client_do(b, "LISTEN unseen");
+    client_do(b, "NOTIFY unseen, 'two'");
+    cr_expect_str_eq(heard(b), "unseen:two");
+    client_do(b, "NOTIFY unseen, 'three'");
+    cr_expect_str_eq(heard(b), "unseen:three");
 }
 
 /* asyncpg puts the encoding into quotes, and PostgreSQL looks at its letters and digits only. */
@@ -637,10 +641,10 @@ SYSTEM_TEST(session_state, listen_with_an_encoding_in_quotes)
 
     client_do(a, "BEGIN");
     client_do(b, "SELECT 1");
-    PQclear(PQexecParams(c, "LISTEN x", 0, NULL, NULL, NULL, NULL, 0));
+    PQclear(PQexecParams(c, "LISTEN quoted", 0, NULL, NULL, NULL, NULL, 0));
     client_do(a, "ROLLBACK");
-    client_do(a, "NOTIFY x, 'one'");
-    cr_expect_str_eq(heard(c), "x:one");
+    client_do(a, "NOTIFY quoted, 'one'");
+    cr_expect_str_eq(heard(c), "quoted:one");
 }
 
 /* Where new server connections are asked whom they have reached, the one that listens is, too. */
@@ -654,9 +658,9 @@ SYSTEM_TEST(session_state, listen_in_an_environment_that_is_watched)
 
     cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 1, 30000));
     a = client_open(proxy, "dbname=app@e");
-    client_do(a, "LISTEN x");
-    client_do(b, "NOTIFY x, 'one'");
-    cr_expect_str_eq(heard(a), "x:one");
+    client_do(a, "LISTEN watched");
+    client_do(b, "NOTIFY watched, 'one'");
+    cr_expect_str_eq(heard(a), "watched:one");
 }
 
 SYSTEM_TEST(session_state, listen_takes_effect_with_its_transaction)
@@ -665,33 +669,33 @@ SYSTEM_TEST(session_state, listen_takes_effect_with_its_transaction)
     PGconn *a = client_open(proxy, NULL), *b = client_open(proxy, NULL);
     PGresult *result;
 
-    client_do(a, "BEGIN; LISTEN x; ROLLBACK");
-    client_do(a, "BEGIN; SAVEPOINT s; LISTEN x; ROLLBACK TO s; LISTEN y; COMMIT");
-    client_do(b, "NOTIFY x, 'no'; NOTIFY y, 'yes'");
-    cr_expect_str_eq(heard(a), "y:yes");
+    client_do(a, "BEGIN; LISTEN undone; ROLLBACK");
+    client_do(a, "BEGIN; SAVEPOINT s; LISTEN undone; ROLLBACK TO s; LISTEN done; COMMIT");
+    client_do(b, "NOTIFY undone, 'no'; NOTIFY done, 'yes'");
+    cr_expect_str_eq(heard(a), "done:yes");
     cr_expect(hears_nothing(a));
     /* in a transaction nothing is heard, and all of it afterwards */
     client_do(a, "BEGIN");
-    client_do(b, "NOTIFY y, '1'");
-    client_do(b, "NOTIFY y, '2'");
+    client_do(b, "NOTIFY done, '1'");
+    client_do(b, "NOTIFY done, '2'");
     for (int i = 0; i < 20; i++) {
         client_do(a, "SELECT 1");
         pause_ms(5);
         cr_expect(hears_nothing(a));
     }
     client_do(a, "COMMIT");
-    cr_expect_str_eq(heard(a), "y:1");
-    cr_expect_str_eq(heard(a), "y:2");
+    cr_expect_str_eq(heard(a), "done:1");
+    cr_expect_str_eq(heard(a), "done:2");
     /* a prepared LISTEN, and one's own notification */
-    result = PQprepare(a, "l", "LISTEN z", 0, NULL);
+    result = PQprepare(a, "l", "LISTEN prepared", 0, NULL);
     cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK);
     PQclear(result);
     client_do(b, "SELECT 1");
-    result = PQexecParams(a, "LISTEN z", 0, NULL, NULL, NULL, NULL, 0);
+    result = PQexecParams(a, "LISTEN prepared", 0, NULL, NULL, NULL, NULL, 0);
     cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s", PQresultErrorMessage(result));
     PQclear(result);
-    client_do(a, "NOTIFY z, 'own'");
-    cr_expect_str_eq(heard(a), "z:own");
+    client_do(a, "NOTIFY prepared, 'own'");
+    cr_expect_str_eq(heard(a), "prepared:own");
 }
 
 SYSTEM_TEST(session_state, what_may_have_been_missed_is_told)
@@ -721,10 +725,10 @@ SYSTEM_TEST(session_state, who_does_not_read_notifications_is_ended)
     struct proxy *proxy = proxy_start(TWO);
     PGconn *a = client_open(proxy, "application_name=lazy"), *b = client_open(proxy, NULL);
 
-    client_do(a, "LISTEN x");
+    client_do(a, "LISTEN lazy");
     client_do(a, "BEGIN");
     for (int i = 0; i < 3 && PQstatus(a) == CONNECTION_OK; i++)
-        client_do(b, "SELECT count(pg_notify('x', g || repeat('y', 7000))) FROM "
+        client_do(b, "SELECT count(pg_notify('lazy', g || repeat('y', 7000))) FROM "
                      "generate_series(1, 100) g");
     cr_expect(until(proxy_logged(proxy, "notifications have not been read"), 20000));
     cr_expect(client_is_closed(a, 20000));
