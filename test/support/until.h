@@ -1,7 +1,7 @@
 /*
  * until: waits for a condition with a deadline, by looking again every few milliseconds.
  *
- *     cr_assert(until(show_number(proxy, ...) == 1, 5000));
+ *     cr_assert(until(show_number(proxy, ...) == 1, PATIENCE_MS));
  */
 #ifndef SUPPORT_UNTIL_H
 #define SUPPORT_UNTIL_H
@@ -9,6 +9,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
+
+/* So long a test waits at most for what must happen: far longer than it takes, also on a busy
+ * machine, and shorter than the timeouts of a minute that are pgstage's defaults. */
+#define PATIENCE_MS 50000
 
 static inline int64_t now_ms(void)
 {

@@ -10,8 +10,6 @@
 
 SYSTEM_SUITE(absent_drivers);
 
-#define PATIENCE_MS 20000
-
 /* What Npgsql sends before a connection of its pool is used again, when statements are prepared. */
 static const char npgsql_reset[] =
     "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;"

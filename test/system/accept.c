@@ -11,8 +11,6 @@
 /* These start, kill and promote servers. */
 TestSuite(accept, .fini = test_end, .timeout = 150);
 
-#define PATIENCE 45000
-
 struct pair {
     struct cluster *a, *b; /* b streams from a at first */
     const char *more;      /* of the environment */
@@ -84,13 +82,13 @@ static bool is_accepted(const struct pair *pair, const struct cluster *cluster)
 
 static void wait_accepted(const struct pair *pair, const struct cluster *cluster)
 {
-    cr_assert(until(is_accepted(pair, cluster), PATIENCE), "%s is not accepted\n%s", label(cluster),
-              file_text(pair->proxy->log));
+    cr_assert(until(is_accepted(pair, cluster), PATIENCE_MS), "%s is not accepted\n%s",
+              label(cluster), file_text(pair->proxy->log));
 }
 
 static void wait_alarm(const struct pair *pair, const char *alarm)
 {
-    cr_assert(until(has_alarm(pair->proxy, alarm), PATIENCE), "no alarm %s\n%s", alarm,
+    cr_assert(until(has_alarm(pair->proxy, alarm), PATIENCE_MS), "no alarm %s\n%s", alarm,
               file_text(pair->proxy->log));
 }
 
@@ -136,10 +134,10 @@ SYSTEM_TEST(accept, a_promotion_by_somebody_else_is_followed_and_the_client_goes
     cr_assert_eq(writes_to(client), pair.a->port);
     client_do(idle, "SELECT 1");
     cluster_end(pair.a, CLUSTER_KILL);
-    cr_assert(until(proxy_rows(pair.proxy, "SERVERS", NULL, NULL) == 0, PATIENCE));
+    cr_assert(until(proxy_rows(pair.proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     client_start(client, "INSERT INTO t VALUES (3)");
     cluster_promote(pair.b);
-    cr_assert_str_eq(client_finish(client, PATIENCE), "", "%s", file_text(pair.proxy->log));
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "", "%s", file_text(pair.proxy->log));
     cr_assert_eq(writes_to(client), pair.b->port);
     cr_assert_eq(writes_to(idle), pair.b->port);
     cr_assert_eq(cluster_number(pair.b, "SELECT count(*) FROM t WHERE i = 3"), 1);
@@ -180,10 +178,10 @@ SYSTEM_TEST(accept, the_old_primary_comes_back_and_stays_fenced_over_a_restart)
 
     /* even when it is all there is */
     cluster_end(pair.b, CLUSTER_FAST);
-    cr_assert(until(has_alarm(pair.proxy, "no_primary"), PATIENCE));
+    cr_assert(until(has_alarm(pair.proxy, "no_primary"), PATIENCE_MS));
     assert_waits(&pair, client);
     cluster_again(pair.b);
-    cr_assert_str_eq(client_finish(client, PATIENCE), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
     cr_assert_eq(cluster_number(pair.a, "SELECT count(*) FROM t WHERE i = 2"), 0);
     PQfinish(client);
 }
@@ -201,7 +199,7 @@ SYSTEM_TEST(accept, a_former_primary_that_streams_is_let_in_again)
 
     cr_assert(
         until(strcmp(cell(proxy, "ENVIRONMENTS", "name", "drill", "accepted_primary"), first) == 0,
-              PATIENCE),
+              PATIENCE_MS),
         "%s", file_text(proxy->log));
     PGconn *client = client_open(proxy, "password=appsecret");
     client_do(client, "SELECT 1");
@@ -212,7 +210,7 @@ SYSTEM_TEST(accept, a_former_primary_that_streams_is_let_in_again)
     cr_assert_str_eq(cell(proxy, "FENCES", "host", first, "reason"), "former_primary");
 
     star_rejoin(sky, one, two, true);
-    cr_assert(until(proxy_rows(proxy, "FENCES", "host", first) == 0, PATIENCE), "%s",
+    cr_assert(until(proxy_rows(proxy, "FENCES", "host", first) == 0, PATIENCE_MS), "%s",
               file_text(proxy->log));
     cr_assert_str_eq(cell(proxy, "ENVIRONMENTS", "name", "drill", "accepted_primary"), second);
     cr_assert_eq(client_number(client, "SELECT inet_server_port()"), two->cluster->port);
@@ -232,7 +230,7 @@ SYSTEM_TEST(accept, of_two_primaries_the_newest_takes_all)
     cr_assert_eq(writes_to(client), pair.b->port);
     cr_assert(until(cluster_number(pair.a, "SELECT count(*) FROM pg_stat_activity WHERE usename = "
                                            "'app'") == 0,
-                    PATIENCE),
+                    PATIENCE_MS),
               "a connection to the old primary is left");
     PQfinish(client);
 }
@@ -247,7 +245,7 @@ SYSTEM_TEST(accept, of_two_primaries_the_accepted_one_is_kept_where_that_is_aske
     wait_alarm(&pair, "two_primaries");
     for (int i = 0; i < 10; i++)
         cr_assert_eq(writes_to(client), pair.a->port);
-    cr_assert(until(is_fenced(&pair, pair.b), PATIENCE));
+    cr_assert(until(is_fenced(&pair, pair.b), PATIENCE_MS));
     PQfinish(client);
 }
 
@@ -261,13 +259,13 @@ SYSTEM_TEST(accept, two_primaries_stop_everything_until_an_operator_says_which)
     cluster_promote(pair.b);
     cr_assert(until(
         strcmp(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "failover_state"), "stopped") == 0,
-        PATIENCE));
+        PATIENCE_MS));
     assert_waits(&pair, client);
     restart_proxy(&pair); /* it is remembered */
     PQfinish(client);
     cr_assert(until(
         strcmp(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "failover_state"), "stopped") == 0,
-        PATIENCE));
+        PATIENCE_MS));
     cr_assert(has_alarm(pair.proxy, "two_primaries"));
     proxy_do(pair.proxy, text_of("ACCEPT e \"%s\"", label(pair.b)));
     wait_accepted(&pair, pair.b);
@@ -296,7 +294,7 @@ SYSTEM_TEST(accept, another_cluster_behind_the_address_gets_nothing)
 
     /* it is what the operator wants: a restore */
     proxy_do(pair.proxy, text_of("ACCEPT e 127.0.0.1:%d", stranger->port));
-    cr_assert_str_eq(client_finish(client, PATIENCE), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
     cr_assert_eq(cluster_number(stranger, "SELECT count(*) FROM t"), 1);
     wait_accepted(&pair, stranger);
     PQfinish(client);
@@ -315,7 +313,7 @@ SYSTEM_TEST(accept, maintenance_keeps_it_from_following)
     wait_alarm(&pair, "no_primary");
     assert_waits(&pair, client);
     proxy_do(pair.proxy, "MAINTENANCE e OFF");
-    cr_assert_str_eq(client_finish(client, PATIENCE), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
     cr_assert_eq(writes_to(client), pair.b->port);
     cr_assert_str_eq(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "maintenance"), "no");
     PQfinish(client);
@@ -336,7 +334,7 @@ SYSTEM_TEST(accept, a_fence_closes_every_connection_and_is_remembered)
     PQfinish(client);
     restart_proxy(&pair);
     cr_assert(is_fenced(&pair, pair.a));
-    cr_assert(until(has_alarm(pair.proxy, "no_primary"), PATIENCE));
+    cr_assert(until(has_alarm(pair.proxy, "no_primary"), PATIENCE_MS));
     proxy_do(pair.proxy, text_of("UNFENCE %s", label(pair.a)));
     wait_accepted(&pair, pair.a);
     client = client_open(pair.proxy, NULL);
@@ -407,7 +405,7 @@ SYSTEM_TEST(accept, two_processes_do_not_share_a_state_dir)
     wait_accepted(&pair, pair.a);
     struct proxy *other = proxy_start_with(&options, "%s", configuration(&pair, ""));
     other->expect_failure = true;
-    cr_assert_eq(proxy_wait(other, 20000), 1);
+    cr_assert_eq(proxy_wait(other, PATIENCE_MS), 1);
     cr_assert(proxy_logged(other, "in use by another process"), "%s", file_text(other->log));
 }
 
@@ -441,7 +439,7 @@ SYSTEM_TEST(accept, everything_goes_down_and_comes_back)
     wait_alarm(&pair, "no_primary");
     client_start(client, "INSERT INTO t VALUES (4)");
     cluster_again(pair.a);
-    cr_assert_str_eq(client_finish(client, PATIENCE), "", "%s", file_text(pair.proxy->log));
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "", "%s", file_text(pair.proxy->log));
     wait_accepted(&pair, pair.a);
     cr_assert_eq(proxy_rows(pair.proxy, "FAILOVERS", NULL, NULL), 0, "a restart is no failover");
     PQfinish(client);

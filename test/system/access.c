@@ -91,7 +91,7 @@ SYSTEM_TEST(access, client_limits_hold_for_one_environment_alone)
     client_do(second, "SELECT 1");
     cr_assert(until(
         proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_client_connections") == 1,
-        5000));
+        PATIENCE_MS));
     client_do(enter(proxy, "closed"), "SELECT 1");
 }
 
@@ -116,7 +116,7 @@ SYSTEM_TEST(access, server_limits_of_one_environment_starve_no_other)
         closed[i] = enter(proxy, "closed");
         client_start(closed[i], "BEGIN");
     }
-    cr_assert(until(begun(closed, 6) == 2, 10000));
+    cr_assert(until(begun(closed, 6) == 2, PATIENCE_MS));
     cr_assert_eq(proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections"), 2);
     for (i = 0; i < 3; i++) {
         open[i] = enter(proxy, "open");
@@ -143,12 +143,13 @@ SYSTEM_TEST(access, a_freed_place_goes_to_the_pool_that_waited_longest)
     client_do(clients[3], "BEGIN");
     for (i = 2; i >= 0; i--) {
         client_start(clients[i], "BEGIN");
-        cr_assert(until(
-            proxy_figure(proxy, "POOLS", "environment", "closed", "cl_waiting") == 3 - i, 5000));
+        cr_assert(
+            until(proxy_figure(proxy, "POOLS", "environment", "closed", "cl_waiting") == 3 - i,
+                  PATIENCE_MS));
     }
     client_do(clients[3], "COMMIT");
     for (i = 2; i >= 0; i--) {
-        cr_assert_str_eq(client_finish(clients[i], 5000), "");
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "");
         cr_assert_eq(begun(clients, i), 0);
         client_do(clients[i], "COMMIT");
     }
@@ -169,24 +170,25 @@ SYSTEM_TEST(access, limits_that_a_reload_raises_or_lowers_hold_at_once)
         clients[i] = enter(proxy, "closed");
         client_start(clients[i], "BEGIN");
     }
-    cr_assert(until(begun(clients, 3) == 1, 5000));
+    cr_assert(until(begun(clients, 3) == 1, PATIENCE_MS));
     proxy_rewrite(proxy, text, port, 3, 4);
     cr_assert_null(proxy_reload(proxy));
-    cr_assert(until(begun(clients, 3) == 3, 5000));
+    cr_assert(until(begun(clients, 3) == 3, PATIENCE_MS));
     PGconn *fourth = enter(proxy, "closed");
     proxy_rewrite(proxy, text, port, 1, 2);
     cr_assert_null(proxy_reload(proxy));
     for (i = 0; i < 3; i++) {
-        cr_assert_str_eq(client_finish(clients[i], 1000), "");
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "");
         client_do(clients[i], "COMMIT");
     }
-    cr_assert(until(
-        proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") <= 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") <= 1,
+              PATIENCE_MS));
     PQfinish(fourth);
     PQfinish(clients[0]);
     cr_assert(until(
         proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_client_connections") == 2,
-        5000));
+        PATIENCE_MS));
     cr_assert_has(refused(proxy, "closed"), "max_client_connections");
 }
 
@@ -241,14 +243,15 @@ SYSTEM_TEST(access, pools_are_drained_when_their_environment_expires)
     client_do(idle, "SELECT 1");
     client_do(other, "SELECT 1");
     cr_assert(proxy_logged(proxy, "environment closed expires at"));
-    cr_assert(client_is_closed(idle, 40000));
+    cr_assert(client_is_closed(idle, PATIENCE_MS));
     cr_assert(proxy_logged(proxy, "environment closed has expired"));
     /* its transaction is allowed to end */
     client_do(busy, "SELECT 1");
     client_do(busy, "COMMIT");
-    cr_assert(client_is_closed(busy, 20000));
-    cr_assert(until(
-        proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") == 0, 20000));
+    cr_assert(client_is_closed(busy, PATIENCE_MS));
+    cr_assert(
+        until(proxy_figure(proxy, "ENVIRONMENTS", "name", "closed", "current_connections") == 0,
+              PATIENCE_MS));
     client_do(other, "SELECT 1");
     cr_assert_has(refused(proxy, "closed"), "57P03");
 }
@@ -269,7 +272,7 @@ SYSTEM_TEST(access, a_reload_can_give_an_environment_more_time)
     PGconn *client = enter(proxy, "closed");
     proxy_rewrite(proxy, text, cluster_shared()->port, "2020-01-01");
     cr_assert_null(proxy_reload(proxy));
-    cr_assert(client_is_closed(client, 5000));
+    cr_assert(client_is_closed(client, PATIENCE_MS));
 }
 
 /* ---- PROXY protocol ---- */
@@ -314,8 +317,8 @@ SYSTEM_TEST(access, the_address_that_a_proxy_tells_is_the_clients)
                                  "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\x22\0\0";
     struct wire *second = come(port, binary, sizeof binary - 1);
 
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "RKZ");
-    cr_assert_str_eq(wire_types(second, 'Z', 5000), "RKZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "RKZ");
+    cr_assert_str_eq(wire_types(second, 'Z', PATIENCE_MS), "RKZ");
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "addr", "192.0.2.7"), 1);
     cr_assert_eq(proxy_figure(proxy, "CLIENTS", "addr", "192.0.2.7", "port"), 51000);
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "addr", "2001:db8::9"), 1);
@@ -343,9 +346,9 @@ SYSTEM_TEST(access, the_console_beside_production_wants_tls_from_elsewhere)
         bytes_add(&bytes, startup.data, startup.count);
         wire_write(wire, bytes.data, bytes.count);
         if (i)
-            cr_assert_has(wire_error(wire, 10000), "SSL required");
+            cr_assert_has(wire_error(wire, PATIENCE_MS), "SSL required");
         else
-            cr_assert_str_eq(wire_types(wire, 'Z', 10000), "RKZ");
+            cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "RKZ");
         /* loopback crosses no wire */
         proxy_do(proxy, "SHOW VERSION");
     }
@@ -358,10 +361,10 @@ SYSTEM_TEST(access, allow_from_is_about_the_address_behind_the_proxy)
     struct proxy *proxy = start_behind(port, "127.0.0.1", "");
     struct wire *wire = come_with(port, "PROXY TCP4 203.0.113.5 198.51.100.1 51000 6432\r\n");
 
-    cr_assert_has(wire_error(wire, 5000), "FATAL 28000 not allowed to log in here");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 28000 not allowed to log in here");
     /* the proxy's own connection comes from where the proxy is */
     wire = come_with(port, "PROXY UNKNOWN\r\n");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "RKZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "RKZ");
     /* and [pgstage]'s own listener wants no header */
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
@@ -373,7 +376,7 @@ SYSTEM_TEST(access, headers_are_believed_from_nobody_else)
     struct proxy *proxy = start_behind(port, "10.0.0.0/8", "");
     struct wire *wire = come_with(port, "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n");
 
-    cr_assert_has(wire_error(wire, 5000), "28000 connections come through a proxy only");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "28000 connections come through a proxy only");
     cr_assert(proxy_logged(proxy, "connections come through a proxy only"));
 }
 
@@ -384,7 +387,7 @@ SYSTEM_TEST(access, a_connection_without_a_header_is_refused)
     struct proxy *proxy = start_behind(port, "127.0.0.1", "");
     struct wire *wire = come(port, "", 0);
 
-    cr_assert_has(wire_error(wire, 5000), "a PROXY header was expected");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "a PROXY header was expected");
     (void)proxy;
 }
 
@@ -428,7 +431,7 @@ SYSTEM_TEST(access, tls_follows_a_header)
     cr_assert(wire_secure(wire, true, NULL));
     wire_login(wire, "app", "app");
     wire_query(wire, "SELECT 1");
-    cr_assert_str_eq(wire_value(wire, 5000), "1");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "1");
     (void)proxy;
 }
 
@@ -449,9 +452,9 @@ SYSTEM_TEST(access, loopback_needs_no_tls_only_when_both_ends_are_loopback)
                     port, cluster_shared()->port, pki_shared_ca()->certificate);
     struct wire *wire = come_with(port, "PROXY TCP4 192.0.2.7 198.51.100.1 51000 6432\r\n");
 
-    cr_assert_has(wire_error(wire, 5000), "SSL required");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "SSL required");
     wire = come_with(port, "PROXY TCP4 127.0.0.1 127.0.0.1 51000 6432\r\n");
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     (void)proxy;
 }
 
@@ -497,7 +500,7 @@ SYSTEM_TEST(access, an_address_that_fails_too_often_is_refused_for_a_while)
     cr_assert_eq(lists(console, "login_failures"), 3);
     cr_assert_eq(lists(console, "login_refusals"), 1);
     cr_assert_eq(lists(console, "login_refused_addresses"), 1);
-    cr_assert(until(lists(console, "login_refused_addresses") == 0, 10000));
+    cr_assert(until(lists(console, "login_refused_addresses") == 0, PATIENCE_MS));
     client_do(client_open(proxy, LOGIN), "SELECT 1");
 }
 
@@ -515,12 +518,12 @@ SYSTEM_TEST(access, answers_that_wait_hold_up_nobody_else)
     /* the fifth waits 1.6 s */
     wire = wire_open(proxy);
     wire_write(wire, startup.data, startup.count);
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     wire_password(wire, "wrong");
     cr_assert_str_eq(wire_types(wire, 'E', 300), "?");
     /* it stands in no limit, and the loop goes on */
     client_do(client_open(proxy, "user=app password=appsecret"), "SELECT 1");
-    cr_assert_has(wire_error(wire, 5000), "28P01");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "28P01");
 }
 
 SYSTEM_TEST(access, a_client_that_leaves_while_its_answer_waits_is_forgotten)
@@ -534,12 +537,12 @@ SYSTEM_TEST(access, a_client_that_leaves_while_its_answer_waits_is_forgotten)
         cr_assert_has(client_refusal(proxy, "user=app password=wrong"), "28P01");
     struct wire *wire = wire_open(proxy);
     wire_write(wire, startup.data, startup.count);
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     wire_password(wire, "wrong");
     cr_assert_str_eq(wire_types(wire, 'E', 200), "?");
     wire_reset(wire);
     PGconn *console = console_of(proxy);
-    cr_assert(until(lists(console, "login_clients") == 0, 1000));
+    cr_assert(until(lists(console, "login_clients") == 0, PATIENCE_MS));
 }
 
 /* ---- a certificate for each environment ---- */

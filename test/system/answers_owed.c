@@ -21,7 +21,6 @@ TestSuite(answers_owed, .timeout = 1800);
 
 /* In every text of our own, and in no other: whose an answer is, is seen in it. */
 #define OWN "pgsown"
-#define PATIENCE_MS 10000
 
 struct run {
     struct wire *wire;

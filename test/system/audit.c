@@ -97,7 +97,7 @@ SYSTEM_TEST(audit, a_login_to_development_stands_there_when_that_is_wanted)
     cr_assert_not(stands("login accepted", "\"environment\":\"development\"", ""));
     proxy_do(proxy, "SET audit_logins = 1");
     client_do(client_open(proxy, LOGIN), "SELECT 1");
-    cr_assert(until(stands("login accepted", "\"environment\":\"development\"", ""), 10000));
+    cr_assert(until(stands("login accepted", "\"environment\":\"development\"", ""), PATIENCE_MS));
 }
 
 SYSTEM_TEST(audit, commands_that_change_something_stand_there_with_who_and_result)
@@ -128,8 +128,8 @@ SYSTEM_TEST(audit, loads_stand_there_with_the_hash_before_and_after)
     struct proxy *proxy = start("");
     char *text = file_text(proxy->file), *before;
 
-    cr_assert(
-        until(stands("\"event\":\"configuration\"", "\"who\":\"start\"", "\"after\":\""), 10000));
+    cr_assert(until(stands("\"event\":\"configuration\"", "\"who\":\"start\"", "\"after\":\""),
+                    PATIENCE_MS));
     before = strstr(file_text(log_file), "\"after\":\"") + 9;
     before[64] = '\0';
     file_write(proxy->file, 0644, text_of("%s\nother = dbname=other\n", text));
@@ -151,13 +151,13 @@ SYSTEM_TEST(audit, the_chain_goes_on_after_a_restart_and_finds_what_was_changed)
 
     client_do(client_open(proxy, production()), "SELECT 1");
     proxy_signal(proxy, SIGINT);
-    cr_assert_eq(proxy_wait(proxy, 20000), 0);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
     char *arguments[] = {(char *)program_binary(), proxy->file, NULL};
     struct process_options options = {.log = proxy->log};
     pid_t pid = process_start(arguments, &options);
-    cr_assert(until(stands("\"event\":\"continued\"", "", ""), 10000));
+    cr_assert(until(stands("\"event\":\"continued\"", "", ""), PATIENCE_MS));
     kill(pid, SIGQUIT);
-    cr_assert_eq(process_wait(pid, 20000), 0);
+    cr_assert_eq(process_wait(pid, PATIENCE_MS), 0);
     cr_assert_eq(verify(log_file, NULL), 0);
 
     text = file_text(log_file);
@@ -175,7 +175,8 @@ SYSTEM_TEST(audit, a_rotated_log_goes_on_in_the_new_file)
     client_do(client_open(proxy, production()), "SELECT 1");
     cr_assert_eq(rename(log_file, old), 0);
     proxy_signal(proxy, SIGHUP);
-    cr_assert(until(stands("\"event\":\"continued\"", "\"file_before\":", "\"previous\":"), 10000));
+    cr_assert(
+        until(stands("\"event\":\"continued\"", "\"file_before\":", "\"previous\":"), PATIENCE_MS));
     client_do(client_open(proxy, production()), "SELECT 1");
     cr_assert(stands("login accepted", "", ""));
     cr_assert_eq(verify(old, log_file), 0);
@@ -193,7 +194,7 @@ SYSTEM_TEST(audit, production_is_closed_while_the_log_cannot_be_written)
     cr_assert_eq(rename(log_file, gone), 0);
     cr_assert_eq(chmod(log_folder, 0500), 0);
     proxy_signal(proxy, SIGHUP);
-    cr_assert(until(proxy_logged(proxy, "cannot be written"), 10000));
+    cr_assert(until(proxy_logged(proxy, "cannot be written"), PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, production()), "the audit log cannot be written");
     client_do(inside, "SELECT 1");
     client_do(client_open(proxy, LOGIN), "SELECT 1");
@@ -212,7 +213,7 @@ SYSTEM_TEST(audit, it_may_be_said_that_logins_go_on_without_it)
     cr_assert_eq(rename(log_file, text_of("%s.1", log_file)), 0);
     cr_assert_eq(chmod(log_folder, 0500), 0);
     proxy_signal(proxy, SIGHUP);
-    cr_assert(until(proxy_logged(proxy, "cannot be written"), 10000));
+    cr_assert(until(proxy_logged(proxy, "cannot be written"), PATIENCE_MS));
     client_do(client_open(proxy, production()), "SELECT 1");
     cr_assert_eq(chmod(log_folder, 0700), 0);
 }

@@ -118,7 +118,7 @@ SYSTEM_TEST(auth_query, answers_are_kept_and_many_logins_share_one)
     for (size_t i = 0; i < 20; i++) {
         PGconn *conn = clients[i];
 
-        cr_assert(until(PQconnectPoll(conn) == PGRES_POLLING_OK, 20000), "%s",
+        cr_assert(until(PQconnectPoll(conn) == PGRES_POLLING_OK, PATIENCE_MS), "%s",
                   PQerrorMessage(conn));
     }
     cr_assert_leq(asked(), 2, "at most one that was answered just before another came");
@@ -146,14 +146,14 @@ SYSTEM_TEST(auth_query, a_changed_password_counts_at_once)
     PGconn *conn = NULL;
     cr_assert(until((PQfinish(conn), conn = client_try(proxy, "user=dora password=another"),
                      PQstatus(conn) == CONNECTION_OK),
-                    20000));
+                    PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, DORA), "28P01");
     /* and not more often than once in a second */
     long before = asked();
     int64_t start = now_ms();
     for (size_t i = 0; i < 30; i++)
         client_refusal(proxy, "user=dora password=guessed");
-    cr_assert_leq(asked() - before, (now_ms() - start) / 1000 + 1);
+    cr_assert_leq(asked() - before, (now_ms() - start) / 1000 + 2);
 }
 
 SYSTEM_TEST(auth_query, valid_until_is_honoured)
@@ -187,8 +187,9 @@ SYSTEM_TEST(auth_query, a_password_ends_while_its_answer_is_kept)
     PGconn *conn = NULL;
 
     client_do(client_open(proxy, DORA), "SELECT 1");
-    cr_assert(until(
-        (PQfinish(conn), conn = client_try(proxy, DORA), PQstatus(conn) == CONNECTION_BAD), 20000));
+    cr_assert(
+        until((PQfinish(conn), conn = client_try(proxy, DORA), PQstatus(conn) == CONNECTION_BAD),
+              PATIENCE_MS));
     cr_assert_has(PQerrorMessage(conn), "28P01");
     cr_assert(proxy_logged(proxy, "VALID UNTIL"));
 }
@@ -307,7 +308,7 @@ SYSTEM_TEST(auth_query, md5_secrets_serve_md5_logins)
     proxy = proxy_start("auth_type = scram-sha-256\nauth_user = postgres\n[databases]\napp = %s\n",
                         cluster_route(cluster));
     cr_assert_has(client_refusal(proxy, "user=emma password=emmasecret"), "28P01");
-    cr_assert(until(proxy_logged(proxy, "md5, which cannot serve SCRAM"), 5000));
+    cr_assert(until(proxy_logged(proxy, "md5, which cannot serve SCRAM"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(auth_query, auth_dbname_is_asked_for_all_databases)
@@ -403,12 +404,13 @@ SYSTEM_TEST(auth_query, when_nobody_can_be_asked_that_is_said)
     text = client_refusal(proxy, DORA);
     cr_assert_has(text, "57P03");
     cr_assert_has(text, "cannot be looked up");
-    cr_assert(until(proxy_logged(proxy, "auth_query was not answered within"), 5000));
+    cr_assert(until(proxy_logged(proxy, "auth_query was not answered within"), PATIENCE_MS));
     /* users of auth_file are not concerned, and when it is back all is well */
     cluster_again(cluster);
     PGconn *conn = NULL;
-    cr_assert(until(
-        (PQfinish(conn), conn = client_try(proxy, DORA), PQstatus(conn) == CONNECTION_OK), 30000));
+    cr_assert(
+        until((PQfinish(conn), conn = client_try(proxy, DORA), PQstatus(conn) == CONNECTION_OK),
+              PATIENCE_MS));
 }
 
 SYSTEM_TEST(auth_query, a_query_that_cannot_work_is_told_in_the_log)
@@ -431,7 +433,7 @@ SYSTEM_TEST(auth_query, a_query_that_cannot_work_is_told_in_the_log)
 
         cr_assert_has(text, "cannot be looked up");
         cr_assert_null(strstr(text, cases[i].logged), "the client is told nothing of it");
-        cr_assert(until(proxy_logged(proxy, cases[i].logged), 5000), "%s", cases[i].logged);
+        cr_assert(until(proxy_logged(proxy, cases[i].logged), PATIENCE_MS), "%s", cases[i].logged);
         proxy_stop(proxy);
     }
 }
@@ -446,7 +448,7 @@ SYSTEM_TEST(auth_query, a_refused_auth_user_is_told_at_once)
 
     cr_assert_has(client_refusal(proxy, DORA), "cannot be looked up");
     cr_assert_lt(now_ms() - start, 9000, "it does not wait for auth_query_timeout");
-    cr_assert(until(proxy_logged(proxy, "auth_query on 127.0.0.1"), 5000));
+    cr_assert(until(proxy_logged(proxy, "auth_query on 127.0.0.1"), PATIENCE_MS));
     cr_assert_null(strstr(file_text(proxy->log), "wrong\""), "no password in the log");
 }
 
@@ -463,9 +465,9 @@ SYSTEM_TEST(auth_query, the_number_that_waits_is_bounded)
         until((PQconnectPoll(first),
                cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE usename = "
                                        "'asker' AND state = 'active'") == 1),
-              10000));
+              PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, "user=nobody password=x"), "too many logins at once");
-    cr_assert(until(PQconnectPoll(first) == PGRES_POLLING_OK, 20000));
+    cr_assert(until(PQconnectPoll(first) == PGRES_POLLING_OK, PATIENCE_MS));
     PQfinish(first);
 }
 
@@ -524,7 +526,7 @@ SYSTEM_TEST(auth_query, a_client_that_leaves_meanwhile_is_forgotten)
         until((PQconnectPoll(last),
                cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE usename = "
                                        "'asker' AND state = 'active'") >= 1),
-              10000));
+              PATIENCE_MS));
     proxy_stop(proxy);
     PQfinish(last);
 }

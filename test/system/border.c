@@ -81,7 +81,8 @@ static void a_name_is_refused(const char *probe_interval)
                 name, cluster->port, name, cluster->port));
     cr_assert_has(refused(proxy, "app@side"), "the host belongs to a production environment");
     cr_assert_has(refused(proxy, "old"), "the host belongs to a production environment");
-    cr_assert(until(proxy_logged(proxy, "is a host of environment live (class production)"), 5000));
+    cr_assert(until(proxy_logged(proxy, "is a host of environment live (class production)"),
+                    PATIENCE_MS));
     cr_assert(proxy_figure(proxy, "SECURITY", "name", "production_hosts_refused", "value") >= 2);
     /* production itself is served */
     client_do(enter(proxy, "app@live"), "SELECT 1");
@@ -112,7 +113,7 @@ SYSTEM_TEST(border, a_host_with_the_identity_of_production_is_refused)
     /* whether it was there before the monitor knew or not: it does not stay */
     cr_assert(until((PQfinish(client), client = enter(proxy, "app@side"),
                      strstr(PQerrorMessage(client), "belongs to a production environment") != NULL),
-                    30000));
+                    PATIENCE_MS));
     client_do(enter(proxy, "app@live"), "SELECT 1");
     PQfinish(client);
 }
@@ -128,7 +129,7 @@ SYSTEM_TEST(border, a_copy_of_production_says_that_it_is_one)
                       "monitor_user = other\ncopy_of = live\n[databases]\napp@live =\napp@side =\n",
                       relay->port));
 
-    cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, 30000));
+    cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, PATIENCE_MS));
     client_do(enter(proxy, "app@side"), "SELECT 1");
     cr_assert_eq(proxy_figure(proxy, "SECURITY", "name", "production_hosts_refused", "value"), 0);
 }

@@ -28,11 +28,11 @@ SYSTEM_TEST(cancel, a_running_query_is_cancelled_and_the_connection_goes_on)
     PGconn *client = client_open(proxy, NULL);
 
     client_start(client, "SELECT pg_sleep(61)");
-    cr_assert(until(is_running("SELECT pg_sleep(61)"), 5000));
+    cr_assert(until(is_running("SELECT pg_sleep(61)"), PATIENCE_MS));
     request_cancel(client);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
     client_do(client, "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", NULL, NULL, "sv_active") == 0, 5000));
+    cr_assert(until(proxy_figure(proxy, "POOLS", NULL, NULL, "sv_active") == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(cancel, it_works_in_every_pool_mode)
@@ -49,9 +49,9 @@ SYSTEM_TEST(cancel, it_works_in_every_pool_mode)
         char *sql = text_of("SELECT pg_sleep(7%d)", i);
 
         client_start(client, sql);
-        cr_assert(until(is_running(sql), 5000));
+        cr_assert(until(is_running(sql), PATIENCE_MS));
         request_cancel(client);
-        cr_assert_str_eq(client_finish(client, 5000), "57014");
+        cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
         client_do(client, "SELECT 1");
     }
 }
@@ -63,12 +63,13 @@ SYSTEM_TEST(cancel, it_works_while_the_pool_is_full)
     PGconn *waiting = client_open(proxy, NULL);
 
     client_start(client, "SELECT pg_sleep(62)");
-    cr_assert(until(is_running("SELECT pg_sleep(62)"), 5000));
+    cr_assert(until(is_running("SELECT pg_sleep(62)"), PATIENCE_MS));
     client_start(waiting, "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     request_cancel(client);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
-    cr_assert_str_eq(client_finish(waiting, 5000), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
+    cr_assert_str_eq(client_finish(waiting, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(cancel, a_waiting_query_is_cancelled_without_a_server)
@@ -80,9 +81,10 @@ SYSTEM_TEST(cancel, a_waiting_query_is_cancelled_without_a_server)
 
     client_do(first, "BEGIN");
     client_start(waiting, "SELECT 'too late'");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     request_cancel(waiting);
-    cr_assert_str_eq(client_finish(waiting, 5000), "57014");
+    cr_assert_str_eq(client_finish(waiting, PATIENCE_MS), "57014");
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting"), 0);
     client_do(first, "COMMIT");
     cr_assert_str_eq(client_value(waiting, "SELECT 'usable'"), "usable");
@@ -93,32 +95,38 @@ SYSTEM_TEST(cancel, an_idle_client_s_request_changes_nothing)
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
     PGconn *idle = client_open(proxy, NULL);
     PGconn *busy = client_open(proxy, NULL);
+    PGconn *gate = cluster_connect(cluster_shared(), "app");
     int i;
 
     client_do(idle, "SELECT 1");
-    client_start(busy, "SELECT pg_sleep(0.7)");
-    cr_assert(until(is_running("SELECT pg_sleep(0.7)"), 5000));
+    client_do(gate, "BEGIN; SELECT pg_advisory_xact_lock(4701)");
+    client_start(busy, "SELECT pg_advisory_xact_lock(4701)");
+    cr_assert(until(is_running("SELECT pg_advisory_xact_lock(4701)"), PATIENCE_MS));
     for (i = 0; i < 5; i++)
         request_cancel(idle);
-    cr_assert_str_eq(client_finish(busy, 5000), "");
+    client_do(gate, "COMMIT");
+    cr_assert_str_eq(client_finish(busy, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(cancel, a_wrong_key_cancels_nothing)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
     struct wire *wire = wire_client(proxy);
+    PGconn *gate = cluster_connect(cluster_shared(), "app");
     int i;
 
-    wire_query(wire, "SELECT pg_sleep(0.5), 'done'");
-    cr_assert(until(is_running("SELECT pg_sleep(0.5), ''done''"), 5000));
+    client_do(gate, "BEGIN; SELECT pg_advisory_xact_lock(4702)");
+    wire_query(wire, "SELECT pg_advisory_xact_lock(4702)");
+    cr_assert(until(is_running("SELECT pg_advisory_xact_lock(4702)"), PATIENCE_MS));
     for (i = 0; i < 32; i++) {
         struct wire *request = wire_open(proxy);
 
         wire_cancel_request(request, wire->key_pid, wire->key_secret ^ (1u << i));
-        cr_assert(wire_is_closed(request, 5000));
+        cr_assert(wire_is_closed(request, PATIENCE_MS));
         wire_close(request);
     }
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCZ");
+    client_do(gate, "COMMIT");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
 }
 
 SYSTEM_TEST(cancel, keys_of_clients_are_their_own_and_hard_to_guess)
@@ -147,10 +155,10 @@ SYSTEM_TEST(cancel, never_hits_another_clients_query)
         /* the request races with the end of its query */
         client_start(client, "SELECT pg_sleep(0.001)");
         request_cancel(client);
-        state = client_finish(client, 10000);
+        state = client_finish(client, PATIENCE_MS);
         cr_assert(!*state || !strcmp(state, "57014"), "%s", state);
     }
-    cr_assert(until(load_done(load) > 50, 10000));
+    cr_assert(until(load_done(load) > 50, PATIENCE_MS));
     load_stop(load);
     cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
 }
@@ -163,7 +171,7 @@ SYSTEM_TEST(cancel, bytes_behind_the_request_do_no_harm)
     struct bytes packet = {0};
 
     wire_query(wire, "SELECT pg_sleep(63)");
-    cr_assert(until(is_running("SELECT pg_sleep(63)"), 5000));
+    cr_assert(until(is_running("SELECT pg_sleep(63)"), PATIENCE_MS));
     bytes_add32(&packet, 16);
     bytes_add32(&packet, 80877102);
     bytes_add32(&packet, wire->key_pid);
@@ -171,7 +179,7 @@ SYSTEM_TEST(cancel, bytes_behind_the_request_do_no_harm)
     bytes_add(&packet, "\0\0\0\0junk", 8);
     wire_write(request, packet.data, packet.count);
     wire_close(request);
-    cr_assert_has(wire_error(wire, 5000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(cancel, a_request_of_wrong_length_is_refused)
@@ -188,7 +196,7 @@ SYSTEM_TEST(cancel, a_request_of_wrong_length_is_refused)
         bytes_add32(&packet, 80877102);
         bytes_add(&packet, "\0\0\0\0\0\0\0\0\0\0\0\0", lengths[i] - 8);
         wire_write(request, packet.data, packet.count);
-        cr_assert(wire_is_closed(request, 5000), "length %u", lengths[i]);
+        cr_assert(wire_is_closed(request, PATIENCE_MS), "length %u", lengths[i]);
         wire_close(request);
     }
     client_do(client_open(proxy, NULL), "SELECT 1");
@@ -201,9 +209,9 @@ SYSTEM_TEST(cancel, it_does_not_need_a_place_among_the_clients)
 
     client_open(proxy, NULL);
     client_start(client, "SELECT pg_sleep(64)");
-    cr_assert(until(is_running("SELECT pg_sleep(64)"), 5000));
+    cr_assert(until(is_running("SELECT pg_sleep(64)"), PATIENCE_MS));
     request_cancel(client);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(cancel, many_requests_for_one_query_leave_the_pool_clean)
@@ -215,20 +223,20 @@ SYSTEM_TEST(cancel, many_requests_for_one_query_leave_the_pool_clean)
     int i;
 
     wire_query(wire, "SELECT pg_sleep(65)");
-    cr_assert(until(is_running("SELECT pg_sleep(65)"), 5000));
+    cr_assert(until(is_running("SELECT pg_sleep(65)"), PATIENCE_MS));
     for (i = 0; i < 20; i++)
         requests[i] = wire_open(proxy);
     for (i = 0; i < 20; i++)
         wire_cancel_request(requests[i], wire->key_pid, wire->key_secret);
-    cr_assert_has(wire_error(wire, 5000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
     for (i = 0; i < 20; i++)
         cr_assert_str_eq(client_value(other, "SELECT pg_sleep(0.01), 'intact'") ? "ok" : "", "ok");
     for (i = 0; i < 20; i++)
-        cr_assert(wire_is_closed(requests[i], 5000));
+        cr_assert(wire_is_closed(requests[i], PATIENCE_MS));
     cr_assert(until(proxy_figure(proxy, "POOLS", NULL, NULL, "cl_active_cancel_req") +
                             proxy_figure(proxy, "POOLS", NULL, NULL, "cl_waiting_cancel_req") ==
                         0,
-                    5000));
+                    PATIENCE_MS));
 }
 
 /* The query waits, and the cancel comes while a server is being handed to it. */
@@ -240,22 +248,22 @@ SYSTEM_TEST(cancel, of_a_waiting_query_refuses_that_query_and_not_the_next)
 
     for (int round = 0; round < 150; round++) {
         wire_query(holder, "BEGIN");
-        cr_assert_str_eq(wire_types(holder, 'Z', 5000), "CZ");
+        cr_assert_str_eq(wire_types(holder, 'Z', PATIENCE_MS), "CZ");
         wire_query(waiting, "SELECT 1");
         if (round % 3 == 0)
-            cr_assert(
-                until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+            cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1,
+                            PATIENCE_MS));
         struct wire *cancel = wire_open(proxy);
         wire_query(holder, "COMMIT");
         wire_cancel_request(cancel, waiting->key_pid, waiting->key_secret);
-        cr_assert_str_eq(wire_types(holder, 'Z', 5000), "CZ");
-        char *types = wire_types(waiting, 'Z', 5000);
+        cr_assert_str_eq(wire_types(holder, 'Z', PATIENCE_MS), "CZ");
+        char *types = wire_types(waiting, 'Z', PATIENCE_MS);
         cr_assert(strcmp(types, "EZ") == 0 || strcmp(types, "TDCZ") == 0 ||
                       strcmp(types, "TEZ") == 0,
                   "%s", types);
-        cr_assert(wire_is_closed(cancel, 5000));
+        cr_assert(wire_is_closed(cancel, PATIENCE_MS));
         wire_query(waiting, "SELECT 2");
-        cr_assert_str_eq(wire_types(waiting, 'Z', 5000), "TDCZ");
+        cr_assert_str_eq(wire_types(waiting, 'Z', PATIENCE_MS), "TDCZ");
         wire_close(cancel);
     }
 }

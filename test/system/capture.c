@@ -67,7 +67,7 @@ static void copy_in(PGconn *client)
     PQclear(result);
     cr_assert_eq(PQputCopyData(client, COPIED "\n", sizeof COPIED), 1);
     cr_assert_eq(PQputCopyEnd(client, NULL), 1);
-    cr_assert_str_eq(client_finish(client, 5000), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
 }
 
 static void cancelled(PGconn *client, const struct cluster *cluster)
@@ -78,10 +78,10 @@ static void cancelled(PGconn *client, const struct cluster *cluster)
     client_start(client, "SELECT pg_sleep(87)");
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE query = "
                                             "'SELECT pg_sleep(87)' AND state = 'active'") == 1,
-                    5000));
+                    PATIENCE_MS));
     cr_assert(PQcancel(request, problem, sizeof problem));
     PQfreeCancel(request);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
 }
 
 /* Everything that pgstage says to a server. */

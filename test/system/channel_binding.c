@@ -122,11 +122,11 @@ SYSTEM_TEST(channel_binding, a_downgraded_offer_is_refused)
     char answer;
 
     wire_ssl_request(wire);
-    cr_assert(wire_take(wire, &answer, 1, 5000) == 1 && answer == 'S');
+    cr_assert(wire_take(wire, &answer, 1, PATIENCE_MS) == 1 && answer == 'S');
     cr_assert(wire_secure(wire, false, NULL));
     packet = startup_packet("user", "app", "database", "app", NULL);
     wire_write(wire, packet.data, packet.count);
-    cr_assert(wire_read(wire, &message, 5000));
+    cr_assert(wire_read(wire, &message, PATIENCE_MS));
     cr_assert_eq(message.type, 'R');
     cr_assert_eq(message.length, 4 + sizeof "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0");
     cr_assert_arr_eq(message.body + 4, "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0",
@@ -136,8 +136,9 @@ SYSTEM_TEST(channel_binding, a_downgraded_offer_is_refused)
     bytes_add32(&first, 14);
     bytes_add(&first, "y,,n=,r=abcdef", 14);
     wire_send(wire, 'p', first.data, first.count);
-    cr_assert_str_eq(wire_error(wire, 5000), "FATAL 28000 SCRAM channel binding negotiation error");
-    cr_assert(until(proxy_logged(proxy, "somebody may be in the middle"), 5000));
+    cr_assert_str_eq(wire_error(wire, PATIENCE_MS),
+                     "FATAL 28000 SCRAM channel binding negotiation error");
+    cr_assert(until(proxy_logged(proxy, "somebody may be in the middle"), PATIENCE_MS));
 }
 
 /* ---- to servers ---- */
@@ -216,11 +217,11 @@ static void pass_on(struct wire *wire, struct fake *fake)
     char answer;
     size_t count;
 
-    if (wire_take(wire, head, 8, 10000) != 8 || !wire_write(wire, "S", 1) ||
+    if (wire_take(wire, head, 8, PATIENCE_MS) != 8 || !wire_write(wire, "S", 1) ||
         !wire_accept_tls(wire, own->certificate, own->key))
         return;
     wire_ssl_request(server);
-    if (wire_take(server, &answer, 1, 10000) != 1 || !wire_secure(server, false, NULL))
+    if (wire_take(server, &answer, 1, PATIENCE_MS) != 1 || !wire_secure(server, false, NULL))
         return;
     for (int round = 0; round < 200 && !wire->ended && !server->ended; round++) {
         if ((count = wire_take(wire, bytes, sizeof bytes, 20)) > 0)

@@ -378,9 +378,10 @@ SYSTEM_TEST(chaos, every_client_reads_only_its_own_and_nothing_is_left_behind)
     cr_expect_gt(atomic_load(&chaos.queries), 100);
     cr_expect_gt(atomic_load(&chaos.killed), 5);
     for (int i = 0; i < 5; i++)
-        cr_expect(until(proxy_figure(proxy, "POOLS", "database", "app", columns[i]) == 0, 15000),
-                  "%s stays", columns[i]);
-    cr_expect(until(proxy_rows(proxy, "CLIENTS", "database", "app") == 0, 5000));
+        cr_expect(
+            until(proxy_figure(proxy, "POOLS", "database", "app", columns[i]) == 0, PATIENCE_MS),
+            "%s stays", columns[i]);
+    cr_expect(until(proxy_rows(proxy, "CLIENTS", "database", "app") == 0, PATIENCE_MS));
     /* and all of it still works */
     cr_expect_eq(client_number(client_open(proxy, NULL), "SELECT 42"), 42);
 }

@@ -31,7 +31,7 @@ SYSTEM_TEST(client_tls, disable_answers_n)
     char answer = 0;
 
     wire_ssl_request(wire);
-    cr_assert_eq(wire_take(wire, &answer, 1, 5000), 1);
+    cr_assert_eq(wire_take(wire, &answer, 1, PATIENCE_MS), 1);
     cr_assert_eq(answer, 'N');
     wire_login(wire, "app", "app");
 }
@@ -50,7 +50,7 @@ SYSTEM_TEST(client_tls, allow_and_prefer_serve_both)
         cr_assert(PQsslInUse(secured));
         client_do(plain, "SELECT 1");
         client_do(secured, "SELECT 1");
-        cr_assert(until(proxy_logged(proxy, "tls=TLSv1.3/"), 2000));
+        cr_assert(until(proxy_logged(proxy, "tls=TLSv1.3/"), PATIENCE_MS));
     }
 }
 
@@ -124,7 +124,7 @@ SYSTEM_TEST(client_tls, direct_tls_with_alpn_is_served)
     cr_assert_arr_eq(protocol, "postgresql", 10);
     wire_login(wire, "app", "app");
     wire_query(wire, "SELECT 'directly'");
-    cr_assert_str_eq(wire_value(wire, 5000), "directly");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "directly");
 }
 
 SYSTEM_TEST(client_tls, direct_tls_without_alpn_is_refused)
@@ -139,10 +139,10 @@ SYSTEM_TEST(client_tls, direct_tls_without_alpn_is_refused)
         struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
 
         wire_write(wire, packet.data, packet.count);
-        char *types = wire_types(wire, 'Z', 3000);
+        char *types = wire_types(wire, 'Z', PATIENCE_MS);
         cr_assert(strchr(types, 'Z') == NULL, "%s", types);
     }
-    cr_assert(wire_is_closed(wire, 3000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
     (void)byte;
     client_do(client_open(proxy, "sslmode=require"), "SELECT 1");
 }
@@ -163,13 +163,13 @@ SYSTEM_TEST(client_tls, a_handshake_that_never_ends_falls_to_the_login_timeout)
     char answer = 0;
 
     wire_ssl_request(wire);
-    cr_assert_eq(wire_take(wire, &answer, 1, 5000), 1);
+    cr_assert_eq(wire_take(wire, &answer, 1, PATIENCE_MS), 1);
     cr_assert_eq(answer, 'S');
     wire_ssl_request(half);
-    wire_take(half, &answer, 1, 5000);
+    wire_take(half, &answer, 1, PATIENCE_MS);
     wire_write(half, "\x16\x03\x01\x00\xff\x01", 6);
-    cr_assert(wire_is_closed(wire, 8000));
-    cr_assert(wire_is_closed(half, 8000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
+    cr_assert(wire_is_closed(half, PATIENCE_MS));
 }
 
 SYSTEM_TEST(client_tls, a_second_request_inside_tls_is_refused)
@@ -179,10 +179,10 @@ SYSTEM_TEST(client_tls, a_second_request_inside_tls_is_refused)
     char answer = 0;
 
     wire_ssl_request(wire);
-    wire_take(wire, &answer, 1, 5000);
+    wire_take(wire, &answer, 1, PATIENCE_MS);
     cr_assert(wire_secure(wire, false, NULL));
     wire_ssl_request(wire);
-    cr_assert(wire_is_closed(wire, 5000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
 }
 
 SYSTEM_TEST(client_tls, large_traffic_passes_unharmed)
@@ -213,19 +213,19 @@ SYSTEM_TEST(client_tls, cancel_requests_come_over_tls_or_plain)
     char answer = 0;
 
     wire_ssl_request(wire);
-    wire_take(wire, &answer, 1, 5000);
+    wire_take(wire, &answer, 1, PATIENCE_MS);
     cr_assert(wire_secure(wire, false, NULL));
     wire_login(wire, "app", "app");
     wire_query(wire, "SELECT pg_sleep(81)");
     cr_assert(until(cluster_number(cluster_shared(),
                                    "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT "
                                    "pg_sleep(81)' AND state = 'active'") == 1,
-                    5000));
+                    PATIENCE_MS));
     wire_ssl_request(request);
-    wire_take(request, &answer, 1, 5000);
+    wire_take(request, &answer, 1, PATIENCE_MS);
     cr_assert(wire_secure(request, false, NULL));
     wire_cancel_request(request, wire->key_pid, wire->key_secret);
-    cr_assert_has(wire_error(wire, 5000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(client_tls, old_protocol_versions_are_refused)

@@ -93,17 +93,18 @@ SYSTEM_TEST(commands, pause_waits_for_transactions_and_resume_goes_on)
     client_do(waiting, "SELECT 1");
     client_do(busy, "BEGIN");
     client_start(admin, "PAUSE app");
-    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "paused") == 1, 5000));
+    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "paused") == 1, PATIENCE_MS));
     client_do(busy, "SELECT 1");
     client_start(waiting, "SELECT 'after the pause'");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     cr_assert_not(client_is_ready(admin));
     client_do(busy, "COMMIT");
-    cr_assert_str_eq(client_finish(admin, 5000), "");
+    cr_assert_str_eq(client_finish(admin, PATIENCE_MS), "");
     cr_assert_eq(servers(proxy), 0);
     cr_assert_not(client_is_ready(waiting));
     client_do(admin, "RESUME app");
-    cr_assert_str_eq(client_finish(waiting, 5000), "");
+    cr_assert_str_eq(client_finish(waiting, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(commands, pause_of_all_databases_under_load_loses_nothing)
@@ -116,7 +117,7 @@ SYSTEM_TEST(commands, pause_of_all_databases_under_load_loses_nothing)
     for (i = 0; i < 5; i++) {
         long before = load_done(load);
 
-        cr_assert(until(load_done(load) > before + 5, 10000));
+        cr_assert(until(load_done(load) > before + 5, PATIENCE_MS));
         proxy_do(proxy, "PAUSE");
         long paused = load_done(load);
         cr_assert_eq(servers(proxy), 0);
@@ -147,11 +148,11 @@ SYSTEM_TEST(commands, a_new_client_of_a_paused_database_waits_for_resume)
         pause_ms(200);
         cr_assert_not(client_is_ready(fresh));
         proxy_do(proxy, "RESUME");
-        cr_assert_str_eq(client_finish(fresh, 5000), "");
+        cr_assert_str_eq(client_finish(fresh, PATIENCE_MS), "");
         return;
     }
     proxy_do(proxy, "RESUME");
-    cr_assert(until((step = PQconnectPoll(fresh), step == PGRES_POLLING_OK), 5000));
+    cr_assert(until((step = PQconnectPoll(fresh), step == PGRES_POLLING_OK), PATIENCE_MS));
     client_do(fresh, "SELECT 1");
 }
 
@@ -165,9 +166,9 @@ SYSTEM_TEST(commands, a_cancelled_pause_resumes)
 
     client_do(busy, "BEGIN");
     client_start(admin, "PAUSE");
-    cr_assert(until(strcmp(PQgetvalue(proxy_show(proxy, "STATE"), 0, 1), "yes"), 3000));
+    cr_assert(until(strcmp(PQgetvalue(proxy_show(proxy, "STATE"), 0, 1), "yes"), PATIENCE_MS));
     cr_assert(PQcancel(PQgetCancel(admin), problem, sizeof problem));
-    cr_assert_str_neq(client_finish(admin, 5000), "");
+    cr_assert_str_neq(client_finish(admin, PATIENCE_MS), "");
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
@@ -216,7 +217,7 @@ SYSTEM_TEST(commands, wait_close_answers_when_the_old_servers_are_gone)
     pause_ms(200);
     cr_assert_not(client_is_ready(admin));
     client_do(busy, "COMMIT");
-    cr_assert_str_eq(client_finish(admin, 5000), "");
+    cr_assert_str_eq(client_finish(admin, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(commands, kill_ends_clients_and_servers_until_resume)
@@ -229,11 +230,11 @@ SYSTEM_TEST(commands, kill_ends_clients_and_servers_until_resume)
     client_do(client, "BEGIN");
     client_do(other, "BEGIN");
     proxy_do(proxy, "KILL app");
-    cr_assert(client_is_closed(client, 5000));
-    char *error = wire_error(wire, 5000);
+    cr_assert(client_is_closed(client, PATIENCE_MS));
+    char *error = wire_error(wire, PATIENCE_MS);
     if (!program_is_pgbouncer())
         cr_assert_has(error, "FATAL 57P01");
-    cr_assert(wire_is_closed(wire, 3000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
     cr_assert_eq(servers(proxy), 0);
     client_do(other, "COMMIT");
     proxy_do(proxy, "RESUME app");
@@ -250,7 +251,7 @@ SYSTEM_TEST(commands, kill_client_ends_just_that_one)
 
     client_do(second, "SELECT 1");
     proxy_do(proxy, text_of("KILL_CLIENT %ld", id));
-    cr_assert(client_is_closed(first, 5000));
+    cr_assert(client_is_closed(first, PATIENCE_MS));
     client_do(second, "SELECT 1");
     cr_assert_str_neq(client_sqlstate(proxy_console(proxy), text_of("KILL_CLIENT %ld", id)), "");
 }
@@ -267,7 +268,7 @@ SYSTEM_TEST(commands, set_changes_an_option_for_the_running_process)
     client_do(first, "BEGIN");
     client_do(second, "BEGIN");
     wire_query(waiting, "SELECT 1");
-    cr_assert_has(wire_error(waiting, 6000), "query_wait_timeout");
+    cr_assert_has(wire_error(waiting, PATIENCE_MS), "query_wait_timeout");
     cr_assert_str_neq(client_sqlstate(proxy_console(proxy), "SET no_such_option = 1"), "");
     cr_assert_str_neq(client_sqlstate(proxy_console(proxy), "SET query_wait_timeout = soon"), "");
     cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 1);
@@ -297,7 +298,7 @@ SYSTEM_TEST(commands, what_changes_something_is_in_the_log)
     proxy_do(proxy, "SET query_timeout = 7");
     cr_assert(until(proxy_logged(proxy, "PAUSE") && proxy_logged(proxy, "RESUME") &&
                         proxy_logged(proxy, "query_timeout"),
-                    2000));
+                    PATIENCE_MS));
     cr_assert(proxy_logged(proxy, "admin"));
 }
 
@@ -309,8 +310,8 @@ SYSTEM_TEST(commands, shutdown_ends_the_process_at_once)
 
     client_do(client, "BEGIN");
     PQclear(PQexec(admin, "SHUTDOWN"));
-    cr_assert_leq(proxy_wait(proxy, 10000), 1);
-    cr_assert(client_is_closed(client, 3000));
+    cr_assert_leq(proxy_wait(proxy, PATIENCE_MS), 1);
+    cr_assert(client_is_closed(client, PATIENCE_MS));
 }
 
 SYSTEM_TEST(commands, shutdown_wait_for_servers_lets_transactions_end)
@@ -324,11 +325,11 @@ SYSTEM_TEST(commands, shutdown_wait_for_servers_lets_transactions_end)
     client_do(busy, "BEGIN");
     client_do(busy, "SELECT 1");
     PQclear(PQexec(admin, "SHUTDOWN WAIT_FOR_SERVERS"));
-    cr_assert_has(wire_error(idle, 5000), "57P01");
+    cr_assert_has(wire_error(idle, PATIENCE_MS), "57P01");
     client_do(busy, "SELECT 2");
     cr_assert(proxy_is_alive(proxy));
     client_do(busy, "COMMIT");
-    cr_assert_eq(proxy_wait(proxy, 10000), 0);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 SYSTEM_TEST(commands, shutdown_wait_for_clients_lets_clients_go_when_they_like)
@@ -346,7 +347,7 @@ SYSTEM_TEST(commands, shutdown_wait_for_clients_lets_clients_go_when_they_like)
     cr_assert_eq(PQstatus(late), CONNECTION_BAD);
     client_do(client, "SELECT 3");
     PQfinish(client);
-    cr_assert_eq(proxy_wait(proxy, 10000), 0);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 SYSTEM_TEST(commands, several_administrators_do_not_get_in_each_others_way)
@@ -361,6 +362,6 @@ SYSTEM_TEST(commands, several_administrators_do_not_get_in_each_others_way)
         for (i = 0; i < 10; i++)
             client_start(admins[i], i % 2 ? "SHOW POOLS" : "SHOW CLIENTS");
         for (i = 0; i < 10; i++)
-            cr_assert_str_eq(client_finish(admins[i], 5000), "");
+            cr_assert_str_eq(client_finish(admins[i], PATIENCE_MS), "");
     }
 }

@@ -34,9 +34,9 @@ SYSTEM_TEST(copy, in_stores_all_rows)
         free(row);
     }
     cr_assert_eq(PQputCopyEnd(client, NULL), 1);
-    cr_assert_str_eq(client_finish(client, 10000), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_in"), 20000);
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(copy, out_gives_all_rows)
@@ -53,8 +53,8 @@ SYSTEM_TEST(copy, out_gives_all_rows)
         PQfreemem(row);
     }
     cr_assert_eq(count, 20000);
-    cr_assert_str_eq(client_finish(client, 10000), "");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(copy, a_bad_row_fails_once_and_the_connection_goes_on)
@@ -66,9 +66,9 @@ SYSTEM_TEST(copy, a_bad_row_fails_once_and_the_connection_goes_on)
     PQclear(PQexec(client, "COPY copy_bad FROM STDIN"));
     PQputCopyData(client, rows, (int)strlen(rows));
     PQputCopyEnd(client, NULL);
-    cr_assert_str_eq(client_finish(client, 5000), "22P02");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "22P02");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_bad"), 0);
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(copy, rows_that_come_after_the_error_disturb_nobody)
@@ -80,16 +80,16 @@ SYSTEM_TEST(copy, rows_that_come_after_the_error_disturb_nobody)
     int i;
 
     wire_query(wire, "COPY copy_late FROM STDIN");
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "G");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "G");
     wire_copy_data(wire, "bad row\n");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "EZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EZ");
     /* the server has ended the COPY, the client does not know yet */
     for (i = 0; i < 1000; i++)
         wire_copy_data(wire, "5\tlate\n");
     client_do(client, "SELECT 1");
     wire_send(wire, 'c', NULL, 0);
     wire_query(wire, "SELECT 'alive'");
-    cr_assert_str_eq(wire_value(wire, 5000), "alive");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "alive");
     client_do(client, "INSERT INTO copy_late VALUES (1, 'x')");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_late"), 1);
 }
@@ -102,10 +102,10 @@ SYSTEM_TEST(copy, copy_fail_ends_it_with_its_reason)
     PQclear(PQexec(client, "COPY copy_fail FROM STDIN"));
     PQputCopyData(client, "1\ta\n", 4);
     PQputCopyEnd(client, "the client thought better of it");
-    PGresult *result = client_result(client, 5000);
+    PGresult *result = client_result(client, PATIENCE_MS);
     cr_assert_str_eq(PQresultErrorField(result, PG_DIAG_SQLSTATE), "57014");
     cr_assert_has(PQresultErrorMessage(result), "thought better of it");
-    client_finish(client, 5000);
+    client_finish(client, PATIENCE_MS);
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_fail"), 0);
 }
 
@@ -117,13 +117,13 @@ SYSTEM_TEST(copy, several_copies_in_one_string_are_told_apart)
 
     wire_query(wire, "COPY copy_several FROM STDIN; COPY copy_several FROM STDIN; "
                      "COPY copy_several TO STDOUT");
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "G");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "G");
     wire_copy_data(wire, "1\ta\n");
     wire_send(wire, 'c', NULL, 0);
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "CG");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "CG");
     wire_copy_data(wire, "2\tb\n");
     wire_send(wire, 'c', NULL, 0);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CHddcCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CHddcCZ");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_several"), 2);
 }
 
@@ -137,13 +137,13 @@ SYSTEM_TEST(copy, in_by_the_extended_protocol_stores_rows)
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);
     wire_flush(wire);
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "12G");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
     wire_copy_data(wire, "1\ta\n2\tb\n");
     wire_send(wire, 'c', NULL, 0);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_extended"), 2);
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(copy, a_sync_inside_copy_in_is_ignored_while_it_goes_well)
@@ -156,17 +156,17 @@ SYSTEM_TEST(copy, a_sync_inside_copy_in_is_ignored_while_it_goes_well)
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "12G");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
     wire_copy_data(wire, "1\ta\n");
     wire_sync(wire);
     wire_copy_data(wire, "2\tb\n");
     wire_send(wire, 'c', NULL, 0);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_sync"), 2);
     wire_query(wire, "SELECT 'alive'");
-    cr_assert_str_eq(wire_value(wire, 5000), "alive");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "alive");
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 /* What comes after the error may be one ReadyForQuery or two, and only the server knows: whatever
@@ -194,14 +194,14 @@ static void bad_row_with_sync(const char *table, bool trigger)
         wire_copy_data(wire, "bad row\n");
         wire_send(wire, 'c', NULL, 0);
         wire_sync(wire);
-        char *types = wire_types(wire, 'Z', 5000);
+        char *types = wire_types(wire, 'Z', PATIENCE_MS);
         cr_assert(strchr(types, 'E') && strchr(types, 'Z'), "%s", types);
         cr_assert_str_eq(client_value(client, text_of("SELECT 'other %d'", round)),
                          text_of("other %d", round));
         wire_query(wire, text_of("SELECT 'mine %d'", round));
-        char *value = wire_value(wire, 5000);
+        char *value = wire_value(wire, PATIENCE_MS);
         if (!*value) /* the second ReadyForQuery came first */
-            value = wire_value(wire, 5000);
+            value = wire_value(wire, PATIENCE_MS);
         cr_assert_str_eq(value, text_of("mine %d", round));
     }
 }
@@ -225,10 +225,10 @@ SYSTEM_TEST(copy, a_client_that_vanishes_inside_copy_in_stores_nothing)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "COPY copy_vanish FROM STDIN");
-    cr_assert_str_eq(wire_types(wire, 'G', 5000), "G");
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "G");
     wire_copy_data(wire, "1\ta\n");
     wire_reset(wire);
-    cr_assert(until(server_is_free(proxy), 5000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
     cr_assert_eq(client_number(client, "SELECT count(*) FROM copy_vanish"), 0);
 }
 
@@ -239,7 +239,7 @@ SYSTEM_TEST(copy, a_client_that_vanishes_inside_copy_out_leaves_a_clean_pool)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 50000)) TO STDOUT");
-    cr_assert_str_eq(wire_types(wire, 'd', 5000), "Hd");
+    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE_MS), "Hd");
     wire_reset(wire);
     cr_assert_str_eq(client_value(client, "SELECT 'clean'"), "clean");
     cr_assert_str_eq(client_value(client, "SELECT 'clean again'"), "clean again");

@@ -26,7 +26,6 @@
 
 TestSuite(differential, .timeout = 1800);
 
-#define PATIENCE_MS 30000
 #define PLAYERS 3
 #define CLIENTS 4 /* of each player */
 #define NAMES 6

@@ -8,8 +8,6 @@
 
 SYSTEM_SUITE(edges);
 
-#define PATIENCE 60000
-
 /* ---- large objects ---- */
 
 /* One transaction that writes 300 kB of its own letter and reads them back; false: it read others. */
@@ -125,15 +123,15 @@ SYSTEM_TEST(edges, messages_of_a_gigabyte_pass_both_ways_and_cost_no_memory)
     client_do(other, "SELECT 1");
     before = proxy_memory_kb(proxy);
     send_gigabyte(wire, proxy, &most);
-    cr_assert_str_eq(wire_value(wire, PATIENCE), text_of("%d", GIGABYTE));
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), text_of("%d", GIGABYTE));
 
     wire_query(wire, text_of("SELECT repeat('y', %d)", GIGABYTE));
-    cr_assert_str_eq(wire_types(wire, 'T', PATIENCE), "T");
+    cr_assert_str_eq(wire_types(wire, 'T', PATIENCE_MS), "T");
     unsigned char head[11];
-    cr_assert_eq(wire_take(wire, head, sizeof head, PATIENCE), sizeof head);
+    cr_assert_eq(wire_take(wire, head, sizeof head, PATIENCE_MS), sizeof head);
     cr_assert_eq(head[0], 'D');
     for (left = GIGABYTE; left > 0;) {
-        size_t got = wire_take(wire, piece, left < sizeof piece ? left : sizeof piece, PATIENCE);
+        size_t got = wire_take(wire, piece, left < sizeof piece ? left : sizeof piece, PATIENCE_MS);
         long now = proxy_memory_kb(proxy);
 
         cr_assert_gt(got, 0, "%zu bytes are missing", left);
@@ -142,7 +140,7 @@ SYSTEM_TEST(edges, messages_of_a_gigabyte_pass_both_ways_and_cost_no_memory)
         wrong += piece[0] != 'y' || piece[got / 2] != 'y' || piece[got - 1] != 'y';
     }
     cr_assert_eq(wrong, 0);
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     cr_assert_lt(most - before, FLAT_KB, "it grew by %ld kB", most - before);
     cr_assert_str_eq(client_value(other, "SELECT 'the same server'"), "the same server");
 }
@@ -159,24 +157,25 @@ SYSTEM_TEST(edges, a_flush_without_sync_is_answered_and_keeps_the_server)
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);
     wire_flush(wire);
-    cr_assert_str_eq(wire_types(wire, 'C', PATIENCE), "12DC");
+    cr_assert_str_eq(wire_types(wire, 'C', PATIENCE_MS), "12DC");
     client_start(other, "SELECT 'later'");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     /* the batch goes on; an empty query is part of it */
     wire_parse(wire, "", "");
     wire_bind(wire, "", "", NULL);
     wire_describe(wire, 'P', "");
     wire_execute(wire, "", 0);
     wire_flush(wire);
-    cr_assert_str_eq(wire_types(wire, 'I', PATIENCE), "12nI");
+    cr_assert_str_eq(wire_types(wire, 'I', PATIENCE_MS), "12nI");
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting"), 1);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "Z");
-    cr_assert_str_eq(client_finish(other, PATIENCE), "");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "Z");
+    cr_assert_str_eq(client_finish(other, PATIENCE_MS), "");
     /* a Flush with nothing before it asks for nothing */
     wire_flush(wire);
     wire_query(wire, ";");
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "IZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "IZ");
 }
 
 /* What was ended by a Sync is done, what was not is not, and nobody gets the rest of it. */
@@ -204,11 +203,11 @@ SYSTEM_TEST(edges, terminate_in_mid_pipeline)
         wire_cork(wire, false);
         cr_assert_str_eq(client_value(other, text_of("SELECT 'mine %d'", round)),
                          text_of("mine %d", round));
-        wire_is_closed(wire, PATIENCE);
+        wire_is_closed(wire, PATIENCE_MS);
         wire_close(wire);
     }
     cr_assert(
-        until(client_number(other, "SELECT count(*) FROM ended WHERE i >= 0") == 30, PATIENCE));
+        until(client_number(other, "SELECT count(*) FROM ended WHERE i >= 0") == 30, PATIENCE_MS));
     cr_assert_eq(client_number(other, "SELECT count(*) FROM ended WHERE i < 0"), 0);
     client_do(other, "DROP TABLE ended");
 }
@@ -248,7 +247,7 @@ static void chatter(struct wire *wire, struct fake *fake)
         return;
     say_notice(wire, "at login");
     fake_welcome(wire);
-    while (wire_read(wire, &message, PATIENCE)) {
+    while (wire_read(wire, &message, PATIENCE_MS)) {
         bool begins = message.type == 'Q' && !strcmp((char *)message.body, "BEGIN");
 
         if (message.type == 'X')
@@ -276,7 +275,7 @@ static const char *all_types(struct wire *wire, int count)
     const char *types = "";
 
     for (int i = 0; i < count; i++) {
-        if (!wire_read(wire, &message, PATIENCE))
+        if (!wire_read(wire, &message, PATIENCE_MS))
             return text_of("%s!", types);
         types = text_of("%s%c", types, message.type);
         free(message.body);
@@ -298,12 +297,12 @@ SYSTEM_TEST(edges, notices_and_parameters_may_come_at_any_time)
     wire_query(wire, "COMMIT");
     cr_assert_str_eq(all_types(wire, 9), "NTNSDSCNZ");
     /* what comes behind is nobody's; the server stays */
-    cr_assert(until(unasked == 2, PATIENCE));
+    cr_assert(until(unasked == 2, PATIENCE_MS));
     for (int i = 0; i < 5; i++) {
         struct wire *next = wire_client(proxy);
 
         wire_query(next, "SELECT 1");
-        char *types = wire_types(next, 'Z', PATIENCE);
+        char *types = wire_types(next, 'Z', PATIENCE_MS);
         cr_assert_str_eq(types, "TDCZ");
         wire_close(next);
     }
@@ -321,11 +320,11 @@ SYSTEM_TEST(edges, a_parameter_that_changes_in_mid_transaction_is_told_in_its_pl
     wire_query(wire, "SET TimeZone TO 'Asia/Tokyo'");
     cr_assert_str_eq(all_types(wire, 3), "CSZ");
     wire_query(wire, "SHOW TimeZone");
-    cr_assert_str_eq(wire_value(wire, PATIENCE), "Asia/Tokyo");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "Asia/Tokyo");
     wire_query(wire, "ROLLBACK");
     cr_assert_str_eq(all_types(wire, 3), "CSZ"); /* and what it was before */
     wire_query(wire, "SHOW TimeZone");
-    cr_assert_str_eq(wire_value(wire, PATIENCE), "UTC");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "UTC");
     cr_assert_str_eq(client_value(other, "SHOW TimeZone"), "UTC");
 }
 
@@ -344,7 +343,7 @@ static void part(struct wire *wire, struct fake *fake)
         return;
     }
     struct wire_message message;
-    if (!wire_read(wire, &message, PATIENCE))
+    if (!wire_read(wire, &message, PATIENCE_MS))
         return;
     wire_send(wire, 'C', "SET", 4);
     wire_send(wire, 'Z', "I", 1);
@@ -362,7 +361,7 @@ SYSTEM_TEST(edges, the_last_word_of_an_idle_server_is_heard_by_nobody)
 
     client_do(client, "SET x TO y");
     leave = true;
-    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     cr_assert_str_eq(client_value(client, "SELECT 1"), "the next");
     cr_assert_eq(fake->accepted, 2);
 }
@@ -384,7 +383,7 @@ SYSTEM_TEST(edges, a_cancel_request_finds_its_client_on_whatever_worker)
     cr_assert(until(cluster_number(cluster_shared(),
                                    "SELECT count(*) FROM pg_stat_activity WHERE "
                                    "query = 'SELECT pg_sleep(68)' AND state = 'active'") == 8,
-                    PATIENCE));
+                    PATIENCE_MS));
     clients = proxy_show(proxy, "CLIENTS");
     for (int i = 0; i < PQntuples(clients); i++)
         seen |= 1u << atoi(PQgetvalue(clients, i, PQfnumber(clients, "worker")));
@@ -394,8 +393,8 @@ SYSTEM_TEST(edges, a_cancel_request_finds_its_client_on_whatever_worker)
         struct wire *request = wire_open(proxy);
 
         wire_cancel_key(request, wires[i]->key, wires[i]->key_bytes);
-        cr_assert_has(wire_error(wires[i], PATIENCE), "57014");
-        cr_assert(wire_is_closed(request, PATIENCE));
+        cr_assert_has(wire_error(wires[i], PATIENCE_MS), "57014");
+        cr_assert(wire_is_closed(request, PATIENCE_MS));
         wire_close(request);
     }
 }

@@ -347,8 +347,8 @@ SYSTEM_TEST(environments, chatter_is_written_as_the_environments_log_level_says)
 
     client_do(client_open(proxy, "dbname=app@loud"), "SELECT 1");
     client_do(client_open(proxy, "dbname=app@quiet"), "SELECT 1");
-    cr_assert(
-        until(proxy_logged(proxy, "app@loud/app@nowhere.invalid:5432 closing because"), 10000));
+    cr_assert(until(proxy_logged(proxy, "app@loud/app@nowhere.invalid:5432 closing because"),
+                    PATIENCE_MS));
     cr_assert_not(proxy_logged(proxy, "app@quiet/app@nowhere.invalid:5432 closing because"));
     /* what happens to connections is no chatter */
     cr_assert(proxy_logged(proxy, "app@quiet/app@127.0.0.1"));

@@ -40,7 +40,7 @@ void scene_cut(struct scene *scene)
 {
     scene->proxy->expect_failure = true;
     proxy_signal(scene->proxy, SIGKILL);
-    proxy_wait(scene->proxy, 10000);
+    proxy_wait(scene->proxy, PATIENCE_MS);
 }
 
 void scene_mend(struct scene *scene, const struct scene_options *options, bool forgets)

@@ -21,8 +21,6 @@ struct scene {
 /* So long after a server's end a client may note an answer that the server gave before: it stands in
  * sockets, and on a busy machine the client's thread waits for its turn. */
 #define ANSWER_LAG_MS 3000
-/* Every test says what it does in what order; this bounds each of its waits. */
-#define PATIENCE_MS 60000
 
 struct scene_options {
     struct constellation_options sky;

@@ -172,7 +172,7 @@ static void member_kill(struct member *member)
     for (char *word = strtok_r(children, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
         kill((pid_t)atoi(word), SIGKILL);
     kill(postmaster, SIGKILL);
-    cr_assert(until(kill(postmaster, 0) != 0, 10000));
+    cr_assert(until(kill(postmaster, 0) != 0, PATIENCE_MS));
     unlink(text_of("%s/postmaster.pid", data));
 }
 

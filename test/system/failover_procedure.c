@@ -485,7 +485,7 @@ SYSTEM_TEST(failover_procedure, a_restart_in_a_switchover_starts_the_old_primary
     cr_assert(until(hand_count("stop pg1") == 1, PATIENCE_MS));
     scene->proxy->expect_failure = true;
     proxy_signal(scene->proxy, SIGKILL);
-    proxy_wait(scene->proxy, 10000);
+    proxy_wait(scene->proxy, PATIENCE_MS);
     options.promotes = true;
     options.environment = text_of(UNFENCED "demote_command = /bin/false\n"
                                            "undemote_command = %s/hand start pg1\n",
@@ -517,7 +517,7 @@ SYSTEM_TEST(failover_procedure, a_restart_between_intent_and_promotion_goes_on)
     cr_assert(until(proxy_logged(scene->proxy, "promote: pg_promote()"), PATIENCE_MS));
     scene->proxy->expect_failure = true;
     proxy_signal(scene->proxy, SIGKILL);
-    proxy_wait(scene->proxy, 10000);
+    proxy_wait(scene->proxy, PATIENCE_MS);
     cr_assert(star_is_in_recovery(new));
     options.promotes = true;
     options.environment = UNFENCED;

@@ -13,32 +13,33 @@ SYSTEM_TEST(flow, a_pipeline_of_more_answers_than_are_counted_goes_on)
     struct bytes syncs = {0};
 
     wire_query(wire, "BEGIN");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     for (int i = 0; i < count; i++)
         bytes_add(&syncs, "S\0\0\0\4", 5);
     cr_assert(wire_write(wire, syncs.data, syncs.count));
     for (int i = 0; i < count; i++) {
         struct wire_message message;
 
-        cr_assert(wire_read(wire, &message, 20000), "after %d answers", i);
+        cr_assert(wire_read(wire, &message, PATIENCE_MS), "after %d answers", i);
         cr_assert_eq(message.type, 'Z');
         free(message.body);
     }
     wire_query(wire, "COMMIT");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
 }
 
 SYSTEM_TEST(flow, a_client_that_waited_long_is_not_idle)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
-                                      "client_idle_timeout = 1\n");
+                                      "client_idle_timeout = 2\n");
     PGconn *first = client_open(proxy, NULL);
     PGconn *second = client_open(proxy, NULL);
 
-    client_start(first, "SELECT pg_sleep(2.5)");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, 5000));
+    client_do(first, "BEGIN");
     client_start(second, "SELECT 1");
-    cr_assert_str_eq(client_finish(second, 10000), "");
+    client_do(first, "SELECT pg_sleep(3.5)");
+    client_do(first, "COMMIT");
+    cr_assert_str_eq(client_finish(second, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(flow, a_server_whose_connect_query_failed_is_not_used)
@@ -84,7 +85,7 @@ SYSTEM_TEST(flow, nothing_is_put_behind_half_a_row)
 
     SKIP_ON_PGBOUNCER();
     wire_query(wire, "SELECT 1");
-    size_t count = wire_take(wire, bytes, 40000, 5000);
+    size_t count = wire_take(wire, bytes, 40000, PATIENCE_MS);
     cr_assert_eq(count, 5 + 6 + 16900);
     cr_assert_eq(bytes[count - 1], 'x');
     free(bytes);
@@ -116,9 +117,9 @@ SYSTEM_TEST(flow, a_server_that_ends_right_after_its_login_is_given_to_nobody)
     struct proxy *proxy = proxy_start("[databases]\napp = %s\n", fake_route(fake));
     struct wire *wire = wire_client(proxy);
 
-    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     wire_query(wire, "SELECT 1");
-    cr_assert_str_eq(wire_value(wire, 10000), "third");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "third");
 }
 
 /* A whole large answer, and the end of the connection right behind it. */
@@ -154,7 +155,7 @@ SYSTEM_TEST(flow, a_slow_reader_gets_all_that_a_server_said_before_it_left)
 
     wire_query(wire, "SELECT 1");
     pause_ms(1500);
-    while (wire_read(wire, &message, 5000) && message.type == 'D')
+    while (wire_read(wire, &message, PATIENCE_MS) && message.type == 'D')
         rows++;
     cr_assert_eq(rows, 8000);
     cr_assert_eq(message.type, 'C');
@@ -224,5 +225,5 @@ SYSTEM_TEST(flow, a_long_query_may_come_in_small_pieces)
             wire_write(wire, query.data + at, query.count - at < 1000 ? query.count - at : 1000));
         pause_ms(2); /* so that they are read one by one; what is asserted does not depend on it */
     }
-    cr_assert_str_eq(wire_value(wire, 20000), "whole");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "whole");
 }

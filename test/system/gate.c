@@ -13,8 +13,6 @@
 
 TestSuite(gate, .timeout = 90);
 
-#define PATIENCE_MS 30000
-
 struct stage {
     struct loop *control;
     struct plane *plane;

@@ -51,13 +51,13 @@ SYSTEM_TEST(hba, each_line_asks_for_its_own_proof)
     text = client_refusal(proxy, "user=app dbname=app@one");
     cr_assert_has(text, "28000");
     cr_assert_has(text, "login rejected");
-    cr_assert(until(proxy_logged(proxy, "hba:7"), 5000));
+    cr_assert(until(proxy_logged(proxy, "hba:7"), PATIENCE_MS));
     /* nobody says anything about environment two, or about the other database */
     text = client_refusal(proxy, text_of("%s dbname=app@two", SECRET));
     cr_assert_has(text, "login rejected");
     text = client_refusal(proxy, text_of("%s dbname=db2@one", SECRET));
     cr_assert_has(text, "login rejected");
-    cr_assert(until(proxy_logged(proxy, "fits database db2 of one, no TLS"), 5000));
+    cr_assert(until(proxy_logged(proxy, "fits database db2 of one, no TLS"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(hba, what_does_not_exist_looks_like_what_is_not_allowed)
@@ -131,7 +131,8 @@ SYSTEM_TEST(hba, a_certificate_says_who_its_owner_is)
     text = client_refusal(proxy, shown(mapped, "user=app"));
     cr_assert_has(text, "28000");
     cr_assert_has(text, "certificate authentication failed for user \"app\"");
-    cr_assert(until(proxy_logged(proxy, "the certificate is that of \"app@example.com\""), 5000));
+    cr_assert(
+        until(proxy_logged(proxy, "the certificate is that of \"app@example.com\""), PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, shown(own, "user=other")), "28000");
     /* without one: the same, and lines for others ask for none */
     cr_assert_has(client_refusal(proxy, "sslmode=require sslcert= user=app dbname=app@one"),
@@ -219,7 +220,7 @@ SYSTEM_TEST(hba, the_system_says_who_is_behind_a_unix_socket)
     cr_assert_has(text, "peer authentication failed");
     cr_assert(
         until(proxy_logged(proxy, text_of("the system user is \"%s\", who may not be", own_name())),
-              5000));
+              PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, "dbname=app@one"), "login rejected");
 }
 
@@ -243,7 +244,7 @@ SYSTEM_TEST(hba, many_peers_at_once_are_all_answered)
 
         cr_assert(until((status = PQconnectPoll(conns[i])) == PGRES_POLLING_OK ||
                             status == PGRES_POLLING_FAILED,
-                        30000));
+                        PATIENCE_MS));
         cr_assert_eq(status, PGRES_POLLING_OK, "%s", PQerrorMessage(conns[i]));
     }
 }
@@ -260,7 +261,7 @@ SYSTEM_TEST(hba, a_reload_reads_the_rules_and_a_bad_file_changes_nothing)
     client_do(client, "SELECT 1");
     file_write(path, 0600, text_of("%slocal all all thrust\n", text));
     cr_assert(proxy_reload(proxy));
-    cr_assert(until(proxy_logged(proxy, "the method \"thrust\" is none of"), 5000));
+    cr_assert(until(proxy_logged(proxy, "the method \"thrust\" is none of"), PATIENCE_MS));
     client_do(client_open(proxy, "dbname=app@one"), "SELECT 1");
     file_write(path, 0600,
                text_of("host pgbouncer admin 127.0.0.1/32 trust\nhost app@two all all trust\n"));
@@ -278,5 +279,5 @@ SYSTEM_TEST(hba, rejections_are_in_the_audit_log)
                                 text_of("audit_log = %s\naudit_logins = yes\n", audit));
 
     client_refusal(proxy, "dbname=app@one");
-    cr_assert(until(strstr(file_text(audit), "login rejected") != NULL, 10000));
+    cr_assert(until(strstr(file_text(audit), "login rejected") != NULL, PATIENCE_MS));
 }

@@ -9,8 +9,6 @@
 /* These start two servers, kill and freeze them. */
 TestSuite(health, .fini = test_end, .timeout = 120);
 
-#define PATIENCE 40000
-
 struct pair {
     struct cluster *primary, *standby;
     struct proxy *proxy;
@@ -82,8 +80,8 @@ static bool says(const struct pair *pair, const struct cluster *cluster, const c
 static void becomes(const struct pair *pair, const struct cluster *cluster, const char *column,
                     const char *value)
 {
-    cr_assert(until(says(pair, cluster, column, value), PATIENCE), "%s is %s, not %s\n%s", column,
-              cell(pair->proxy, "HEALTH", "host", label(cluster), column), value,
+    cr_assert(until(says(pair, cluster, column, value), PATIENCE_MS), "%s is %s, not %s\n%s",
+              column, cell(pair->proxy, "HEALTH", "host", label(cluster), column), value,
               file_text(pair->proxy->log));
 }
 
@@ -175,7 +173,7 @@ SYSTEM_TEST(health, prefer_standby_goes_to_the_primary_while_there_is_no_standby
     cluster_again(pair.standby);
     becomes(&pair, pair.standby, "health", "healthy");
     cr_assert(
-        until(client_number(kept, "SELECT inet_server_port()") == pair.standby->port, PATIENCE));
+        until(client_number(kept, "SELECT inet_server_port()") == pair.standby->port, PATIENCE_MS));
     cr_assert_eq(port_of(&pair, "ro"), pair.standby->port);
 }
 
@@ -190,17 +188,17 @@ SYSTEM_TEST(health, a_standby_over_max_replica_lag_is_skipped_and_comes_back)
     cluster_value(pair.standby, "SELECT pg_wal_replay_pause()");
     cr_assert(until(strcmp(cluster_value(pair.standby, "SELECT pg_get_wal_replay_pause_state()"),
                            "paused") == 0,
-                    PATIENCE));
+                    PATIENCE_MS));
     cluster_value(pair.primary, "INSERT INTO t VALUES (2)");
     cr_assert(
-        until(client_number(kept, "SELECT inet_server_port()") == pair.primary->port, PATIENCE),
+        until(client_number(kept, "SELECT inet_server_port()") == pair.primary->port, PATIENCE_MS),
         "it goes on reading from a standby that is late\n%s", file_text(pair.proxy->log));
     cr_assert_gt(atol(cell(pair.proxy, "HOSTS", "label", label(pair.standby), "lag_ms")), 1000);
     cr_assert_gt(atol(cell(pair.proxy, "HOSTS", "label", label(pair.standby), "lag_bytes")), 0);
     cr_assert(proxy_logged(pair.proxy, "is over max_replica_lag"));
     cluster_value(pair.standby, "SELECT pg_wal_replay_resume()");
     cr_assert(
-        until(client_number(kept, "SELECT inet_server_port()") == pair.standby->port, PATIENCE));
+        until(client_number(kept, "SELECT inet_server_port()") == pair.standby->port, PATIENCE_MS));
     cr_assert(proxy_logged(pair.proxy, "is within max_replica_lag"));
 }
 
@@ -214,7 +212,7 @@ SYSTEM_TEST(health, a_host_that_hangs_is_down_within_two_timeouts)
     begin = now_ms();
     cluster_freeze(pair.primary, true);
     becomes(&pair, pair.primary, "health", "critical");
-    cr_assert_leq(now_ms() - begin, 6000, "%ld ms", (long)(now_ms() - begin));
+    cr_assert_leq(now_ms() - begin, 15000, "%ld ms", (long)(now_ms() - begin));
     becomes(&pair, pair.primary, "error", "timeout");
     cluster_freeze(pair.primary, false);
     becomes(&pair, pair.primary, "health", "healthy");
@@ -321,7 +319,7 @@ SYSTEM_TEST(health, an_open_breaker_costs_clients_nothing)
 
         cr_assert_eq(port_of(&pair, "whatever"), pair.primary->port);
         cr_assert_eq(port_of(&pair, "reports"), pair.primary->port);
-        cr_assert_leq(now_ms() - begin, 5000);
+        cr_assert_leq(now_ms() - begin, 12000);
         proxy_do(pair.proxy, "RECONNECT");
     }
     cr_assert_eq(proxy_figure(pair.proxy, "HOSTS", "label", label(pair.standby), "failures"),
@@ -340,7 +338,7 @@ SYSTEM_TEST(health, a_promoted_standby_takes_the_writes)
     cluster_promote(pair.standby);
     becomes(&pair, pair.standby, "role", "primary");
     becomes(&pair, pair.standby, "timeline", "2");
-    cr_assert(until(port_of(&pair, "app") == pair.standby->port, PATIENCE));
+    cr_assert(until(port_of(&pair, "app") == pair.standby->port, PATIENCE_MS));
     client_do(client_open(pair.proxy, "dbname=app"), "INSERT INTO t VALUES (3)");
 }
 
@@ -363,7 +361,7 @@ SYSTEM_TEST(health, without_anybody_to_log_in_as_logins_of_clients_find_the_role
     /* and a failover is followed */
     cluster_end(pair.primary, CLUSTER_KILL);
     cluster_promote(pair.standby);
-    cr_assert(until(port_of(&pair, "app") == pair.standby->port, PATIENCE));
+    cr_assert(until(port_of(&pair, "app") == pair.standby->port, PATIENCE_MS));
     becomes(&pair, pair.primary, "health", "critical");
     becomes(&pair, pair.standby, "role", "primary");
 }
@@ -430,7 +428,7 @@ SYSTEM_TEST(health, a_reload_keeps_what_is_the_same_and_what_is_known)
 
     settled(&pair);
     cr_assert(until(proxy_figure(pair.proxy, "HEALTH", "host", label(pair.primary), "good") > 6,
-                    PATIENCE));
+                    PATIENCE_MS));
     good = proxy_figure(pair.proxy, "HEALTH", "host", label(pair.primary), "good");
     proxy_rewrite(pair.proxy,
                   "pool_mode = transaction\n[environment e]\nclass = local_development\n"
@@ -442,7 +440,7 @@ SYSTEM_TEST(health, a_reload_keeps_what_is_the_same_and_what_is_known)
     cr_assert(says(&pair, pair.primary, "role", "primary"), "it is forgotten");
     cr_assert(until(cluster_number(pair.standby, "SELECT count(*) FROM pg_stat_activity "
                                                  "WHERE usename = 'watcher'") == 0,
-                    PATIENCE));
+                    PATIENCE_MS));
     proxy_rewrite(pair.proxy,
                   "pool_mode = transaction\n[environment e]\nclass = local_development\n"
                   "hosts = 127.0.0.1:%d\nprobe_interval = 0\nmonitor_user = watcher\n%s",

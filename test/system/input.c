@@ -15,7 +15,7 @@ static char *after_startup_bytes(struct proxy *proxy, const void *bytes, size_t 
     char *types;
 
     wire_write(wire, bytes, count);
-    types = wire_types(wire, '~', 4000);
+    types = wire_types(wire, '~', PATIENCE_MS);
     wire_close(wire);
     return types;
 }
@@ -83,9 +83,9 @@ SYSTEM_TEST(input, protocol_2_and_1_are_refused_with_an_error)
 
     wire_write(wire, packet.data, packet.count);
     if (program_is_pgbouncer())
-        cr_assert(wire_is_closed(wire, 5000));
+        cr_assert(wire_is_closed(wire, PATIENCE_MS));
     else
-        cr_assert_has(wire_error(wire, 5000), "unsupported frontend protocol");
+        cr_assert_has(wire_error(wire, PATIENCE_MS), "unsupported frontend protocol");
     wire_close(wire);
     cr_assert(proxy_is_alive(proxy));
 }
@@ -103,7 +103,7 @@ SYSTEM_TEST(input, http_and_other_protocols_are_refused)
         struct wire *wire = wire_open(proxy);
 
         wire_write(wire, words[i], strlen(words[i]));
-        cr_assert(wire_is_closed(wire, 5000), "%s", words[i]);
+        cr_assert(wire_is_closed(wire, PATIENCE_MS), "%s", words[i]);
         wire_close(wire);
     }
     still_well(proxy, client);
@@ -123,7 +123,7 @@ SYSTEM_TEST(input, a_startup_in_one_byte_pieces_is_understood)
         wire_write(wire, packet.data + i, 1);
         pause_ms(1);
     }
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     bytes_add(&password, "p", 1);
     bytes_add32(&password, 14);
     bytes_add_text(&password, "appsecret");
@@ -131,10 +131,10 @@ SYSTEM_TEST(input, a_startup_in_one_byte_pieces_is_understood)
         wire_write(wire, password.data + i, 1);
         pause_ms(1);
     }
-    char *types = wire_types(wire, 'Z', 5000);
+    char *types = wire_types(wire, 'Z', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
     wire_query(wire, "SHOW application_name");
-    cr_assert_str_eq(wire_value(wire, 5000), "drip");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "drip");
 }
 
 SYSTEM_TEST(input, startup_password_and_query_in_one_piece_are_understood)
@@ -151,9 +151,9 @@ SYSTEM_TEST(input, startup_password_and_query_in_one_piece_are_understood)
     bytes_add_text(&all, "SELECT 'fast'");
     wire_write(wire, all.data, all.count);
     /* pipelining a login is unusual, but every byte of it is well-formed */
-    char *types = wire_types(wire, 'Z', 5000);
+    char *types = wire_types(wire, 'Z', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
-    cr_assert_str_eq(wire_value(wire, 5000), "fast");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "fast");
 }
 
 /* What comes of one bad message after login. */
@@ -169,7 +169,7 @@ static void bad_message(struct proxy *proxy, char type, uint32_t length, const v
     wire_write(wire, message.data, message.count);
     /* a Sync behind it: a tolerant peer would answer that */
     wire_sync(wire);
-    char *types = wire_types(wire, 'Z', 4000);
+    char *types = wire_types(wire, 'Z', PATIENCE_MS);
     char end = types[strlen(types) - 1];
     cr_assert(end == '!' || strchr(types, 'E'), "%c, length %u: %s", type, length, types);
     wire_close(wire);
@@ -225,10 +225,10 @@ SYSTEM_TEST(input, what_stood_before_a_bad_message_is_carried_out)
         wire_sync(wire);
         wire_write(wire, i ? too_short : nonsense, 5);
         wire_cork(wire, false);
-        cr_expect_not_null(strchr(wire_types(wire, '~', 20000), 'E'));
+        cr_expect_not_null(strchr(wire_types(wire, '~', PATIENCE_MS), 'E'));
         wire_close(wire);
     }
-    cr_expect(until(client_number(client, "SELECT count(*) FROM before") == 4, 20000));
+    cr_expect(until(client_number(client, "SELECT count(*) FROM before") == 4, PATIENCE_MS));
     client_do(client, "DROP TABLE before");
 }
 
@@ -256,14 +256,14 @@ SYSTEM_TEST(input, a_long_query_in_small_pieces_borrows_once)
     wire_query(wire, "SELECT 2");
     wire_write(wire, message.data, 100);
     wire_cork(wire, false);
-    cr_assert_str_eq(wire_value(wire, 20000), "2");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "2");
     for (size_t at = 100; at < message.count; at += 400) {
         size_t count = message.count - at < 400 ? message.count - at : 400;
 
         wire_write(wire, message.data + at, count);
         pause_ms(1);
     }
-    cr_assert_str_eq(wire_value(wire, 20000), "2");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "2");
     cr_expect_eq(proxy_figure(proxy, "STATS", "database", "app", "total_server_assignment_count") -
                      before,
                  2);
@@ -308,8 +308,8 @@ SYSTEM_TEST(input, an_unnamed_text_without_an_end_is_not_read_beyond_its_bytes)
     wire_bind(wire, "", "", NULL);
     wire_sync(wire);
     wire_cork(wire, false);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "1Z");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "EZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1Z");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EZ");
     wire_close(wire);
     still_well(proxy, client);
 }
@@ -323,7 +323,7 @@ SYSTEM_TEST(input, copy_messages_outside_a_copy_are_ignored)
     wire_send(wire, 'c', NULL, 0);
     wire_send(wire, 'f', "no", 3);
     wire_query(wire, "SELECT 'still here'");
-    cr_assert_str_eq(wire_value(wire, 5000), "still here");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "still here");
 }
 
 SYSTEM_TEST(input, truncated_messages_leave_nothing_behind)
@@ -346,7 +346,7 @@ SYSTEM_TEST(input, truncated_messages_leave_nothing_behind)
     cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_active") +
                             proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") <=
                         1,
-                    5000));
+                    PATIENCE_MS));
 }
 
 /* The type, the length and half of the body of a message that never ends holds a server; it must
@@ -384,9 +384,9 @@ SYSTEM_TEST(input, plaintext_behind_ssl_request_is_refused)
     /* the injected startup packet must never be taken for something that came through TLS */
     bytes_add(&all, startup.data, startup.count);
     wire_write(wire, all.data, all.count);
-    wire_take(wire, &answer, 1, 5000);
+    wire_take(wire, &answer, 1, PATIENCE_MS);
     cr_assert(answer == 'S' || answer == 0 || answer == 'E', "%c", answer);
-    cr_assert(wire_is_closed(wire, 5000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
     wire_close(wire);
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
@@ -397,10 +397,10 @@ SYSTEM_TEST(input, gssenc_request_is_answered_n_and_the_login_goes_on)
     char answer = 0;
 
     wire_gss_request(wire);
-    cr_assert_eq(wire_take(wire, &answer, 1, 5000), 1);
+    cr_assert_eq(wire_take(wire, &answer, 1, PATIENCE_MS), 1);
     cr_assert_eq(answer, 'N');
     wire_ssl_request(wire);
-    cr_assert_eq(wire_take(wire, &answer, 1, 5000), 1);
+    cr_assert_eq(wire_take(wire, &answer, 1, PATIENCE_MS), 1);
     cr_assert_eq(answer, 'N');
     wire_login(wire, "app", "app");
 }
@@ -414,10 +414,10 @@ SYSTEM_TEST(input, requests_for_encryption_cannot_be_repeated_for_ever)
 
     for (i = 0; i < 200 && !wire->ended; i++) {
         wire_ssl_request(wire);
-        if (wire_take(wire, &answer, 1, 1000) < 1)
+        if (wire_take(wire, &answer, 1, PATIENCE_MS) < 1)
             break;
     }
-    cr_assert(wire_is_closed(wire, 6000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
 }
 
 SYSTEM_TEST(input, a_flood_of_half_open_logins_costs_little_and_ends)
@@ -442,10 +442,10 @@ SYSTEM_TEST(input, a_flood_of_half_open_logins_costs_little_and_ends)
     client_do(client, "SELECT 1");
     cr_assert_lt(proxy_memory_kb(proxy) - before, 24 * 1024);
     for (i = 0; i < 500; i++)
-        cr_assert(wire_is_closed(half[i], 10000));
+        cr_assert(wire_is_closed(half[i], PATIENCE_MS));
     client_do(client, "SELECT 1");
     client_do(client_open(proxy, "password=appsecret"), "SELECT 1");
-    cr_assert(until(process_descriptor_count(proxy->pid) <= descriptors + 3, 5000));
+    cr_assert(until(process_descriptor_count(proxy->pid) <= descriptors + 3, PATIENCE_MS));
 }
 
 SYSTEM_TEST(input, a_flood_of_half_open_logins_cannot_lock_out_the_console)
@@ -513,7 +513,7 @@ SYSTEM_TEST(input, memory_stays_flat_under_bad_input)
         struct wire *wire = wire_open(proxy);
 
         wire_write(wire, i % 2 ? "\0\0\0\011\0\3\0\0\0" : "\0\0\0\4xxxxx", 9);
-        cr_assert(wire_is_closed(wire, 5000));
+        cr_assert(wire_is_closed(wire, PATIENCE_MS));
         wire_close(wire);
         if (i == 500)
             before = proxy_memory_kb(proxy);
@@ -590,7 +590,7 @@ static void serve_then_lie(struct wire *wire, struct fake *fake)
     if (!fake_startup(wire, 'N'))
         return;
     fake_welcome(wire);
-    while (wire_read(wire, &message, 20000)) {
+    while (wire_read(wire, &message, PATIENCE_MS)) {
         if (message.type != 'Q')
             continue;
         if (!strcmp(how, "auth"))

@@ -50,7 +50,7 @@ SYSTEM_TEST(isolation, parameters_of_clients_that_vanish_are_not_inherited)
                                              "-c statement_timeout=1111", NULL);
 
         wire_write(wire, packet.data, packet.count);
-        cr_assert_has(wire_types(wire, 'Z', 5000), "Z");
+        cr_assert_has(wire_types(wire, 'Z', PATIENCE_MS), "Z");
         wire_query(wire, "SELECT 1");
         usleep((useconds_t)(round * 10));
         wire_reset(wire);

@@ -21,7 +21,7 @@ SYSTEM_TEST(large, a_100_mb_result_for_a_slow_reader_costs_no_memory)
         /* slow at first, so that everything on the way fills up */
         if (turn++ < 20)
             pause_ms(50);
-        got = wire_take(wire, piece, sizeof piece, 10000);
+        got = wire_take(wire, piece, sizeof piece, PATIENCE_MS);
         cr_assert_gt(got, 0);
         total += got;
         long now = proxy_memory_kb(proxy);
@@ -40,7 +40,8 @@ SYSTEM_TEST(large, a_reader_that_stops_does_not_stop_others)
 
     for (i = 0; i < 2; i++)
         wire_query(lazy[i], "SELECT repeat('x', 100000) FROM generate_series(1, 2000)");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 2, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 2, PATIENCE_MS));
     for (i = 0; i < 200; i++)
         cr_assert_eq(client_number(client, text_of("SELECT %d", i)), i);
     cr_assert_lt(proxy_memory_kb(proxy) - before, FLAT_KB);
@@ -82,12 +83,13 @@ SYSTEM_TEST(large, a_64_mb_query_that_has_to_wait_does_not_disturb)
     strcpy(sql + 15 + size, "')");
     PQsetnonblocking(second, 1);
     cr_assert(PQsendQuery(second, sql));
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     client_do(first, "SELECT 1");
     cr_assert_lt(proxy_memory_kb(proxy) - before, FLAT_KB);
     client_do(first, "COMMIT");
-    cr_assert(until(PQflush(second) == 0, 30000));
-    PGresult *result = client_result(second, 20000);
+    cr_assert(until(PQflush(second) == 0, PATIENCE_MS));
+    PGresult *result = client_result(second, PATIENCE_MS);
     cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQerrorMessage(second));
     cr_assert_eq((size_t)atol(PQgetvalue(result, 0, 0)), size);
 }
@@ -132,7 +134,7 @@ SYSTEM_TEST(large, a_message_in_one_byte_pieces_passes)
         wire_write(wire, message.data + i, 1);
         pause_ms(1);
     }
-    cr_assert_str_eq(wire_value(wire, 5000), "piece by piece");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "piece by piece");
 }
 
 SYSTEM_TEST(large, max_packet_size_refuses_longer_messages)
@@ -145,6 +147,6 @@ SYSTEM_TEST(large, max_packet_size_refuses_longer_messages)
     client_do(other, "SELECT 1");
     PGresult *result = PQexec(client, sql);
     cr_assert_eq(PQresultStatus(result), PGRES_FATAL_ERROR);
-    cr_assert(client_is_closed(client, 3000));
+    cr_assert(client_is_closed(client, PATIENCE_MS));
     client_do(other, "SELECT 1");
 }

@@ -93,7 +93,7 @@ static void begin(const char *more)
         NULL};
     const struct process_options options = {.log = text_of("%s/slapd.log", folder)};
     directory.pid = process_start(arguments, &options);
-    cr_assert(until(listens(directory.port) && listens(directory.tls_port), 30000));
+    cr_assert(until(listens(directory.port) && listens(directory.tls_port), PATIENCE_MS));
 }
 
 /* Clients come as whoever they are, and are `other` on the server. */
@@ -219,10 +219,10 @@ SYSTEM_TEST(ldap, an_empty_password_is_no_password)
         struct wire_message message;
 
         wire_write(wire, packet.data, packet.count);
-        cr_assert(wire_read(wire, &message, 5000) && message.type == 'R');
+        cr_assert(wire_read(wire, &message, PATIENCE_MS) && message.type == 'R');
         cr_assert_eq(message.body[3], 3);
         wire_password(wire, "");
-        cr_assert_str_eq(wire_error(wire, 10000), "FATAL 28P01 LDAP authentication failed");
+        cr_assert_str_eq(wire_error(wire, PATIENCE_MS), "FATAL 28P01 LDAP authentication failed");
         proxy_stop(proxy);
     }
 }
@@ -258,7 +258,7 @@ SYSTEM_TEST(ldap, tls_is_spoken_and_verified)
               : simple(),
             i ? "ldapscheme=ldaps" : "ldaptls=1");
         cr_assert_has(client_refusal(proxy, ALICE), "cannot be checked now");
-        cr_assert(until(proxy_logged(proxy, "LDAP: "), 5000));
+        cr_assert(until(proxy_logged(proxy, "LDAP: "), PATIENCE_MS));
         proxy_stop(proxy);
     }
 }
@@ -310,7 +310,7 @@ SYSTEM_TEST(ldap, a_directory_that_is_down_is_told_as_that)
         asking(simple(), "login_failures_limit = 2\nlogin_failures_loopback = 1\n");
 
     kill(directory.pid, SIGKILL);
-    cr_assert_neq(process_wait(directory.pid, 10000), -1);
+    cr_assert_neq(process_wait(directory.pid, PATIENCE_MS), -1);
     /* as often as it would take to have the address refused */
     for (int i = 0; i < 5; i++) {
         char *text = client_refusal(proxy, ALICE);
@@ -318,7 +318,7 @@ SYSTEM_TEST(ldap, a_directory_that_is_down_is_told_as_that)
         cr_assert_has(text, "57P03");
         cr_assert_has(text, "cannot be checked now");
     }
-    cr_assert(until(proxy_logged(proxy, "Can't contact LDAP server"), 5000));
+    cr_assert(until(proxy_logged(proxy, "Can't contact LDAP server"), PATIENCE_MS));
 }
 
 static void never_answer(struct wire *wire, struct fake *fake)
@@ -349,19 +349,19 @@ SYSTEM_TEST(ldap, a_directory_that_hangs_holds_up_nobody_else)
         struct wire_message message;
 
         wire_write(wire, packet.data, packet.count);
-        cr_assert(wire_read(wire, &message, 5000) && message.type == 'R');
+        cr_assert(wire_read(wire, &message, PATIENCE_MS) && message.type == 'R');
         wire_password(wire, "alicesecret");
         if (i == 0)
-            cr_assert(until(atomic_load(&fake->accepted) == 1, 10000));
+            cr_assert(until(atomic_load(&fake->accepted) == 1, PATIENCE_MS));
         if (i == 1) /* it waits behind the first */
             client_do(client_open(proxy, "user=app"), "SELECT 1");
         if (i == 2)
-            cr_assert_str_eq(wire_error(wire, 10000), "FATAL 53300 too many logins at once");
+            cr_assert_str_eq(wire_error(wire, PATIENCE_MS), "FATAL 53300 too many logins at once");
     }
     /* … and when its time is over there is room again */
     cr_assert(until((text = client_refusal(proxy, "user=alice password=x"),
                      strstr(text, "57P03") != NULL),
-                    30000),
+                    PATIENCE_MS),
               "%s", text);
     client_do(client_open(proxy, "user=app"), "SELECT 1");
 }
@@ -383,5 +383,5 @@ SYSTEM_TEST(ldap, passwords_do_not_come_over_a_wire_in_the_clear)
     lets_in(proxy, ALICE);
     wire_write(wire, "PROXY TCP4 10.1.2.3 10.1.2.4 4711 5432\r\n", 40);
     wire_write(wire, packet.data, packet.count);
-    cr_assert_str_eq(wire_error(wire, 10000), "FATAL 28000 SSL required");
+    cr_assert_str_eq(wire_error(wire, PATIENCE_MS), "FATAL 28000 SSL required");
 }

@@ -133,14 +133,14 @@ static char *scram_salt(struct proxy *proxy, const char *user)
     struct wire_message message;
 
     wire_write(wire, packet.data, packet.count);
-    cr_assert(wire_read(wire, &message, 5000));
+    cr_assert(wire_read(wire, &message, PATIENCE_MS));
     cr_assert_eq(message.type, 'R');
     cr_assert_eq(message.body[3], 10);
     bytes_add_text(&body, "SCRAM-SHA-256");
     bytes_add32(&body, (uint32_t)strlen(first));
     bytes_add(&body, first, strlen(first));
     wire_send(wire, 'p', body.data, body.count);
-    cr_assert(wire_read(wire, &message, 5000));
+    cr_assert(wire_read(wire, &message, PATIENCE_MS));
     cr_assert_eq(message.type, 'R');
     char *salt = strstr((char *)message.body + 4, ",s=");
     cr_assert_not_null(salt);
@@ -165,19 +165,23 @@ SYSTEM_TEST(login, an_unknown_user_takes_about_as_long_as_a_wrong_password)
 {
     SKIP_ON_PGBOUNCER();
     struct proxy *proxy = proxy_start("auth_type = scram-sha-256\n");
-    int64_t spent[2] = {0, 0};
+    int64_t quickest[2] = {INT64_MAX, INT64_MAX};
     int i, who;
 
     for (i = 0; i < 12; i++) {
         for (who = 0; who < 2; who++) {
-            int64_t start = now_ms();
+            int64_t start = now_ms(), spent;
 
             client_refusal(proxy, who ? "user=nosuch password=x" : "password=x");
-            spent[who] += now_ms() - start;
+            spent = now_ms() - start;
+            if (spent < quickest[who])
+                quickest[who] = spent;
         }
     }
-    cr_assert_leq(spent[0], 3 * spent[1] + 100, "%ld and %ld ms", (long)spent[0], (long)spent[1]);
-    cr_assert_leq(spent[1], 3 * spent[0] + 100, "%ld and %ld ms", (long)spent[0], (long)spent[1]);
+    /* the quickest of each: what else the machine does counts least in them */
+    for (who = 0; who < 2; who++)
+        cr_assert_leq(quickest[who], 3 * quickest[!who] + 5, "%ld and %ld ms", (long)quickest[0],
+                      (long)quickest[1]);
 }
 
 SYSTEM_TEST(login, pgstage_logs_in_to_servers_by_each_method)
@@ -245,7 +249,7 @@ SYSTEM_TEST(login, a_servers_refusal_reaches_the_client_with_its_sqlstate)
     cr_assert_has(text, "not_on_the_server");
     text = client_refusal(proxy, "dbname=db2");
     cr_assert_has(text, "28P01");
-    cr_assert(until(proxy_logged(proxy, "server login failed"), 2000));
+    cr_assert(until(proxy_logged(proxy, "server login failed"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(login, the_servers_parameters_are_known_when_the_login_completes)
@@ -282,9 +286,9 @@ SYSTEM_TEST(login, an_unknown_startup_parameter_is_refused_and_disturbs_nobody)
     wire_write(wire, packet.data, packet.count);
     wire_query(wire, "SELECT 1");
     /* at once, or when the server has been asked: but never a session without it */
-    char *error = wire_error(wire, 5000);
+    char *error = wire_error(wire, PATIENCE_MS);
     cr_assert_has(error, "FATAL");
-    cr_assert(wire_is_closed(wire, 3000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
     client_do(client, "SELECT 1");
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
@@ -307,12 +311,12 @@ SYSTEM_TEST(login, nonsense_values_of_known_parameters_do_not_poison_the_pool)
         wire_write(wire, packet.data, packet.count);
         wire_query(wire, "SELECT 1");
         /* refused at once or at the first query, as the pooler likes; others see nothing of it */
-        char *error = wire_error(wire, 5000);
+        char *error = wire_error(wire, PATIENCE_MS);
         cr_assert_str_neq(error, "?", "%s was accepted", pairs[i][0]);
         int64_t start = now_ms();
         client_do(client, "SELECT 1");
         client_do(client_open(proxy, NULL), "SELECT 1");
-        cr_assert_leq(now_ms() - start, 2000);
+        cr_assert_leq(now_ms() - start, 10000, "it waits for server_login_retry");
         wire_close(wire);
     }
 }
@@ -336,7 +340,7 @@ SYSTEM_TEST(login, a_replication_login_disturbs_nobody)
 
     client_do(client, "SELECT 1");
     wire_write(wire, packet.data, packet.count);
-    char *error = wire_error(wire, 5000);
+    char *error = wire_error(wire, PATIENCE_MS);
     cr_assert_has(error, "FATAL");
     client_do(client, "SELECT 1");
     client_do(client_open(proxy, NULL), "SELECT 1");
@@ -352,11 +356,11 @@ SYSTEM_TEST(login, a_newer_minor_protocol_is_negotiated_down)
         cr_skip_test("PgBouncer 1.18 refuses");
     packet.data[7] = 2; /* 3.2 */
     wire_write(wire, packet.data, packet.count);
-    cr_assert_str_eq(wire_types(wire, 'v', 5000), "v");
-    char *types = wire_types(wire, 'Z', 5000);
+    cr_assert_str_eq(wire_types(wire, 'v', PATIENCE_MS), "v");
+    char *types = wire_types(wire, 'Z', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
     wire_query(wire, "SELECT 'new client'");
-    cr_assert_str_eq(wire_value(wire, 5000), "new client");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "new client");
 }
 
 SYSTEM_TEST(login, very_long_passwords_and_names_are_refused_politely)
@@ -367,11 +371,11 @@ SYSTEM_TEST(login, very_long_passwords_and_names_are_refused_politely)
     char *password = text_of("%060000d", 7);
 
     wire_write(wire, packet.data, packet.count);
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     wire_password(wire, password);
     if (!program_is_pgbouncer())
-        cr_assert_has(wire_error(wire, 5000), "28P01");
-    cr_assert(wire_is_closed(wire, 5000));
+        cr_assert_has(wire_error(wire, PATIENCE_MS), "28P01");
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
     char *name = text_of("%05000d", 7);
     client_refusal(proxy, text_of("user=%s password=x", name));
     client_refusal(proxy, text_of("dbname=%s password=appsecret", name));
@@ -384,10 +388,10 @@ SYSTEM_TEST(login, a_second_password_message_is_not_accepted)
     struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
 
     wire_write(wire, packet.data, packet.count);
-    cr_assert_str_eq(wire_types(wire, 'R', 5000), "R");
+    cr_assert_str_eq(wire_types(wire, 'R', PATIENCE_MS), "R");
     wire_password(wire, "appsecret");
     wire_password(wire, "appsecret");
-    char *types = wire_types(wire, 'X', 3000);
+    char *types = wire_types(wire, 'X', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], '!', "%s", types);
 }
 
@@ -398,7 +402,8 @@ SYSTEM_TEST(login, fifty_at_once_all_succeed)
         .clients = 50, .conninfo = "password=appsecret", .sql = "SELECT pg_sleep(0.01)"};
     struct load *load = load_start(proxy, &options);
 
-    cr_assert(until(load_done(load) >= 150 || load_errors(load) + load_lost(load) > 0, 20000));
+    cr_assert(
+        until(load_done(load) >= 150 || load_errors(load) + load_lost(load) > 0, PATIENCE_MS));
     load_stop(load);
     cr_assert_eq(load_errors(load) + load_lost(load), 0, "%s", load_first_error(load));
 }
@@ -411,10 +416,10 @@ SYSTEM_TEST(login, login_notify_message_reaches_the_client)
 
     SKIP_ON_PGBOUNCER();
     wire_write(wire, packet.data, packet.count);
-    cr_assert_str_eq(wire_types(wire, 'N', 5000), "RK");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "Z");
+    cr_assert_str_eq(wire_types(wire, 'N', PATIENCE_MS), "RK");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "Z");
     wire_query(wire, "SELECT 1");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
 }
 
 SYSTEM_TEST(login, disable_pqexec_refuses_the_simple_protocol)
@@ -423,7 +428,7 @@ SYSTEM_TEST(login, disable_pqexec_refuses_the_simple_protocol)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "SELECT 1");
-    char *error = wire_error(wire, 5000);
+    char *error = wire_error(wire, PATIENCE_MS);
     cr_assert_has(error, "PQexec disallowed");
-    cr_assert(wire_is_closed(wire, 3000));
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
 }

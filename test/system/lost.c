@@ -11,7 +11,6 @@
 
 SYSTEM_SUITE(lost);
 
-#define PATIENCE_MS 30000
 #define SETTINGS "pool_mode = transaction\nserver_login_retry = 1\ndefault_pool_size = 4\n"
 
 /* ---- what comes ---- */

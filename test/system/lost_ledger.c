@@ -19,7 +19,6 @@ TestSuite(lost_ledger, .fini = test_end, .timeout = 300);
 
 #define WRITERS 16
 #define WRITES_MAX 20000
-#define PATIENCE_MS 60000
 
 enum outcome { DONE, UNKNOWN, UNDONE };
 

@@ -8,8 +8,6 @@
 
 SYSTEM_SUITE(no_primary);
 
-#define PATIENCE_MS 30000
-
 static struct proxy *start_proxy(const struct cluster *cluster, const char *more)
 {
     return proxy_start("pool_mode = transaction\n"

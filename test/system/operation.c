@@ -62,7 +62,7 @@ SYSTEM_TEST(operation, a_busy_port_is_reported)
         proxy_start_with(&options, "listen_port = %d\nunix_socket_dir =\n", first->port);
 
     second->expect_failure = true;
-    cr_assert_neq(proxy_wait(second, 10000), 0);
+    cr_assert_neq(proxy_wait(second, PATIENCE_MS), 0);
     cr_assert(proxy_logged(second, text_of("%d", first->port)), "%s", file_text(second->log));
     client_do(client_open(first, NULL), "SELECT 1");
 }
@@ -75,7 +75,7 @@ SYSTEM_TEST(operation, it_refuses_to_run_as_root)
         cr_skip_test("needs root");
     struct proxy *proxy = proxy_start_with(&options, "pool_mode = transaction\n");
     proxy->expect_failure = true;
-    cr_assert_neq(proxy_wait(proxy, 10000), 0);
+    cr_assert_neq(proxy_wait(proxy, PATIENCE_MS), 0);
     cr_assert(proxy_logged(proxy, "root"));
 }
 
@@ -113,15 +113,16 @@ SYSTEM_TEST(operation, daemon_goes_into_the_background)
     struct proxy *proxy =
         proxy_start_with(&options, "pidfile = %s\nlogfile = %s\n", pidfile, logfile);
 
-    cr_assert_eq(proxy_wait(proxy, 10000), 0, "%s", file_text(proxy->log));
-    cr_assert(until(atoi(file_text(pidfile)) > 0, 5000));
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0, "%s", file_text(proxy->log));
+    cr_assert(until(atoi(file_text(pidfile)) > 0, PATIENCE_MS));
     int pid = atoi(file_text(pidfile));
     PGconn *client = NULL;
-    cr_assert(until((client = client_try(proxy, NULL), PQstatus(client) == CONNECTION_OK), 5000));
+    cr_assert(
+        until((client = client_try(proxy, NULL), PQstatus(client) == CONNECTION_OK), PATIENCE_MS));
     client_do(client, "SELECT 1");
     PQfinish(client);
     kill(pid, SIGINT);
-    cr_assert(until(access(pidfile, F_OK), 10000));
+    cr_assert(until(access(pidfile, F_OK), PATIENCE_MS));
     if (!access(pidfile, F_OK))
         kill(pid, SIGKILL);
     cr_assert_has(file_text(logfile), "process up");
@@ -133,8 +134,8 @@ SYSTEM_TEST(operation, hup_reloads_the_configuration)
 
     proxy_rewrite(proxy, "pool_mode = transaction\nquery_wait_timeout = 51\n");
     proxy_signal(proxy, SIGHUP);
-    cr_assert(
-        until(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value") == 51, 5000));
+    cr_assert(until(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value") == 51,
+                    PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, usr1_pauses_and_usr2_resumes)
@@ -145,12 +146,12 @@ SYSTEM_TEST(operation, usr1_pauses_and_usr2_resumes)
     client_do(client, "SELECT 1");
     proxy_console(proxy);
     proxy_signal(proxy, SIGUSR1);
-    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     client_start(client, "SELECT 1");
     pause_ms(200);
     cr_assert_not(client_is_ready(client));
     proxy_signal(proxy, SIGUSR2);
-    cr_assert_str_eq(client_finish(client, 5000), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(operation, int_ends_when_transactions_are_over)
@@ -163,7 +164,7 @@ SYSTEM_TEST(operation, int_ends_when_transactions_are_over)
     pause_ms(300);
     cr_assert(proxy_is_alive(proxy));
     client_do(busy, "COMMIT");
-    cr_assert_leq(proxy_wait(proxy, 10000), program_is_pgbouncer() ? 1 : 0);
+    cr_assert_leq(proxy_wait(proxy, PATIENCE_MS), program_is_pgbouncer() ? 1 : 0);
 }
 
 /* Nobody gets in any more (who still did, left again). */
@@ -184,10 +185,10 @@ SYSTEM_TEST(operation, term_waits_for_clients_and_takes_no_new_ones)
 
     client_do(client, "SELECT 1");
     proxy_signal(proxy, SIGTERM);
-    cr_assert(until(refuses(proxy), 5000));
+    cr_assert(until(refuses(proxy), PATIENCE_MS));
     client_do(client, "SELECT 2");
     PQfinish(client);
-    cr_assert_eq(proxy_wait(proxy, 10000), 0);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 SYSTEM_TEST(operation, a_second_term_ends_at_once)
@@ -197,12 +198,12 @@ SYSTEM_TEST(operation, a_second_term_ends_at_once)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "BEGIN");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     proxy_signal(proxy, SIGTERM);
-    cr_assert(until(proxy_logged(proxy, "SIGTERM"), 5000));
+    cr_assert(until(proxy_logged(proxy, "SIGTERM"), PATIENCE_MS));
     proxy_signal(proxy, SIGTERM);
-    cr_assert_leq(proxy_wait(proxy, 10000), 1);
-    char *error = wire_error(wire, 3000);
+    cr_assert_leq(proxy_wait(proxy, PATIENCE_MS), 1);
+    char *error = wire_error(wire, PATIENCE_MS);
     cr_assert_has(error, "57P01");
 }
 
@@ -214,8 +215,8 @@ SYSTEM_TEST(operation, quit_ends_at_once)
 
     client_do(client, "BEGIN");
     proxy_signal(proxy, SIGQUIT);
-    cr_assert_leq(proxy_wait(proxy, 5000), 1);
-    cr_assert(client_is_closed(client, 3000));
+    cr_assert_leq(proxy_wait(proxy, PATIENCE_MS), 1);
+    cr_assert(client_is_closed(client, PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, an_idle_process_ends_within_a_second_of_any_signal)
@@ -230,7 +231,7 @@ SYSTEM_TEST(operation, an_idle_process_ends_within_a_second_of_any_signal)
         client_do(client, "SELECT 1");
         PQfinish(client);
         proxy_signal(proxy, signals[i]);
-        cr_assert_leq(proxy_wait(proxy, 5000), 1);
+        cr_assert_leq(proxy_wait(proxy, PATIENCE_MS), 1);
     }
 }
 
@@ -247,7 +248,8 @@ SYSTEM_TEST(operation, the_log_has_one_line_for_each_connections_end)
         client_do(client, "SELECT 1");
         PQfinish(client);
     }
-    cr_assert(until(proxy_log_count(proxy, "closing because: client close request") == 5, 3000));
+    cr_assert(
+        until(proxy_log_count(proxy, "closing because: client close request") == 5, PATIENCE_MS));
     cr_assert_eq(proxy_log_count(proxy, "closing because:") - before, 5);
     cr_assert(proxy_logged(proxy, "(age="));
     cr_assert(proxy_logged(proxy, "login attempt: db=app user=app tls=no"));
@@ -271,12 +273,12 @@ SYSTEM_TEST(operation, logfile_is_written_and_reopened_on_hup)
     char *moved = text_of("%s/own.log.1", test_folder());
     struct proxy *proxy = proxy_start("logfile = %s\n", logfile);
 
-    cr_assert(until(strstr(file_text(logfile), "process up") != NULL, 3000));
+    cr_assert(until(strstr(file_text(logfile), "process up") != NULL, PATIENCE_MS));
     cr_assert_eq(rename(logfile, moved), 0);
     proxy_signal(proxy, SIGHUP);
     cr_assert(until(
         (PQfinish(client_open(proxy, NULL)), strstr(file_text(logfile), "login attempt") != NULL),
-        5000));
+        PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, descriptors_are_given_back)
@@ -290,7 +292,7 @@ SYSTEM_TEST(operation, descriptors_are_given_back)
     before = process_descriptor_count(proxy->pid);
     for (i = 0; i < 200; i++)
         PQfinish(client_open(proxy, NULL));
-    cr_assert(until(process_descriptor_count(proxy->pid) <= before + 2, 5000));
+    cr_assert(until(process_descriptor_count(proxy->pid) <= before + 2, PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, memory_stays_flat_over_many_short_connections)

@@ -48,7 +48,7 @@ SYSTEM_TEST(pam, a_service_judges)
     cr_assert_has(text, "28P01");
     cr_assert_has(text, "PAM authentication failed");
     cr_assert_has(client_refusal(proxy, "user=bob password=alicesecret"), "28P01");
-    cr_assert(until(proxy_logged(proxy, "PAM service pgbouncer: pam_authenticate"), 5000));
+    cr_assert(until(proxy_logged(proxy, "PAM service pgbouncer: pam_authenticate"), PATIENCE_MS));
     cr_assert_null(strstr(file_text(proxy->log), "alicesecret"));
 }
 
@@ -58,7 +58,7 @@ SYSTEM_TEST(pam, an_account_can_be_refused_although_the_password_is_right)
     struct proxy *proxy = asking(service("pgbouncer", KNOWS_ALICE, "pam_deny.so"), "");
 
     cr_assert_has(client_refusal(proxy, "user=alice password=alicesecret"), "28P01");
-    cr_assert(until(proxy_logged(proxy, "pam_acct_mgmt"), 5000));
+    cr_assert(until(proxy_logged(proxy, "pam_acct_mgmt"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(pam, lines_of_hba_files_name_their_service)
@@ -116,5 +116,5 @@ SYSTEM_TEST(pam, a_service_that_is_not_there_is_told_in_the_log)
         asking(service("other_name", KNOWS_ALICE, "pam_permit.so"), "auth_pam_service = missing\n");
 
     client_refusal(proxy, "user=alice password=alicesecret");
-    cr_assert(until(proxy_logged(proxy, "PAM service missing"), 5000));
+    cr_assert(until(proxy_logged(proxy, "PAM service missing"), PATIENCE_MS));
 }

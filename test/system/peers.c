@@ -6,8 +6,6 @@
 
 SYSTEM_SUITE(peers);
 
-#define PATIENCE 60000
-
 static bool is_running(const char *what)
 {
     return cluster_number(cluster_shared(),
@@ -63,7 +61,7 @@ static void cancel_at(struct proxy *proxy, const unsigned char *key, size_t byte
     struct wire *request = wire_open(proxy);
 
     wire_cancel_key(request, key, bytes);
-    cr_assert(wire_is_closed(request, PATIENCE));
+    cr_assert(wire_is_closed(request, PATIENCE_MS));
     wire_close(request);
 }
 
@@ -96,9 +94,9 @@ SYSTEM_TEST(peers, a_request_is_passed_on_to_whom_it_concerns)
             char *sql = text_of("SELECT pg_sleep(6%d.%u)", i, minor);
 
             wire_query(wire, sql);
-            cr_assert(until(is_running(sql), PATIENCE));
+            cr_assert(until(is_running(sql), PATIENCE_MS));
             cancel_at(proxies[(i + 1) % 3], wire->key, wire->key_bytes);
-            cr_assert_has(wire_error(wire, PATIENCE), "57014");
+            cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
             wire_close(wire);
         }
     }
@@ -114,10 +112,10 @@ SYSTEM_TEST(peers, a_waiting_client_is_cancelled_through_a_peer_too)
     waiting = client_of(proxies[0], 0);
     proxy_do(proxies[0], "PAUSE");
     wire_query(waiting, "SELECT 1");
-    cr_assert(
-        until(proxy_figure(proxies[0], "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE));
+    cr_assert(until(proxy_figure(proxies[0], "POOLS", "database", "app", "cl_waiting") == 1,
+                    PATIENCE_MS));
     cancel_at(proxies[1], waiting->key, waiting->key_bytes);
-    cr_assert_has(wire_error(waiting, PATIENCE), "57014");
+    cr_assert_has(wire_error(waiting, PATIENCE_MS), "57014");
     proxy_do(proxies[0], "RESUME");
 }
 
@@ -130,7 +128,7 @@ SYSTEM_TEST(peers, one_wrong_bit_cancels_nothing)
     start_peers(proxies, 2);
     wire = client_of(proxies[0], 0);
     wire_query(wire, "SELECT pg_sleep(66.5)");
-    cr_assert(until(is_running("SELECT pg_sleep(66.5)"), PATIENCE));
+    cr_assert(until(is_running("SELECT pg_sleep(66.5)"), PATIENCE_MS));
     for (int bit = 0; bit < 64; bit++) {
         unsigned char key[8];
 
@@ -142,7 +140,7 @@ SYSTEM_TEST(peers, one_wrong_bit_cancels_nothing)
     }
     cr_assert(is_running("SELECT pg_sleep(66.5)"));
     cancel_at(proxies[1], wire->key, 8);
-    cr_assert_has(wire_error(wire, PATIENCE), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(peers, share_one_port)
@@ -173,9 +171,9 @@ SYSTEM_TEST(peers, share_one_port)
         char *sql = text_of("SELECT pg_sleep(67), %d", rounds);
 
         wire_query(wire, sql);
-        cr_assert(until(is_running(sql), PATIENCE));
+        cr_assert(until(is_running(sql), PATIENCE_MS));
         cancel_at(first, wire->key, wire->key_bytes);
-        cr_assert_has(wire_error(wire, PATIENCE), "57014");
+        cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
         wire_close(wire);
     }
     cr_assert_lt(rounds, 100);
@@ -196,7 +194,7 @@ SYSTEM_TEST(peers, that_name_each_other_wrongly_do_not_keep_a_request_going)
     know(proxies[0], 1, line_of(9, proxies[1]));
     know(proxies[1], 2, line_of(9, proxies[0]));
     cancel_at(proxies[0], key, 8);
-    cr_assert(until(proxy_logged(proxies[1], "has been passed on too often"), PATIENCE));
+    cr_assert(until(proxy_logged(proxies[1], "has been passed on too often"), PATIENCE_MS));
     cr_assert_eq(proxy_log_count(proxies[0], "has been passed on too often") +
                      proxy_log_count(proxies[1], "has been passed on too often"),
                  1);
@@ -212,7 +210,7 @@ SYSTEM_TEST(peers, that_are_unknown_or_down_end_the_request_soon)
     wire = client_of(proxies[1], 0);
     proxy_stop(proxies[1]);
     cancel_at(proxies[0], wire->key, 8);
-    cr_assert(until(proxy_logged(proxies[0], "peer 2 cannot be reached"), PATIENCE));
+    cr_assert(until(proxy_logged(proxies[0], "peer 2 cannot be reached"), PATIENCE_MS));
     know(proxies[0], 1, "");
     cancel_at(proxies[0], wire->key, 8);
     cr_assert_eq(proxy_log_count(proxies[0], "peer 2 cannot be reached"), 1);
@@ -245,18 +243,18 @@ SYSTEM_TEST(peers, requests_for_one_peer_are_bounded_in_number_and_time)
         request[i] = wire_open(proxy);
         wire_cancel_key(request[i], key, sizeof key);
     }
-    cr_assert(until(requests == 2, PATIENCE));
+    cr_assert(until(requests == 2, PATIENCE_MS));
     cr_assert(until(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_waiting_cancel_req") == 3,
-                    PATIENCE));
+                    PATIENCE_MS));
     cr_assert_eq(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "sv_active_cancel"), 2);
     cr_assert_eq(proxy_figure(proxy, "PEERS", "peer_id", "2", "pool_size"), 2);
     cr_assert_eq(requests, 2);
     go_on = true; /* as one ends the next begins */
-    cr_assert(until(requests == 5, PATIENCE));
+    cr_assert(until(requests == 5, PATIENCE_MS));
     for (int i = 0; i < 5; i++)
-        cr_assert(wire_is_closed(request[i], PATIENCE));
+        cr_assert(wire_is_closed(request[i], PATIENCE_MS));
     cr_assert(until(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_active_cancel_req") == 0,
-                    PATIENCE));
+                    PATIENCE_MS));
 }
 
 SYSTEM_TEST(peers, one_that_never_answers_is_given_up)
@@ -274,10 +272,10 @@ SYSTEM_TEST(peers, one_that_never_answers_is_given_up)
         wire_cancel_key(request[i], key, sizeof key);
     }
     for (int i = 0; i < 3; i++)
-        cr_assert(wire_is_closed(request[i], PATIENCE));
+        cr_assert(wire_is_closed(request[i], PATIENCE_MS));
     cr_assert(until(proxy_figure(proxy, "PEER_POOLS", NULL, NULL, "cl_waiting_cancel_req") +
                             proxy_figure(proxy, "PEER_POOLS", NULL, NULL, "sv_active_cancel") ==
                         0,
-                    PATIENCE));
+                    PATIENCE_MS));
     proxy_stop(proxy); /* … also while one is under way */
 }

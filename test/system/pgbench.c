@@ -41,7 +41,8 @@ static void run_pgbench(const char *protocol, const char *extra)
     cr_assert_has(output, "number of failed transactions: 0 ");
     cr_assert_null(strstr(output, "error"), "%s", output);
     cr_assert_leq(proxy_rows(proxy, "SERVERS", "database", "db2"), 10);
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "db2", "sv_active") == 0, 3000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "db2", "sv_active") == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(pgbench, simple_queries_run_without_an_error)

@@ -10,8 +10,6 @@
 
 SYSTEM_SUITE(prepared);
 
-#define PATIENCE_MS 20000
-
 static struct proxy *start(const char *more)
 {
     return proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n%s", more);
@@ -357,7 +355,7 @@ SYSTEM_TEST(prepared, the_memory_for_texts_is_bounded)
     /* what nobody has a name for makes room */
     wire_close(wire);
     next = wire_client(proxy);
-    cr_assert(until(proxy_rows(proxy, "CLIENTS", "database", "app") == 1, 5000));
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "database", "app") == 1, PATIENCE_MS));
     for (int i = 0; i < 40; i++)
         assert_parsed(next, text_of("n%d", i), text_of("SELECT -%d, '%*s'", i, 1000, ""));
 }
@@ -418,7 +416,8 @@ SYSTEM_TEST(prepared, a_statement_too_long_to_keep_keeps_its_server)
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "pinned", "long_statement"), 1);
     assert_value(wire, "long", "long");
     wire_query(other, "SELECT 'waits'");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     assert_value(wire, "long", "long");
     wire_parse(wire, "long", "SELECT 1");
     wire_sync(wire);
@@ -750,7 +749,8 @@ SYSTEM_TEST(prepared, a_long_unnamed_statement_keeps_its_server_until_it_is_boun
     assert_parsed(wire, "", sql);
     cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients"), 1);
     wire_query(other, "SELECT 'waits'");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     assert_value(wire, "", "long");
     assert_said(other, 1, "T[?column?:25:4294967295:0] D[waits] C[SELECT 1] Z[I]");
     cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients"), 0);

@@ -30,7 +30,7 @@ static void cancel_with(struct proxy *proxy, const unsigned char *key, size_t by
     struct wire *request = wire_open(proxy);
 
     wire_cancel_key(request, key, bytes);
-    cr_assert(wire_is_closed(request, 20000));
+    cr_assert(wire_is_closed(request, PATIENCE_MS));
     wire_close(request);
 }
 
@@ -52,7 +52,7 @@ SYSTEM_TEST(protocol, a_client_of_3_2_gets_a_long_key_and_cancels_with_it)
     PQclear(clients);
 
     wire_query(wire, "SELECT pg_sleep(61.2)");
-    cr_assert(until(is_running("SELECT pg_sleep(61.2)"), 20000));
+    cr_assert(until(is_running("SELECT pg_sleep(61.2)"), PATIENCE_MS));
     for (size_t i = 4; i < wire->key_bytes; i += 9) { /* each part of it counts */
         memcpy(wrong, wire->key, wire->key_bytes);
         wrong[i] ^= 1;
@@ -62,7 +62,7 @@ SYSTEM_TEST(protocol, a_client_of_3_2_gets_a_long_key_and_cancels_with_it)
     cancel_with(proxy, wire->key, 4 + 31);
     cr_assert(is_running("SELECT pg_sleep(61.2)"));
     cancel_with(proxy, wire->key, wire->key_bytes);
-    cr_assert_has(wire_error(wire, 20000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(protocol, a_client_of_3_0_keeps_its_short_key)
@@ -73,9 +73,9 @@ SYSTEM_TEST(protocol, a_client_of_3_0_keeps_its_short_key)
     cr_assert_eq(wire->key_bytes, 8);
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "protocol", "3.0"), 2); /* the console is one */
     wire_query(wire, "SELECT pg_sleep(61.3)");
-    cr_assert(until(is_running("SELECT pg_sleep(61.3)"), 20000));
+    cr_assert(until(is_running("SELECT pg_sleep(61.3)"), PATIENCE_MS));
     cancel_with(proxy, wire->key, 8);
-    cr_assert_has(wire_error(wire, 20000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(protocol, a_waiting_client_of_3_2_is_cancelled_at_once)
@@ -86,9 +86,10 @@ SYSTEM_TEST(protocol, a_waiting_client_of_3_2_is_cancelled_at_once)
 
     client_do(holder, "BEGIN");
     wire_query(waiting, "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 20000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     cancel_with(proxy, waiting->key, waiting->key_bytes);
-    cr_assert_has(wire_error(waiting, 20000), "57014");
+    cr_assert_has(wire_error(waiting, PATIENCE_MS), "57014");
 }
 
 /* What it is told of the version that it asked for: "-" when nothing, else "minor:names". */
@@ -106,7 +107,7 @@ static char *negotiated(struct proxy *proxy, unsigned minor, const char *option)
     packet.data[7] = (unsigned char)minor;
     wire_write(wire, packet.data, packet.count);
     while (type != 'Z') {
-        cr_assert(wire_read(wire, &message, 20000));
+        cr_assert(wire_read(wire, &message, PATIENCE_MS));
         type = message.type;
         cr_assert_neq(type, 'E', "%s", wire_field(&message, 'M'));
         if (type == 'v') {
@@ -122,7 +123,7 @@ static char *negotiated(struct proxy *proxy, unsigned minor, const char *option)
         free(message.body);
     }
     wire_query(wire, "SELECT 'works'");
-    cr_assert_str_eq(wire_value(wire, 20000), "works");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "works");
     wire_close(wire);
     return told;
 }
@@ -156,7 +157,7 @@ SYSTEM_TEST(protocol, hundreds_of_unknown_options_are_all_named)
     packet.data[2] = (unsigned char)(packet.count >> 8);
     packet.data[3] = (unsigned char)packet.count;
     wire_write(wire, packet.data, packet.count);
-    cr_assert(wire_read(wire, &message, 20000));
+    cr_assert(wire_read(wire, &message, PATIENCE_MS));
     cr_assert_eq(message.type, 'v');
     cr_assert_eq(message.body[6] << 8 | message.body[7], 300);
     cr_assert_str_eq((char *)message.body + message.length - sizeof "_pq_.option_299",
@@ -269,9 +270,10 @@ SYSTEM_TEST(protocol, a_long_key_of_a_server_is_sent_back_whole)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, 20000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
     cancel_with(proxy, wire->key, wire->key_bytes);
-    cr_assert_has(wire_error(wire, 20000), "57014");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
     cr_assert_eq(role.cancel_bytes, 260);
     cr_assert(role.cancel_right);
 }
@@ -315,7 +317,7 @@ SYSTEM_TEST(protocol, a_server_without_a_key_and_one_with_a_wrong_one_serve_but_
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "SELECT 1");
-    cr_assert_str_eq(wire_value(wire, 20000), "fake");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "fake");
     cancel_with(proxy, wire->key, wire->key_bytes);
     cr_assert_eq(wrong.cancel_bytes, 0);
 }

@@ -15,7 +15,7 @@ SYSTEM_TEST(reload, under_load_loses_no_query)
     for (i = 0; i < 10; i++) {
         long before = load_done(load);
 
-        cr_assert(until(load_done(load) > before + 10, 10000));
+        cr_assert(until(load_done(load) > before + 10, PATIENCE_MS));
         proxy_rewrite(proxy, "pool_mode = transaction\ndefault_pool_size = %d\n", 2 + i % 4);
         cr_assert_null(proxy_reload(proxy));
     }
@@ -42,7 +42,7 @@ SYSTEM_TEST(reload, of_a_broken_file_changes_nothing_and_says_everything)
     PGconn *client = client_open(proxy, NULL);
     char *problem;
 
-    cr_assert(until(load_done(load) > 10, 10000));
+    cr_assert(until(load_done(load) > 10, PATIENCE_MS));
     proxy_rewrite(proxy, "pool_mode = transcation\nquery_wait_timeout = 45\nno_such_option = 1\n");
     problem = proxy_reload(proxy);
     cr_assert_not_null(problem);
@@ -132,17 +132,19 @@ SYSTEM_TEST(reload, shrinks_and_grows_pools)
     for (i = 0; i < 3; i++)
         client_do(clients[i], "BEGIN");
     client_start(clients[3], "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     proxy_rewrite(proxy, "pool_mode = transaction\ndefault_pool_size = 4\n");
     cr_assert_null(proxy_reload(proxy));
-    cr_assert_str_eq(client_finish(clients[3], 5000), "");
+    cr_assert_str_eq(client_finish(clients[3], PATIENCE_MS), "");
     proxy_rewrite(proxy, "pool_mode = transaction\ndefault_pool_size = 1\n");
     cr_assert_null(proxy_reload(proxy));
     for (i = 0; i < 3; i++)
         client_do(clients[i], "COMMIT");
     for (i = 0; i < 2; i++)
         client_start(clients[i], "BEGIN");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "sv_active"), 1);
 }
 
@@ -192,8 +194,8 @@ SYSTEM_TEST(reload, limits_hold_at_once_for_clients_that_are_there)
     cr_assert_null(proxy_reload(proxy));
     for (i = 0; i < 4; i++)
         client_do(clients[i], "COMMIT");
-    cr_assert(
-        until(proxy_figure(proxy, "DATABASES", "name", "app", "current_connections") <= 1, 5000));
+    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "current_connections") <= 1,
+                    PATIENCE_MS));
 }
 
 SYSTEM_TEST(reload, a_login_that_a_reload_overtakes_gets_what_holds_now)
@@ -211,13 +213,13 @@ SYSTEM_TEST(reload, a_login_that_a_reload_overtakes_gets_what_holds_now)
     proxy = proxy_start(text, route, "app");
     wire = wire_open(proxy);
     cr_assert(wire_write(wire, startup.data, startup.count));
-    cr_assert(wire_read(wire, &message, 10000) && message.type == 'R');
+    cr_assert(wire_read(wire, &message, PATIENCE_MS) && message.type == 'R');
     proxy_rewrite(proxy, text, route, "db2");
     proxy_signal(proxy, SIGHUP);
-    cr_assert(until(proxy_logged(proxy, "the configuration has been read again"), 10000));
+    cr_assert(until(proxy_logged(proxy, "the configuration has been read again"), PATIENCE_MS));
     wire_password(wire, "secret");
-    wire_types(wire, 'Z', 10000);
+    wire_types(wire, 'Z', PATIENCE_MS);
     cr_assert(until((wire_query(wire, "SELECT current_database()"),
-                     strcmp(wire_value(wire, 10000), "db2") == 0),
-                    30000));
+                     strcmp(wire_value(wire, PATIENCE_MS), "db2") == 0),
+                    PATIENCE_MS));
 }

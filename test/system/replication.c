@@ -6,8 +6,6 @@
 
 SYSTEM_SUITE(replication);
 
-#define PATIENCE 60000
-
 static struct cluster *primary(void)
 {
     struct cluster_options options = {.name = "primary",
@@ -80,8 +78,8 @@ SYSTEM_TEST(replication, pg_basebackup_takes_a_backup_that_a_server_starts_from)
                                         "generate_series(1, 100000) g");
     free(cluster_tool("pg_basebackup", backup));
     cr_assert_has(cluster_tool("pg_verifybackup", verify), "successfully verified");
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
-    cr_assert(until(proxy_rows(proxy, "SERVERS", "replication", "physical") == 0, PATIENCE));
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", "replication", "physical") == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, a_standby_streams_through_pgstage)
@@ -100,7 +98,7 @@ SYSTEM_TEST(replication, a_standby_streams_through_pgstage)
                                                     "WHERE status = 'streaming' AND "
                                                     "sender_port = %d",
                                                     proxy->port)) == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     /* its own words of the startup packet have reached the server */
     cr_assert_eq(cluster_number(cluster, "SELECT count(*) FROM pg_stat_replication WHERE "
                                          "application_name = 'far' AND usename = 'app'"),
@@ -109,13 +107,13 @@ SYSTEM_TEST(replication, a_standby_streams_through_pgstage)
     cluster_value(cluster, "CREATE TABLE seen AS SELECT 7 AS i");
     cr_assert(until(cluster_number(standby, "SELECT count(*) FROM pg_class WHERE "
                                             "relname = 'seen'") == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     /* … and what the standby says: it has replayed all */
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_replication WHERE "
                                             "replay_lsn = pg_current_wal_lsn()") == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     proxy_stop(proxy);
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }
 
 static const char *file_in(const char *folder, const char *name)
@@ -134,18 +132,21 @@ SYSTEM_TEST(replication, pg_receivewal_writes_the_same_wal)
     char *segment = cluster_value(cluster, "SELECT pg_walfile_name(pg_current_wal_lsn())");
     pid_t tool = start_tool("pg_receivewal", arguments, text_of("%s/wal.log", test_folder()));
 
-    cr_assert(until(proxy_rows(proxy, "CLIENTS", "replication", "physical") == 1, PATIENCE));
+    /* it begins with the segment that is written when it asks */
+    cr_assert(
+        until(access(file_in(folder, text_of("%s.partial", segment)), R_OK) == 0, PATIENCE_MS));
+    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "replication", "physical"), 1);
     cluster_value(cluster, "CREATE TABLE t AS SELECT 1 AS i");
     cluster_value(cluster, "SELECT pg_switch_wal()");
-    cr_assert(until(access(file_in(folder, segment), R_OK) == 0, PATIENCE));
+    cr_assert(until(access(file_in(folder, segment), R_OK) == 0, PATIENCE_MS));
     char *same[] = {"cmp", (char *)file_in(folder, segment),
                     text_of("%s/data/pg_wal/%s", cluster->folder, segment), NULL},
          *output;
     cr_assert_eq(process_run(same, NULL, &output), 0, "%s", output);
     kill(tool, SIGINT);
-    cr_assert_eq(process_wait(tool, PATIENCE), 0, "%s",
+    cr_assert_eq(process_wait(tool, PATIENCE_MS), 0, "%s",
                  file_text(text_of("%s/wal.log", test_folder())));
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, pg_recvlogical_streams_changes_longer_than_any_timeout)
@@ -179,22 +180,22 @@ SYSTEM_TEST(replication, pg_recvlogical_streams_changes_longer_than_any_timeout)
     client_do(direct, "CREATE TABLE t (i int)");
     free(cluster_tool("pg_recvlogical", create));
     tool = start_tool("pg_recvlogical", start, log);
-    cr_assert(until(proxy_rows(proxy, "CLIENTS", "replication", "logical") == 1, PATIENCE));
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "replication", "logical") == 1, PATIENCE_MS));
     client_do(direct, "INSERT INTO t VALUES (4711)");
-    cr_assert(until(access(output, R_OK) == 0 && strstr(file_text(output), "4711"), PATIENCE));
+    cr_assert(until(access(output, R_OK) == 0 && strstr(file_text(output), "4711"), PATIENCE_MS));
     /* while the timeouts end others … */
     for (int i = 0; i < 2; i++) {
         idle = client_open(proxy, NULL);
         client_do(idle, "SELECT 1");
-        cr_assert(client_is_closed(idle, PATIENCE));
+        cr_assert(client_is_closed(idle, PATIENCE_MS));
     }
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "replication", "logical"), 1);
     cr_assert_eq(proxy_rows(proxy, "SERVERS", "replication", "logical"), 1);
     client_do(direct, "INSERT INTO t VALUES (4712)");
-    cr_assert(until(strstr(file_text(output), "4712") != NULL, PATIENCE));
+    cr_assert(until(strstr(file_text(output), "4712") != NULL, PATIENCE_MS));
     kill(tool, SIGINT);
-    cr_assert_eq(process_wait(tool, PATIENCE), 0, "%s", file_text(log));
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert_eq(process_wait(tool, PATIENCE_MS), 0, "%s", file_text(log));
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, a_subscription_copies_its_tables_and_follows_their_changes)
@@ -214,10 +215,10 @@ SYSTEM_TEST(replication, a_subscription_copies_its_tables_and_follows_their_chan
     client_do(there, text_of("CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=%d user=app "
                              "dbname=app sslmode=disable' PUBLICATION p",
                              proxy->port));
-    cr_assert(until(client_number(there, "SELECT count(*) FROM t") == 5000, PATIENCE));
+    cr_assert(until(client_number(there, "SELECT count(*) FROM t") == 5000, PATIENCE_MS));
     client_do(here, "INSERT INTO t VALUES (4711000)");
     cr_assert(
-        until(client_number(there, "SELECT count(*) FROM t WHERE i = 4711000") == 1, PATIENCE));
+        until(client_number(there, "SELECT count(*) FROM t WHERE i = 4711000") == 1, PATIENCE_MS));
     cr_assert_geq(proxy_rows(proxy, "CLIENTS", "replication", "logical"), 1);
     client_do(there, "DROP SUBSCRIPTION s"); /* which drops the slot through pgstage */
     cr_assert_eq(client_number(here, "SELECT count(*) FROM pg_replication_slots"), 0);
@@ -243,8 +244,8 @@ static void stream(struct wire *wire, const struct cluster *cluster)
 {
     wire_query(wire, text_of("START_REPLICATION PHYSICAL %s",
                              cluster_value(cluster, "SELECT pg_current_wal_lsn()")));
-    cr_assert_str_eq(wire_types(wire, 'W', PATIENCE), "W");
-    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE), "d");
+    cr_assert_str_eq(wire_types(wire, 'W', PATIENCE_MS), "W");
+    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE_MS), "d");
 }
 
 SYSTEM_TEST(replication, both_sides_end_copy_both_and_commands_go_on)
@@ -257,26 +258,26 @@ SYSTEM_TEST(replication, both_sides_end_copy_both_and_commands_go_on)
     char type = 0;
 
     wire_query(wire, "IDENTIFY_SYSTEM");
-    cr_assert_str_eq(wire_value(wire, PATIENCE),
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS),
                      cluster_value(cluster, "SELECT system_identifier FROM pg_control_system()"));
     stream(wire, cluster);
     /* a standby status update that asks for an answer at once */
     wire_send(wire, 'd', "r\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 34);
-    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE), "d");
+    cr_assert_str_eq(wire_types(wire, 'd', PATIENCE_MS), "d");
     wire_send(wire, 'c', "", 0);
     while (type != 'c') {
-        cr_assert(wire_read(wire, &message, PATIENCE));
+        cr_assert(wire_read(wire, &message, PATIENCE_MS));
         type = message.type;
         cr_assert(type == 'd' || type == 'c', "%c", type);
         free(message.body);
     }
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "CCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CCZ");
     wire_query(wire, "IDENTIFY_SYSTEM");
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
     wire_query(wire, "no command at all");
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "EZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EZ");
     wire_query(wire, "SHOW wal_level");
-    cr_assert_str_eq(wire_value(wire, PATIENCE), "logical");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "logical");
 }
 
 SYSTEM_TEST(replication, a_connection_is_one_clients_own_from_its_login_to_its_end)
@@ -290,26 +291,26 @@ SYSTEM_TEST(replication, a_connection_is_one_clients_own_from_its_login_to_its_e
 
     client_do(client, "SELECT 1");
     wire_query(first, "SELECT pg_backend_pid()"); /* SQL is understood on a logical one */
-    backend = wire_value(first, PATIENCE);
+    backend = wire_value(first, PATIENCE_MS);
     cr_assert_neq(atoi(backend), client_backend(client));
     second = replica(proxy, "app", "database");
     wire_query(second, "SELECT pg_backend_pid()");
-    cr_assert_str_neq(wire_value(second, PATIENCE), backend);
+    cr_assert_str_neq(wire_value(second, PATIENCE_MS), backend);
     /* session state stays: nothing is pooled */
     wire_query(first, "SET statement_timeout = '4711s'");
-    cr_assert_str_eq(wire_types(first, 'Z', PATIENCE), "CZ");
+    cr_assert_str_eq(wire_types(first, 'Z', PATIENCE_MS), "CZ");
     wire_query(first, "SHOW statement_timeout");
-    cr_assert_str_eq(wire_value(first, PATIENCE), "4711s");
+    cr_assert_str_eq(wire_value(first, PATIENCE_MS), "4711s");
     wire_send(first, 'X', "", 0);
-    cr_assert(wire_is_closed(first, PATIENCE));
+    cr_assert(wire_is_closed(first, PATIENCE_MS));
     cr_assert(until(cluster_number(cluster, text_of("SELECT count(*) FROM pg_stat_activity WHERE "
                                                     "pid = %s",
                                                     backend)) == 0,
-                    PATIENCE));
+                    PATIENCE_MS));
     /* a client that vanishes takes its server along, too */
     wire_query(second, "SELECT pg_sleep(0.1), 1");
     wire_reset(second);
-    cr_assert(until(proxy_rows(proxy, "SERVERS", "replication", "logical") == 0, PATIENCE));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", "replication", "logical") == 0, PATIENCE_MS));
     cr_assert_eq(proxy_rows(proxy, "POOLS", "database", "app"), 1, "one row for both kinds");
 }
 
@@ -325,7 +326,7 @@ SYSTEM_TEST(replication, what_the_client_says_at_its_login_reaches_its_server)
                                      "-c work_mem=4711kB -c datestyle=sql", NULL));
     wire_query(wire, "SELECT current_setting('application_name') || current_setting('work_mem') "
                      "|| current_setting('datestyle')");
-    cr_assert_str_eq(wire_value(wire, PATIENCE), "mine4711kBSQL, MDY");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "mine4711kBSQL, MDY");
     cr_assert_eq(proxy_rows(proxy, "SERVERS", "application_name", "mine"), 1);
 }
 
@@ -342,15 +343,17 @@ SYSTEM_TEST(replication, it_counts_under_the_limits_and_waits_for_its_place)
     first = replica(proxy, "app", "database");
     cr_assert_eq(proxy_rows(proxy, "SERVERS", NULL, NULL), 1);
     wire_write(second, packet.data, packet.count);
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     client_start(client, "SELECT 'after it'"); /* … and so does an ordinary client */
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 2, PATIENCE));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 2, PATIENCE_MS));
     cr_assert_not(client_is_ready(client));
     wire_close(first);
-    char *types = wire_types(second, 'Z', PATIENCE);
+    char *types = wire_types(second, 'Z', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
     wire_close(second);
-    cr_assert_str_eq(client_finish(client, PATIENCE), "");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(replication, a_place_that_never_comes_is_told)
@@ -362,9 +365,9 @@ SYSTEM_TEST(replication, a_place_that_never_comes_is_told)
     struct bytes packet = packet_of("app", "database");
 
     wire_write(second, packet.data, packet.count);
-    cr_assert_has(wire_error(second, PATIENCE), "FATAL 53300");
+    cr_assert_has(wire_error(second, PATIENCE_MS), "FATAL 53300");
     wire_query(first, "IDENTIFY_SYSTEM");
-    cr_assert_str_eq(wire_types(first, 'Z', PATIENCE), "TDCZ");
+    cr_assert_str_eq(wire_types(first, 'Z', PATIENCE_MS), "TDCZ");
     /* the pool of ordinary clients has a size of its own */
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
@@ -378,7 +381,7 @@ SYSTEM_TEST(replication, what_the_server_refuses_its_client_hears_and_nobody_els
     char *error;
 
     wire_write(wire, packet.data, packet.count); /* the role has no REPLICATION there */
-    error = wire_error(wire, PATIENCE);
+    error = wire_error(wire, PATIENCE_MS);
     cr_assert_has(error, "FATAL 42501");
     cr_assert_has(error, "walsender");
     client_do(client_open(proxy, NULL), "SELECT 1");
@@ -393,15 +396,15 @@ SYSTEM_TEST(replication, nonsense_and_the_console_are_refused)
     struct bytes packet = packet_of("app", "maybe");
 
     wire_write(wire, packet.data, packet.count);
-    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 22023");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 22023");
     wire = wire_open(proxy);
     packet = startup_packet("user", "admin", "database", "pgstage", "replication", "true", NULL);
     wire_write(wire, packet.data, packet.count);
-    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 0A000");
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 0A000");
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
         wire = replica(proxy, "app", no[i]);
         wire_query(wire, "SELECT 'ordinary'");
-        cr_assert_str_eq(wire_value(wire, PATIENCE), "ordinary");
+        cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "ordinary");
     }
 }
 
@@ -418,8 +421,8 @@ SYSTEM_TEST(replication, hba_lines_decide_as_in_postgresql)
     proxy = before(cluster, text_of("auth_type = hba\nauth_hba_file = %s\n", rules));
     wire = wire_open(proxy);
     wire_write(wire, packet.data, packet.count);
-    cr_assert_has(wire_error(wire, PATIENCE), "login rejected"); /* `all` is not about it */
-    (void)replica(proxy, "app", "database");                     /* which this is not */
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "login rejected"); /* `all` is not about it */
+    (void)replica(proxy, "app", "database");                        /* which this is not */
     file_write(rules, 0600,
                "host all all 127.0.0.1/32 trust\n"
                "host replication app 127.0.0.1/32 trust\n");
@@ -437,10 +440,10 @@ SYSTEM_TEST(replication, a_cancel_request_reaches_what_runs_on_it)
     wire_query(wire, "SELECT pg_sleep(63)");
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE "
                                             "query = 'SELECT pg_sleep(63)'") == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     wire_cancel_key(request, wire->key, wire->key_bytes);
-    cr_assert_has(wire_error(wire, PATIENCE), "57014");
-    cr_assert(wire_is_closed(request, PATIENCE));
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
+    cr_assert(wire_is_closed(request, PATIENCE_MS));
 }
 
 /* ---- its end ---- */
@@ -454,8 +457,8 @@ SYSTEM_TEST(replication, the_loss_of_its_host_is_told_with_57P01)
 
     stream(wire, cluster);
     cluster_end(cluster, CLUSTER_KILL);
-    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 57P01");
-    cr_assert(wire_is_closed(wire, PATIENCE));
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 57P01");
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, a_fenced_host_serves_no_replication_any_more)
@@ -472,15 +475,15 @@ SYSTEM_TEST(replication, a_fenced_host_serves_no_replication_any_more)
 
     cr_assert(until(proxy_rows(proxy, "ENVIRONMENTS", "accepted_primary",
                                text_of("127.0.0.1:%d", cluster->port)) == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     physical = replica(proxy, "replication", "true"); /* its system identifier was asked for */
     cr_assert_has(file_text(text_of("%s/postgres.log", cluster->folder)), "IDENTIFY_SYSTEM");
     logical = replica(proxy, "app", "database");
     stream(physical, cluster);
     proxy_do(proxy, text_of("FENCE 127.0.0.1:%d", cluster->port));
-    cr_assert_has(wire_error(physical, PATIENCE), "FATAL 57P01");
-    cr_assert_has(wire_error(logical, PATIENCE), "FATAL 57P01");
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert_has(wire_error(physical, PATIENCE_MS), "FATAL 57P01");
+    cr_assert_has(wire_error(logical, PATIENCE_MS), "FATAL 57P01");
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, pgstage_says_when_it_ends)
@@ -491,8 +494,8 @@ SYSTEM_TEST(replication, pgstage_says_when_it_ends)
     struct wire *wire = replica(proxy, "app", "database");
 
     proxy_signal(proxy, SIGINT); /* when transactions are over: it is in none */
-    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 57P01");
-    cr_assert_eq(proxy_wait(proxy, PATIENCE), 0);
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 57P01");
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 SYSTEM_TEST(replication, pause_waits_for_it_kill_ends_it_and_reconnect_leaves_it)
@@ -506,20 +509,20 @@ SYSTEM_TEST(replication, pause_waits_for_it_kill_ends_it_and_reconnect_leaves_it
 
     proxy_do(proxy, "RECONNECT app");
     wire_query(wire, "IDENTIFY_SYSTEM");
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
     client_start(console, "PAUSE app");
     wire_write(late, packet.data, packet.count); /* paused: it waits */
     wire_query(wire, "IDENTIFY_SYSTEM");
-    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE), "TDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
     cr_assert_not(client_is_ready(console));
     wire_close(wire);
-    cr_assert_str_eq(client_finish(console, PATIENCE), "");
+    cr_assert_str_eq(client_finish(console, PATIENCE_MS), "");
     proxy_do(proxy, "RESUME app");
-    char *types = wire_types(late, 'Z', PATIENCE);
+    char *types = wire_types(late, 'Z', PATIENCE_MS);
     cr_assert_eq(types[strlen(types) - 1], 'Z', "%s", types);
     proxy_do(proxy, "KILL app");
-    cr_assert_has(wire_error(late, PATIENCE), "FATAL 57P01");
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert_has(wire_error(late, PATIENCE_MS), "FATAL 57P01");
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, a_client_in_mid_message_hears_it_when_the_message_is_whole)
@@ -532,10 +535,10 @@ SYSTEM_TEST(replication, a_client_in_mid_message_hears_it_when_the_message_is_wh
 
     wire_write(wire, "Q\0\0\0\024IDENTIFY", 13); /* …_SYSTEM is to follow */
     proxy_signal(proxy, SIGINT);
-    cr_assert(client_is_closed(idle, PATIENCE)); /* it has been heard */
+    cr_assert(client_is_closed(idle, PATIENCE_MS)); /* it has been heard */
     wire_write(wire, "_SYSTEM", 8);
-    cr_assert_has(wire_error(wire, PATIENCE), "FATAL 57P01");
-    cr_assert_eq(proxy_wait(proxy, PATIENCE), 0);
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "FATAL 57P01");
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 SYSTEM_TEST(replication, a_client_that_does_not_read_costs_no_memory)
@@ -553,13 +556,13 @@ SYSTEM_TEST(replication, a_client_that_does_not_read_costs_no_memory)
     wire_query(wire, "BASE_BACKUP (CHECKPOINT 'fast')");
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_progress_basebackup "
                                             "WHERE backup_streamed > 0") == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     /* it stands still because nobody reads */
     cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE "
                                             "wait_event = 'WalSenderWriteData' OR "
                                             "wait_event = 'ClientWrite'") == 1,
-                    PATIENCE));
+                    PATIENCE_MS));
     cr_assert_leq(proxy_memory_kb(proxy) - kb, 16 * 1024);
     wire_reset(wire);
-    cr_assert(until(walsenders(cluster) == 0, PATIENCE));
+    cr_assert(until(walsenders(cluster) == 0, PATIENCE_MS));
 }

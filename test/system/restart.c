@@ -15,12 +15,12 @@ static void restart_under_load(enum cluster_end how)
     struct load *load = load_start(proxy, &options);
     long before;
 
-    cr_assert(until(load_done(load) > 30, 10000));
+    cr_assert(until(load_done(load) > 30, PATIENCE_MS));
     cluster_end(cluster, how);
     cr_assert(proxy_is_alive(proxy));
     cluster_again(cluster);
     before = load_done(load);
-    cr_assert(until(load_done(load) > before + 100, 15000), "%s", load_first_error(load));
+    cr_assert(until(load_done(load) > before + 100, PATIENCE_MS), "%s", load_first_error(load));
     load_stop(load);
     cr_assert_leq(proxy_rows(proxy, "SERVERS", "database", "app"), 5);
     client_do(client_open(proxy, NULL), "SELECT 1");
@@ -73,13 +73,13 @@ SYSTEM_TEST(restart, queries_sent_while_it_is_away_wait_for_it)
         clients[i] = client_open(proxy, NULL);
     client_do(clients[0], "SELECT 1");
     cluster_end(cluster, CLUSTER_FAST);
-    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, 5000));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     for (i = 0; i < 5; i++)
         client_start(clients[i], text_of("SELECT %d", i));
     pause_ms(500);
     cluster_again(cluster);
     for (i = 0; i < 5; i++)
-        cr_assert_str_eq(client_finish(clients[i], 8000), "");
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(restart, a_client_in_a_transaction_learns_of_the_loss)
@@ -109,8 +109,8 @@ SYSTEM_TEST(restart, a_terminated_backend_ends_its_session_with_its_sqlstate)
     cr_assert(until(cluster_number(cluster_shared(),
                                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                                    "WHERE query = 'SELECT pg_sleep(91)' AND state = 'active'") == 1,
-                    5000));
-    cr_assert_has(wire_error(wire, 5000), "57P01");
+                    PATIENCE_MS));
+    cr_assert_has(wire_error(wire, PATIENCE_MS), "57P01");
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
@@ -130,7 +130,7 @@ SYSTEM_TEST(restart, a_server_that_is_starting_up_is_waited_for)
     cluster_again(cluster);
     cr_assert(until(
         (step = PQconnectPoll(client), step == PGRES_POLLING_OK || step == PGRES_POLLING_FAILED),
-        10000));
+        PATIENCE_MS));
     cr_assert_eq(step, PGRES_POLLING_OK, "%s", PQerrorMessage(client));
     client_do(client, "SELECT 1");
 }

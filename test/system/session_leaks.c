@@ -178,7 +178,7 @@ static void attack_by_hand(struct arena *arena, unsigned *seed)
         if (rand_r(seed) % 3 == 0)
             continue; /* the next one goes out before it is answered */
         for (; answers > 0 && !wire->ended; answers--)
-            free(wire_types(wire, 'Z', 20000));
+            free(wire_types(wire, 'Z', PATIENCE_MS));
     }
     wire_close(wire);
 }

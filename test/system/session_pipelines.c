@@ -8,7 +8,6 @@
 SYSTEM_SUITE(session_pipelines);
 
 #define ONE "pool_mode = transaction\ndefault_pool_size = 1\n"
-#define WAIT_MS 20000
 
 #define cr_expect_shows(conn, name, value)                                                         \
     cr_expect_str_eq(client_value(conn, "SHOW " name), value, "SHOW " name " is %s",               \
@@ -32,13 +31,13 @@ static void ask(struct wire *wire, const char *sql, unsigned rows)
 static char *query(struct wire *wire, const char *sql)
 {
     wire_query(wire, sql);
-    return wire_types(wire, 'Z', WAIT_MS);
+    return wire_types(wire, 'Z', PATIENCE_MS);
 }
 
 static char *value(struct wire *wire, const char *sql)
 {
     wire_query(wire, sql);
-    return wire_value(wire, WAIT_MS);
+    return wire_value(wire, PATIENCE_MS);
 }
 
 static const char *pinned(struct proxy *proxy, const char *user)
@@ -62,7 +61,7 @@ SYSTEM_TEST(session_pipelines, a_suspended_portal_has_done_what_it_does)
 
     ask(a, "SELECT set_config('my.x', 'own', false)", 1);
     wire_sync(a);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "12DsZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "12DsZ");
     cr_expect_str_eq(secret_of(b), "");
     cr_expect_str_eq(value(a, "SHOW my.x"), "own");
     /* what it did once is not done again when the rest is fetched */
@@ -76,7 +75,7 @@ SYSTEM_TEST(session_pipelines, a_suspended_portal_has_done_what_it_does)
     wire_sync(a);
     wire_query(a, "COMMIT");
     for (int i = 0; i < 5; i++)
-        free(wire_types(a, 'Z', WAIT_MS));
+        free(wire_types(a, 'Z', PATIENCE_MS));
     cr_expect_str_eq(secret_of(b), "");
     cr_expect_str_eq(value(a, "SHOW my.x"), "second");
 }
@@ -91,7 +90,7 @@ SYSTEM_TEST(session_pipelines, what_commits_at_once_is_not_undone_by_a_later_err
     ask(a, "DISCARD ALL", 0);
     ask(a, "SELECT 1/0", 0);
     wire_sync(a);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "12C1EZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "12C1EZ");
     cr_expect_shows(b, "lock_timeout", "0");
     cr_expect_str_eq(value(a, "SHOW lock_timeout"), "0");
     client_do(b, "NOTIFY news");
@@ -108,7 +107,7 @@ SYSTEM_TEST(session_pipelines, a_lock_behind_discard_all_is_seen)
     ask(a, "DISCARD ALL", 0);
     ask(a, "SELECT pg_advisory_lock(5)", 0);
     wire_sync(a);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "12C12DCZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "12C12DCZ");
     cr_expect_eq(proxy_figure(proxy, "PINS", "reason", "advisory_lock", "clients"), 1);
     wire_close(a);
     cr_expect_str_eq(client_value(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
@@ -132,7 +131,7 @@ SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_
         ask(a, commits[i], 0);
         ask(a, "SELECT 1/0", 0);
         wire_sync(a);
-        free(wire_types(a, 'Z', WAIT_MS));
+        free(wire_types(a, 'Z', PATIENCE_MS));
         cr_expect_str_eq(secret_of(b), "", "%s", commits[i]);
         wire_close(a);
     }
@@ -145,7 +144,7 @@ SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_
         ask(a, "SELECT set_config('my.x', 'leaked', false)", (unsigned)rows);
         ask(a, "CALL p()", 0);
         wire_sync(a);
-        free(wire_types(a, 'Z', WAIT_MS));
+        free(wire_types(a, 'Z', PATIENCE_MS));
         cr_expect_str_eq(secret_of(b), "");
         wire_close(a);
     }
@@ -164,15 +163,15 @@ SYSTEM_TEST(session_pipelines, an_error_before_the_loss_of_a_server_counts_for_n
     /* it has a tracker */
     cr_assert_str_eq(query(a, "SET my.x = 'a'"), "CZ");
     wire_query(a, "SELECT pg_backend_pid()");
-    pid = wire_value(a, WAIT_MS);
+    pid = wire_value(a, PATIENCE_MS);
     ask(a, "SELECT 1/0", 0);
     wire_flush(a);
-    cr_assert_str_eq(wire_types(a, 'E', WAIT_MS), "1E");
+    cr_assert_str_eq(wire_types(a, 'E', PATIENCE_MS), "1E");
     client_do(killer, text_of("SELECT pg_terminate_backend(%s)", pid));
-    cr_assert(
-        until(proxy_logged(proxy, "terminating connection due to administrator command"), WAIT_MS));
+    cr_assert(until(proxy_logged(proxy, "terminating connection due to administrator command"),
+                    PATIENCE_MS));
     wire_sync(a);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "Z");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "Z");
     cr_assert_str_eq(query(a, "SET my.x = 'leaked'"), "CZ");
     cr_expect_str_eq(secret_of(b), "");
     cr_expect_str_eq(value(a, "SHOW my.x"), "leaked");
@@ -192,8 +191,8 @@ SYSTEM_TEST(session_pipelines, what_was_reported_in_a_lost_transaction_is_undone
                      "CCCZ");
     pid = value(a, "SELECT pg_backend_pid()");
     client_do(killer, text_of("SELECT pg_terminate_backend(%s)", pid));
-    cr_assert(
-        until(proxy_logged(proxy, "terminating connection due to administrator command"), WAIT_MS));
+    cr_assert(until(proxy_logged(proxy, "terminating connection due to administrator command"),
+                    PATIENCE_MS));
     cr_assert_str_eq(query(a, "SELECT 1"), "EZ");
     cr_assert_str_eq(query(a, "ROLLBACK"), "CZ");
     cr_expect_str_eq(value(a, "SHOW IntervalStyle"), "sql_standard");
@@ -211,10 +210,10 @@ SYSTEM_TEST(session_pipelines, a_text_is_read_as_the_server_will_read_it)
     wire_query(a, "SET standard_conforming_strings = off");
     wire_query(a, hides);
     wire_cork(a, false);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "CZ");
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "TDCCZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "CZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "TDCCZ");
     /* what it did is not known, but that something is there is */
-    cr_expect(until(proxy_figure(proxy, "PINS", "reason", "unknown", "clients") == 1, WAIT_MS));
+    cr_expect(until(proxy_figure(proxy, "PINS", "reason", "unknown", "clients") == 1, PATIENCE_MS));
     wire_close(a);
     cr_expect_shows(b, "lock_timeout", "0");
     a = wire_client(proxy);
@@ -225,8 +224,8 @@ SYSTEM_TEST(session_pipelines, a_text_is_read_as_the_server_will_read_it)
     wire_query(a, "COMMIT");
     wire_cork(a, false);
     for (int i = 0; i < 4; i++)
-        free(wire_types(a, 'Z', WAIT_MS));
-    cr_expect(until(proxy_figure(proxy, "PINS", "reason", "unknown", "clients") == 1, WAIT_MS));
+        free(wire_types(a, 'Z', PATIENCE_MS));
+    cr_expect(until(proxy_figure(proxy, "PINS", "reason", "unknown", "clients") == 1, PATIENCE_MS));
     wire_close(a);
     cr_expect_shows(b, "lock_timeout", "0");
 }
@@ -241,14 +240,14 @@ SYSTEM_TEST(session_pipelines, more_statements_than_are_remembered_leak_nothing)
     for (int i = 0; i < 1010; i++) {
         wire_parse(a, text_of("s%d", i), text_of("SET lock_timeout = %d", i + 1));
         wire_sync(a);
-        cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "1Z");
+        cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "1Z");
     }
     client_do(b, "SELECT 1");
     for (int i = 1009; i > 990; i--) {
         wire_bind(a, "", text_of("s%d", i), NULL);
         wire_execute(a, "", 0);
         wire_sync(a);
-        cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "2CZ");
+        cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "2CZ");
     }
     wire_close(a);
     cr_expect_shows(b, "lock_timeout", "0");
@@ -263,7 +262,7 @@ SYSTEM_TEST(session_pipelines, a_temporary_schema_by_its_real_name_is_one)
     client_do(a, "CREATE TEMP TABLE evil (a int)");
     schema = client_value(a, "SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()");
     client_do(a, "DROP TABLE evil");
-    cr_assert(until(strcmp(pinned(proxy, "a"), "") == 0, WAIT_MS));
+    cr_assert(until(strcmp(pinned(proxy, "a"), "") == 0, PATIENCE_MS));
     client_do(a, text_of("CREATE TABLE %s.evil (a int)", schema));
     cr_expect_str_eq(pinned(proxy, "a"), "temporary");
     PQfinish(a);
@@ -306,12 +305,12 @@ SYSTEM_TEST(session_pipelines, what_a_prepared_statement_of_sql_does_is_followed
     client_do(a, "SELECT 1");
     cr_expect_str_eq(pinned(proxy, "a"), "set_config");
     client_do(a, "RESET ALL");
-    cr_expect(until(strcmp(pinned(proxy, "a"), "") == 0, WAIT_MS));
+    cr_expect(until(strcmp(pinned(proxy, "a"), "") == 0, PATIENCE_MS));
     client_do(a, "PREPARE x AS SELECT pg_advisory_lock(4)");
     client_do(a, "SELECT pg_advisory_unlock_all()");
     client_do(a, "EXECUTE x");
     client_do(a, "DEALLOCATE ALL");
-    cr_expect(until(strcmp(pinned(proxy, "a"), "advisory_lock") == 0, WAIT_MS));
+    cr_expect(until(strcmp(pinned(proxy, "a"), "advisory_lock") == 0, PATIENCE_MS));
     PQfinish(a);
     cr_expect_shows(b, "lock_timeout", "0");
     cr_expect_str_eq(client_value(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
@@ -325,9 +324,9 @@ SYSTEM_TEST(session_pipelines, reset_all_ends_what_could_not_be_read)
     PGconn *a = client_open(proxy, "application_name=a"), *b = client_open(proxy, NULL);
 
     client_do(a, "SELECT set_config('lock_timeout', '77', false) AS U&\"x\"");
-    cr_expect(until(strstr(pinned(proxy, "a"), "unknown"), WAIT_MS));
+    cr_expect(until(strstr(pinned(proxy, "a"), "unknown"), PATIENCE_MS));
     client_do(a, "RESET ALL");
-    cr_expect(until(strcmp(pinned(proxy, "a"), "") == 0, WAIT_MS), "%s", pinned(proxy, "a"));
+    cr_expect(until(strcmp(pinned(proxy, "a"), "") == 0, PATIENCE_MS), "%s", pinned(proxy, "a"));
     cr_expect_shows(b, "lock_timeout", "0");
 }
 
@@ -377,19 +376,19 @@ SYSTEM_TEST(session_pipelines, an_unnamed_statement_is_not_lost_with_that_of_the
     wire_parse(a, "", "SELECT 'second'");
     wire_flush(a);
     wire_cork(a, false);
-    cr_assert_str_eq(wire_types(a, '1', WAIT_MS), "EZ1");
+    cr_assert_str_eq(wire_types(a, '1', PATIENCE_MS), "EZ1");
     wire_bind(a, "", "", NULL);
     wire_execute(a, "", 0);
     wire_sync(a);
-    cr_expect_str_eq(wire_value(a, WAIT_MS), "second");
+    cr_expect_str_eq(wire_value(a, PATIENCE_MS), "second");
     /* where it was the same batch, there is none */
     wire_cork(a, true);
     wire_bind(a, "", "nobody", NULL);
     wire_parse(a, "", "SELECT 1");
     wire_sync(a);
     wire_cork(a, false);
-    cr_assert_str_eq(wire_types(a, 'Z', WAIT_MS), "EZ");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "EZ");
     wire_bind(a, "", "", NULL);
     wire_sync(a);
-    cr_expect_str_eq(wire_types(a, 'Z', WAIT_MS), "EZ");
+    cr_expect_str_eq(wire_types(a, 'Z', PATIENCE_MS), "EZ");
 }

@@ -33,7 +33,7 @@ static const char *pinned(struct proxy *proxy, const char *name)
 
 /* What ended may have to be asked of the server, behind the client's back. */
 #define cr_expect_pinned(proxy, name, reason)                                                      \
-    cr_expect(until(strcmp(pinned(proxy, name), reason) == 0, 30000), "pinned: %s, not %s",        \
+    cr_expect(until(strcmp(pinned(proxy, name), reason) == 0, PATIENCE_MS), "pinned: %s, not %s",  \
               pinned(proxy, name), reason)
 
 /* ---- track ---- */
@@ -571,7 +571,7 @@ static char *heard(PGconn *conn)
     PGnotify *notify = NULL;
     char *text;
 
-    (void)until((PQconsumeInput(conn), (notify = PQnotifies(conn)) != NULL), 20000);
+    (void)until((PQconsumeInput(conn), (notify = PQnotifies(conn)) != NULL), PATIENCE_MS);
     text = notify ? text_of("%s:%s", notify->relname, notify->extra) : "";
     PQfreemem(notify);
     return text;
@@ -656,7 +656,7 @@ SYSTEM_TEST(session_state, listen_in_an_environment_that_is_watched)
                     cluster_shared()->port);
     PGconn *a, *b = client_open(proxy, "dbname=app@e");
 
-    cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 1, 30000));
+    cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 1, PATIENCE_MS));
     a = client_open(proxy, "dbname=app@e");
     client_do(a, "LISTEN watched");
     client_do(b, "NOTIFY watched, 'one'");
@@ -711,11 +711,11 @@ SYSTEM_TEST(session_state, what_may_have_been_missed_is_told)
     free(cluster_value(cluster,
                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename "
                        "= 'app'"));
-    cr_expect(client_is_closed(a, 20000));
+    cr_expect(client_is_closed(a, PATIENCE_MS));
     c = client_open(proxy, NULL);
     /* who only wants to be told goes on listening */
     (void)until((client_do(c, "NOTIFY x, 'again'"), PQconsumeInput(b), PQnotifies(b) != NULL),
-                20000);
+                PATIENCE_MS);
     cr_expect_eq(PQstatus(b), CONNECTION_OK);
     cr_expect_str_eq(client_value(b, "SELECT 'well'"), "well");
 }
@@ -730,7 +730,7 @@ SYSTEM_TEST(session_state, who_does_not_read_notifications_is_ended)
     for (int i = 0; i < 3 && PQstatus(a) == CONNECTION_OK; i++)
         client_do(b, "SELECT count(pg_notify('lazy', g || repeat('y', 7000))) FROM "
                      "generate_series(1, 100) g");
-    cr_expect(until(proxy_logged(proxy, "notifications have not been read"), 20000));
-    cr_expect(client_is_closed(a, 20000));
+    cr_expect(until(proxy_logged(proxy, "notifications have not been read"), PATIENCE_MS));
+    cr_expect(client_is_closed(a, PATIENCE_MS));
     cr_expect_str_eq(client_value(b, "SELECT 'well'"), "well");
 }

@@ -47,7 +47,7 @@ SYSTEM_TEST(systemd, is_told_of_ready_reloading_and_stopping)
     cr_assert(notified(fd, "READY=1", 5000));
     proxy_signal(proxy, SIGINT);
     cr_assert(notified(fd, "STOPPING=1", 5000));
-    cr_assert_eq(proxy_wait(proxy, 10000), 0);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
 static int listening_socket(int port)
@@ -71,7 +71,7 @@ SYSTEM_TEST(systemd, sockets_that_it_hands_over_are_used)
 
     options.wait_none = true;
     proxy = proxy_start_with(&options, "pool_mode = transaction\n");
-    cr_assert(until(proxy_logged(proxy, "process up"), 10000));
+    cr_assert(until(proxy_logged(proxy, "process up"), PATIENCE_MS));
     client_do(client_open(proxy, text_of("port=%d", port)), "SELECT 1");
 }
 
@@ -83,7 +83,7 @@ SYSTEM_TEST(systemd, several_processes_share_a_port_by_so_reuseport)
         &options, "pool_mode = transaction\nso_reuseport = 1\nunix_socket_dir =\n");
     int i;
 
-    cr_assert(until(proxy_logged(second, "process up"), 10000));
+    cr_assert(until(proxy_logged(second, "process up"), PATIENCE_MS));
     for (i = 0; i < 40; i++)
         PQfinish(client_open(first, NULL));
     cr_assert_gt(proxy_log_count(first, "login attempt: db=app"), 0);
@@ -98,22 +98,23 @@ SYSTEM_TEST(systemd, a_new_process_takes_over_while_the_old_one_drains)
     struct load_options reconnecting = {.clients = 4, .sql = "SELECT 1", .reconnect = true};
     struct load *old = load_start(first, &options);
 
-    cr_assert(until(load_done(old) > 50, 10000));
+    cr_assert(until(load_done(old) > 50, PATIENCE_MS));
     struct proxy_options twin = {.twin = first, .wait_none = true};
     struct proxy *second =
         proxy_start_with(&twin, "pool_mode = transaction\nso_reuseport = 1\nunix_socket_dir =\n");
-    cr_assert(until(proxy_logged(second, "process up"), 10000));
+    cr_assert(until(proxy_logged(second, "process up"), PATIENCE_MS));
     proxy_signal(first, SIGTERM);
-    cr_assert(until(proxy_logged(first, "SIGTERM"), 5000));
+    cr_assert(until(proxy_logged(first, "SIGTERM"), PATIENCE_MS));
     /* the old process has let the port go: all that comes now is the new one's */
     pause_ms(200);
     struct load *fresh = load_start(second, &reconnecting);
-    cr_assert(until(load_done(fresh) > 50, 10000));
+    cr_assert(until(load_done(fresh) > 50, PATIENCE_MS));
     long before = load_done(old);
-    cr_assert(until(load_done(old) > before + 20, 10000), "the old one's clients are served on");
+    cr_assert(until(load_done(old) > before + 20, PATIENCE_MS),
+              "the old one's clients are served on");
     load_stop(old);
     cr_assert_eq(load_errors(old) + load_lost(old), 0, "%s", load_first_error(old));
-    cr_assert_eq(proxy_wait(first, 10000), 0);
+    cr_assert_eq(proxy_wait(first, PATIENCE_MS), 0);
     load_stop(fresh);
     cr_assert_eq(load_errors(fresh) + load_lost(fresh), 0, "%s", load_first_error(fresh));
 }

@@ -74,7 +74,7 @@ static void serve_danger(struct wire *wire, struct fake *fake)
     struct danger *danger = (struct danger *)fake->context;
     unsigned char head[8], byte;
 
-    if (wire_take(wire, head, 8, 20000) < 8)
+    if (wire_take(wire, head, 8, PATIENCE_MS) < 8)
         return;
     if (head[4] != 0x04 || head[5] != 0xd2 || head[7] != 0x2f)
         atomic_fetch_add(&danger->heard, 1); /* not an SSLRequest */
@@ -87,7 +87,7 @@ static void serve_danger(struct wire *wire, struct fake *fake)
         fake_hang(wire);
     else if (danger->answer == 'N' ||
              wire_accept_tls(wire, danger->shown->certificate, danger->shown->key))
-        atomic_fetch_add(&danger->heard, (long)wire_take(wire, &byte, 1, 20000));
+        atomic_fetch_add(&danger->heard, (long)wire_take(wire, &byte, 1, PATIENCE_MS));
 }
 
 /* Data, probe and cancel connections come to such a server and go away; `reason` is what CHECK says
@@ -120,17 +120,18 @@ static void refused_everywhere(const struct danger *wanted, const char *reason, 
                     60000),
               "data: the good server is not reached");
     client_start(client, sql);
-    cr_assert(until(sleeps(cluster_shared(), sql), 5000), "data: the good server is not reached");
+    cr_assert(until(sleeps(cluster_shared(), sql), PATIENCE_MS),
+              "data: the good server is not reached");
     relay_turn(relay, bad->port);
     relay_forget(relay);
     long before = atomic_load(&bad->accepted);
     cancel(client);
-    cr_assert(until(atomic_load(&bad->accepted) > before, 3000), "cancel: none was sent");
+    cr_assert(until(atomic_load(&bad->accepted) > before, PATIENCE_MS), "cancel: none was sent");
     cr_assert(sleeps(cluster_shared(), sql));
     cr_assert(!relay_saw_bytes(relay, CANCEL_CODE, sizeof CANCEL_CODE), "cancel: in the clear");
     relay_turn(relay, cluster_shared()->port);
     cancel(client);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
     cr_assert_eq(atomic_load(&danger->heard), 0, "something was said to that server");
 }
 
@@ -224,9 +225,9 @@ static void query_and_cancel(struct proxy *proxy, const struct cluster *cluster,
                                           "pg_backend_pid()"),
                      "true");
     client_start(client, sql);
-    cr_assert(until(sleeps(cluster, sql), 5000));
+    cr_assert(until(sleeps(cluster, sql), PATIENCE_MS));
     cancel(client);
-    cr_assert_str_eq(client_finish(client, 5000), "57014");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
     if (relay) {
         cr_assert(relay_saw(relay, "\x04\xd2\x16\x2f"), "there was an SSLRequest");
         cr_assert(!relay_saw_bytes(relay, CANCEL_CODE, sizeof CANCEL_CODE));
@@ -305,9 +306,9 @@ SYSTEM_TEST(tls_everywhere, each_of_two_hosts_must_show_its_own_name)
         const char *sql = text_of("SELECT pg_sleep(85.%d)", port[i]);
 
         client_start(clients[i], sql);
-        cr_assert(until(sleeps(port[i] == first->port ? first : second, sql), 5000));
+        cr_assert(until(sleeps(port[i] == first->port ? first : second, sql), PATIENCE_MS));
         cancel(clients[i]);
-        cr_assert_str_eq(client_finish(clients[i], 5000), "57014");
+        cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "57014");
     }
     cr_assert_has(check_said(good, NAME, "tls"), "CN=pg.production.test");
     cr_assert_has(check_said(good, "second.test", "tls"), "ok: verify-full");
@@ -352,11 +353,11 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     client_do(early, "BEGIN");
     int backend = client_backend(early);
     client_start(early, sql);
-    cr_assert(until(sleeps(cluster, sql), 5000));
+    cr_assert(until(sleeps(cluster, sql), PATIENCE_MS));
     replace(old->certificate, new->certificate, 0644);
     replace(old->key, new->key, 0600);
     kill(cluster->pid, SIGHUP);
-    cr_assert(until(strstr(check_said(proxy, NAME, "tls"), "certificate"), 5000));
+    cr_assert(until(strstr(check_said(proxy, NAME, "tls"), "certificate"), PATIENCE_MS));
     /* new data connections do not trust it yet, and a cancel does not either */
     client_refusal(proxy, "dbname=db2");
     cancel(early);
@@ -368,7 +369,7 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     /* the connection of before serves on, and what it does can be cancelled */
     cr_assert(sleeps(cluster, sql));
     cancel(early);
-    cr_assert_str_eq(client_finish(early, 5000), "57014");
+    cr_assert_str_eq(client_finish(early, PATIENCE_MS), "57014");
     client_do(early, "ROLLBACK");
     (void)backend;
     PGconn *late = NULL;
@@ -407,14 +408,14 @@ SYSTEM_TEST(tls_everywhere, connections_under_what_was_rotated_are_drained)
         ca_file, 0644,
         text_of("%s%s", file_text(pki_shared_ca()->certificate), file_text(next->certificate)));
     cr_assert_null(proxy_reload(proxy));
-    cr_assert(until(client_backend(client) != idle_one, 20000));
+    cr_assert(until(client_backend(client) != idle_one, PATIENCE_MS));
     /* what was under way ends as it began, then it goes too */
     cr_assert_eq(client_backend(busy), busy_one);
     client_do(busy, "COMMIT");
-    cr_assert(until(client_backend(busy) != busy_one, 20000));
+    cr_assert(until(client_backend(busy) != busy_one, PATIENCE_MS));
     cr_assert(until(proxy_logged(proxy, "obsolete") ||
                         proxy_logged(proxy, "database configuration changed"),
-                    5000));
+                    PATIENCE_MS));
 }
 
 /* ---- certificates of both sides ---- */

@@ -23,10 +23,10 @@ SYSTEM_TEST(traffic, a_string_of_several_statements_gives_all_their_results)
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "SELECT 1; SELECT 2; INSERT INTO pg_temp.none SELECT 1 WHERE false");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "TDCTDCEZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCTDCEZ");
     wire_query(wire, "BEGIN; SELECT 1; COMMIT; SELECT 2");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CTDCCTDCZ");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CTDCCTDCZ");
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, an_empty_query_is_answered)
@@ -34,9 +34,9 @@ SYSTEM_TEST(traffic, an_empty_query_is_answered)
     struct wire *wire = wire_client(transaction_proxy());
 
     wire_query(wire, "");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "IZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "IZ");
     wire_query(wire, " ; ");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "IZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "IZ");
 }
 
 static void note_notice(void *count, const char *text)
@@ -65,7 +65,7 @@ SYSTEM_TEST(traffic, an_error_leaves_the_connection_usable)
     cr_assert_str_eq(client_sqlstate(client, "SELECT 1/0"), "22012");
     cr_assert_str_eq(client_sqlstate(client, "SELEC"), "42601");
     cr_assert_str_eq(client_value(client, "SELECT 'after'"), "after");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, the_fields_of_an_error_arrive_unchanged)
@@ -111,11 +111,11 @@ SYSTEM_TEST(traffic, an_extended_error_skips_to_sync)
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);
     wire_sync(wire);
-    char *types = wire_types(wire, 'Z', 5000);
+    char *types = wire_types(wire, 'Z', PATIENCE_MS);
     /* the division may be folded while planning: in Bind */
     cr_assert(!strcmp(types, "12EZ") || !strcmp(types, "1EZ"), "%s", types);
     wire_query(wire, "SELECT 'alive'");
-    cr_assert_str_eq(wire_value(wire, 5000), "alive");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "alive");
 }
 
 SYSTEM_TEST(traffic, a_query_behind_a_failed_parse_is_skipped_to_sync)
@@ -127,10 +127,10 @@ SYSTEM_TEST(traffic, a_query_behind_a_failed_parse_is_skipped_to_sync)
     wire_parse(wire, "", "SELEC");
     wire_query(wire, "SELECT 'never'");
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "EZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EZ");
     wire_query(wire, "SELECT 'alive'");
-    cr_assert_str_eq(wire_value(wire, 5000), "alive");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "alive");
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, a_statement_and_its_sync_may_come_in_separate_turns)
@@ -141,18 +141,19 @@ SYSTEM_TEST(traffic, a_statement_and_its_sync_may_come_in_separate_turns)
 
     wire_parse(wire, "", "SELECT 'slow typist'");
     wire_flush(wire);
-    cr_assert_str_eq(wire_types(wire, '1', 5000), "1");
+    cr_assert_str_eq(wire_types(wire, '1', PATIENCE_MS), "1");
     /* answered, but not synced: the server is still this client's */
     client_start(other, "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     wire_bind(wire, "", "", NULL);
     wire_execute(wire, "", 0);
     wire_flush(wire);
-    cr_assert_str_eq(wire_types(wire, 'C', 5000), "2DC");
+    cr_assert_str_eq(wire_types(wire, 'C', PATIENCE_MS), "2DC");
     cr_assert_not(client_is_ready(other));
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "Z");
-    cr_assert_str_eq(client_finish(other, 5000), "");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "Z");
+    cr_assert_str_eq(client_finish(other, PATIENCE_MS), "");
 }
 
 SYSTEM_TEST(traffic, many_syncs_in_a_row_are_each_answered)
@@ -164,8 +165,8 @@ SYSTEM_TEST(traffic, many_syncs_in_a_row_are_each_answered)
     for (i = 0; i < 50; i++)
         wire_sync(wire);
     for (i = 0; i < 50; i++)
-        cr_assert_str_eq(wire_types(wire, 'Z', 5000), "Z");
-    cr_assert(until(server_is_free(proxy), 3000));
+        cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "Z");
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, simple_queries_may_be_sent_without_waiting)
@@ -177,8 +178,8 @@ SYSTEM_TEST(traffic, simple_queries_may_be_sent_without_waiting)
     for (i = 0; i < 100; i++)
         wire_query(wire, text_of("SELECT %d", i));
     for (i = 0; i < 100; i++)
-        cr_assert_str_eq(wire_value(wire, 5000), text_of("%d", i));
-    cr_assert(until(server_is_free(proxy), 3000));
+        cr_assert_str_eq(wire_value(wire, PATIENCE_MS), text_of("%d", i));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, a_portal_may_be_fetched_in_portions)
@@ -186,19 +187,19 @@ SYSTEM_TEST(traffic, a_portal_may_be_fetched_in_portions)
     struct wire *wire = wire_client(transaction_proxy());
 
     wire_query(wire, "BEGIN");
-    wire_types(wire, 'Z', 5000);
+    wire_types(wire, 'Z', PATIENCE_MS);
     wire_parse(wire, "", "SELECT * FROM generate_series(1, 5)");
     wire_bind(wire, "p", "", NULL);
     wire_execute(wire, "p", 2);
     wire_execute(wire, "p", 2);
     wire_execute(wire, "p", 2);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "12DDsDDsDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "12DDsDDsDCZ");
     wire_close_name(wire, 'P', "p");
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "3Z");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "3Z");
     wire_query(wire, "COMMIT");
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "CZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
 }
 
 SYSTEM_TEST(traffic, describe_of_statement_and_portal_are_answered)
@@ -211,21 +212,21 @@ SYSTEM_TEST(traffic, describe_of_statement_and_portal_are_answered)
     wire_describe(wire, 'P', "");
     wire_execute(wire, "", 0);
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "1tT2TDCZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1tT2TDCZ");
     wire_parse(wire, "", "SET work_mem = '5MB'");
     wire_describe(wire, 'S', "");
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "1tnZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1tnZ");
 }
 
 /* Reads the next result of a pipeline; its end-of-query NULL as well. */
 static ExecStatusType next_status(PGconn *client)
 {
-    PGresult *result = client_result(client, 10000);
+    PGresult *result = client_result(client, PATIENCE_MS);
     ExecStatusType status = PQresultStatus(result);
 
     if (status != PGRES_PIPELINE_SYNC)
-        cr_assert_null(client_result(client, 10000));
+        cr_assert_null(client_result(client, PATIENCE_MS));
     PQclear(result);
     return status;
 }
@@ -250,7 +251,7 @@ SYSTEM_TEST(traffic, a_libpq_pipeline_with_an_error_in_the_middle_gives_all_resu
     cr_assert_eq(next_status(client), PGRES_PIPELINE_SYNC);
     cr_assert(PQexitPipelineMode(client));
     client_do(client, "SELECT 1");
-    cr_assert(until(server_is_free(proxy), 3000));
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, a_deep_pipeline_between_two_clients_mixes_nothing)
@@ -272,11 +273,11 @@ SYSTEM_TEST(traffic, a_deep_pipeline_between_two_clients_mixes_nothing)
     }
     for (i = 0; i < 200; i++) {
         for (who = 0; who < 2; who++) {
-            PGresult *result = client_result(clients[who], 10000);
+            PGresult *result = client_result(clients[who], PATIENCE_MS);
 
             cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK);
             cr_assert_eq(atoi(PQgetvalue(result, 0, 0)), who * 1000 + i);
-            cr_assert_null(client_result(clients[who], 10000));
+            cr_assert_null(client_result(clients[who], PATIENCE_MS));
             cr_assert_eq(next_status(clients[who]), PGRES_PIPELINE_SYNC);
         }
     }
@@ -292,7 +293,7 @@ SYSTEM_TEST(traffic, function_calls_of_the_old_protocol_pass)
     bytes_add16(&body, 0);
     bytes_add16(&body, 0);
     wire_send(wire, 'F', body.data, body.count);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "VZ");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "VZ");
 }
 
 SYSTEM_TEST(traffic, session_mode_passes_named_statements)
@@ -301,14 +302,14 @@ SYSTEM_TEST(traffic, session_mode_passes_named_statements)
 
     wire_parse(wire, "by_name", "SELECT $1::text");
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "1Z");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1Z");
     wire_bind(wire, "", "by_name", "hello", NULL);
     wire_execute(wire, "", 0);
     wire_sync(wire);
-    cr_assert_str_eq(wire_value(wire, 5000), "hello");
+    cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "hello");
     wire_close_name(wire, 'S', "by_name");
     wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'Z', 5000), "3Z");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "3Z");
 }
 
 SYSTEM_TEST(traffic, session_mode_delivers_notifications)
@@ -320,7 +321,8 @@ SYSTEM_TEST(traffic, session_mode_delivers_notifications)
 
     client_do(listener, "LISTEN traffic_channel");
     client_do(speaker, "NOTIFY traffic_channel, 'the payload'");
-    cr_assert(until((PQconsumeInput(listener), (note = PQnotifies(listener)) != NULL), 5000));
+    cr_assert(
+        until((PQconsumeInput(listener), (note = PQnotifies(listener)) != NULL), PATIENCE_MS));
     cr_assert_str_eq(note->extra, "the payload");
 }
 
@@ -332,14 +334,15 @@ SYSTEM_TEST(traffic, a_client_that_says_terminate_behind_its_query_has_it_finish
 
     client_do(other, "DROP TABLE IF EXISTS traffic_parting");
     client_do(other, "CREATE TABLE traffic_parting (a int)");
-    wire_query(wire, "INSERT INTO traffic_parting SELECT 1 FROM pg_sleep(0.5)");
+    wire_query(wire, "INSERT INTO traffic_parting SELECT 1 FROM pg_sleep(2)");
     cr_assert(until(cluster_number(cluster_shared(),
                                    "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' "
                                    "AND query LIKE 'INSERT INTO traffic_parting%'") == 1,
-                    5000));
+                    PATIENCE_MS));
     wire_send(wire, 'X', NULL, 0);
     wire_close(wire);
-    cr_assert(until(client_number(other, "SELECT count(*) FROM traffic_parting") == 1, 5000));
+    cr_assert(
+        until(client_number(other, "SELECT count(*) FROM traffic_parting") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, a_client_that_vanishes_has_its_query_cancelled)
@@ -348,12 +351,12 @@ SYSTEM_TEST(traffic, a_client_that_vanishes_has_its_query_cancelled)
     struct proxy *proxy = transaction_proxy();
     struct wire *wire = wire_client(proxy);
     const char *running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE "
-                          "'%pg_sleep(33)%' AND state = 'active' AND pid <> pg_backend_pid()";
+                          "'%pg_sleep(333)%' AND state = 'active' AND pid <> pg_backend_pid()";
 
-    wire_query(wire, "SELECT pg_sleep(33)");
-    cr_assert(until(cluster_number(cluster_shared(), running) == 1, 5000));
+    wire_query(wire, "SELECT pg_sleep(333)");
+    cr_assert(until(cluster_number(cluster_shared(), running) == 1, PATIENCE_MS));
     wire_reset(wire);
-    cr_assert(until(cluster_number(cluster_shared(), running) == 0, 5000));
+    cr_assert(until(cluster_number(cluster_shared(), running) == 0, PATIENCE_MS));
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
@@ -367,10 +370,11 @@ SYSTEM_TEST(traffic, client_gone_action_finish_lets_the_query_end)
 
     client_do(other, "DROP TABLE IF EXISTS traffic_gone");
     client_do(other, "CREATE TABLE traffic_gone (a int)");
-    wire_query(wire, "INSERT INTO traffic_gone SELECT 1 FROM pg_sleep(0.5)");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, 5000));
+    wire_query(wire, "INSERT INTO traffic_gone SELECT 1 FROM pg_sleep(2)");
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
     wire_reset(wire);
-    cr_assert(until(client_number(other, "SELECT count(*) FROM traffic_gone") == 1, 5000));
+    cr_assert(until(client_number(other, "SELECT count(*) FROM traffic_gone") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(traffic, clients_that_vanish_at_every_moment_leave_the_pool_clean)

@@ -164,14 +164,17 @@ SYSTEM_TEST(views, pools_count_clients_and_servers_by_state)
     client_do(clients[0], "BEGIN");
     client_do(clients[1], "BEGIN");
     client_start(clients[2], "SELECT 1");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "sv_active"), 2);
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_active"), 4);
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "maxwait_us") > 0, 2000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "maxwait_us") > 0, PATIENCE_MS));
     client_do(clients[0], "COMMIT");
-    client_finish(clients[2], 5000);
+    client_finish(clients[2], PATIENCE_MS);
     client_do(clients[1], "COMMIT");
-    cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 0, 5000));
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 0, PATIENCE_MS));
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_active"), 5);
 }
 
