@@ -46,6 +46,9 @@ static PGconn *enter(struct proxy *proxy, const char *database)
     return client_try(proxy, text_of("user=user_scram password=secret dbname=%s", database));
 }
 
+/* Stands in no auth_file: auth_query is asked for his secret. */
+#define STRANGER "user=user_plain password=secret dbname=app@side connect_timeout=20"
+
 /* The machine's own name, when it means an address that nobody can see in the name. */
 static const char *own_name(char *address, socklen_t size)
 {
@@ -77,6 +80,7 @@ static void a_name_is_refused(const char *probe_interval)
     proxy = start_watching(
         text_of("pg.production.test@%s:%d", address, cluster->port), probe_interval,
         text_of("[environment side]\nclass = local_development\nhosts = %s:%d\n"
+                "auth_user = user_scram\n"
                 "[databases]\napp@live =\napp@side =\nold = host=%s port=%d dbname=app\n",
                 name, cluster->port, name, cluster->port));
     cr_assert_has(refused(proxy, "app@side"), "the host belongs to a production environment");
@@ -84,6 +88,13 @@ static void a_name_is_refused(const char *probe_interval)
     cr_assert(until(proxy_logged(proxy, "is a host of environment live (class production)"),
                     PATIENCE_MS));
     cr_assert(proxy_figure(proxy, "SECURITY", "name", "production_hosts_refused", "value") >= 2);
+    /* nobody's secret is asked for there either */
+    cr_assert_has(client_refusal(proxy, STRANGER), "cannot be looked up");
+    cr_assert(
+        until(proxy_logged(proxy, text_of("auth_query on %s:%d as user_scram: %s:%d is a host of "
+                                          "environment live (class production)",
+                                          name, cluster->port, address, cluster->port)),
+              PATIENCE_MS));
     /* production itself is served */
     client_do(enter(proxy, "app@live"), "SELECT 1");
 }
@@ -132,4 +143,37 @@ SYSTEM_TEST(border, a_copy_of_production_says_that_it_is_one)
     cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, PATIENCE_MS));
     client_do(enter(proxy, "app@side"), "SELECT 1");
     cr_assert_eq(proxy_figure(proxy, "SECURITY", "name", "production_hosts_refused", "value"), 0);
+}
+
+/* … on connections of auth_query: the secrets of production let nobody into another environment. */
+SYSTEM_TEST(border, auth_query_asks_no_host_with_the_identity_of_production)
+{
+    SKIP_ON_PGBOUNCER();
+    struct cluster *cluster = cluster_start(NULL);
+    struct relay *relay = relay_start(cluster->port);
+    static const char other[] = "[environment side]\nclass = local_development\nhosts = "
+                                "127.0.0.1:%d\nmonitor_user = other\n%s"
+                                "auth_user = user_scram\nauth_query = SELECT * FROM get_auth($1)\n"
+                                "[databases]\napp@live =\napp@side = user=other\n";
+    PGconn *conn = cluster_connect(cluster, "app");
+    struct proxy *proxy;
+
+    client_do(conn, "CREATE FUNCTION get_auth(who text) RETURNS TABLE (name name, secret text) "
+                    "LANGUAGE sql SECURITY DEFINER AS "
+                    "'SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = who'");
+    PQfinish(conn);
+    for (int copy = 1; copy >= 0; copy--) {
+        proxy = start(text_of("pg.production.test@127.0.0.1:%d", cluster->port),
+                      text_of(other, relay->port, copy ? "copy_of = live\n" : ""));
+        cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, PATIENCE_MS));
+        if (copy)
+            client_do(client_open(proxy, STRANGER), "SELECT 1"); /* it is asked, and answers */
+        else
+            cr_assert_has(client_refusal(proxy, STRANGER), "cannot be looked up");
+    }
+    cr_assert(until(proxy_logged(proxy, text_of("auth_query on 127.0.0.1:%d as user_scram: "
+                                                "127.0.0.1:%d has the system identifier of "
+                                                "environment live",
+                                                relay->port, relay->port)),
+                    PATIENCE_MS));
 }

@@ -4,6 +4,8 @@
  */
 #include "system.h"
 
+#include <sys/resource.h>
+
 SYSTEM_SUITE(peers);
 
 static bool is_running(const char *what)
@@ -255,6 +257,37 @@ SYSTEM_TEST(peers, requests_for_one_peer_are_bounded_in_number_and_time)
         cr_assert(wire_is_closed(request[i], PATIENCE_MS));
     cr_assert(until(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_active_cancel_req") == 0,
                     PATIENCE_MS));
+}
+
+SYSTEM_TEST(peers, more_than_a_thousand_do_not_wait_for_one_peer)
+{
+    SKIP_ON_PGBOUNCER();
+    enum { UNDER_WAY = 1, WAITING = 1000 };
+    struct rlimit limit = {4000, 4000};
+    struct fake *fake = fake_start(hold, NULL);
+    struct proxy *proxy =
+        proxy_start("cancel_wait_timeout = 60\nmax_client_conn = 1500\n%s",
+                    configuration(1, text_of("2 = host=127.0.0.1 port=%d pool_size=%d", fake->port,
+                                             UNDER_WAY)));
+    static const unsigned char key[8] = {0, 2, 0, 7, 1, 2, 3, 3};
+    static struct wire *request[UNDER_WAY + WAITING];
+
+    setrlimit(RLIMIT_NOFILE, &limit);
+    for (int i = 0; i < UNDER_WAY + WAITING; i++) {
+        request[i] = wire_open(proxy);
+        wire_cancel_key(request[i], key, sizeof key);
+    }
+    cr_assert(
+        until(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_waiting_cancel_req") == WAITING,
+              PATIENCE_MS));
+    cancel_at(proxy, key, sizeof key); /* one more is over at once */
+    cr_assert(proxy_logged(proxy, "peer 2: too many cancel requests wait for it"));
+    cr_assert_eq(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_waiting_cancel_req"),
+                 WAITING);
+    client_do(client_open(proxy, NULL), "SELECT 1");
+    proxy_stop(proxy); /* with all of them */
+    for (int i = 0; i < UNDER_WAY + WAITING; i++)
+        cr_assert(wire_is_closed(request[i], PATIENCE_MS));
 }
 
 SYSTEM_TEST(peers, one_that_never_answers_is_given_up)
