@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
@@ -17,9 +18,10 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from speed import Stage, cpu_ns, say  # noqa: E402
+from speed import Stage, say  # noqa: E402
 
 ROWS = []
+ROUNDS = 5
 
 
 def row(case, figure, value, aim):
@@ -46,20 +48,25 @@ def cost(result):
     return result["cpu_ns"] / 1e3 / result["transactions"]
 
 
+def ratio(others, ones):
+    """The median of what each pair of neighbours gives: what slows both down falls out."""
+    return statistics.median(other / one for other, one in zip(others, ones))
+
+
 def two_workers(stage, program, seconds):
     """One and two workers on the same CPU, one hot pool."""
+    case = "two workers on one CPU, one hot pool"
     costs = {1: [], 2: []}
     started = {n: stage.pooler("pgstage", program, "trust", f"workers = {n}") for n in (1, 2)}
-    for _ in range(3):
+    for _ in range(ROUNDS):
         for n, (port, process) in started.items():
             costs[n].append(cost(stage.generate(port, process.pid, "simple", 64, seconds)))
-    one, two = statistics.median(costs[1]), statistics.median(costs[2])
-    row("two workers on one CPU, one hot pool", "CPU per query, times one worker's", two / one, "1.2")
-    text = console(started[2][0], "SHOW LISTS")
-    moved = item(text, "moved_servers")
-    count = item(console(started[2][0], "SHOW TOTALS"), "total_xact_count")
-    row("two workers on one CPU, one hot pool", "share of transactions that cross threads, %",
-        100 * moved / max(count, 1), "5")
+    row(case, "CPU per query, times one worker's", ratio(costs[2], costs[1]), "1.2")
+    port = started[2][0]
+    moved = item(console(port, "SHOW LISTS"), "moved_servers")
+    count = item(console(port, "SHOW TOTALS"), "total_xact_count")
+    row(case, "share of transactions that cross threads, %", 100 * moved / max(count, 1), "5")
+    stage.end(*(process for _, process in started.values()))
 
 
 def pool_lock(stage, seconds):
@@ -87,101 +94,143 @@ def environments(databases, environments_count, backend_port):
     return "\n".join(lines)
 
 
-def many_pools(stage, program, seconds, databases=10000, count=50):
-    """Does a query cost more when there are 10,000 pools? And what does RELOAD cost?"""
-    quiet_port, quiet = stage.pooler("pgstage", program, "trust", "workers = 1")
-    text = environments(databases, count, stage.backend_port)
-    port, process = stage.pooler("pgstage", program, "trust", "workers = 1\n" + text)
+def touch_all(stage, port, databases):
+    """A login to each database, so that each has its pool."""
     subprocess.run([stage.build / "test/bench/generator", "--port", str(port), "--mode", "login",
                     "--clients", "32", "--transactions", str(databases), "--database", "many",
                     "--databases", str(databases), "--warm", "0"], check=True, capture_output=True)
     deadline = time.monotonic() + 60
     while item(console(port, "SHOW LISTS"), "used_servers") > 40 and time.monotonic() < deadline:
         time.sleep(0.2)
-    pools = item(console(port, "SHOW LISTS"), "pools")
-    costs = {"one": [], "many": []}
-    for _ in range(3):
-        costs["one"].append(cost(stage.generate(quiet_port, quiet.pid, "simple", 64, seconds)))
-        costs["many"].append(cost(stage.generate(port, process.pid, "simple", 64, seconds)))
-    row(f"{pools} pools in {count} environments", "CPU per query, times one pool's",
-        statistics.median(costs["many"]) / statistics.median(costs["one"]), "1.05")
-
-    # RELOAD changes what all the pools mean, while one client asks all the time
-    path = next(pathlib.Path(stage.folder).glob(f"pgstage-trust-{port}")) / "pooler.ini"
-    took = []
-    other = 1 - stage.cpu if os.cpu_count() > 1 else stage.cpu
-
-    def reload_often():
-        for turn in range(5):
-            path.write_text(path.read_text().replace(
-                f"server_idle_timeout = {turn + 1}", f"server_idle_timeout = {turn + 2}"))
-            begun = time.monotonic()
-            console(port, "RELOAD")
-            took.append(time.monotonic() - begun)
-            time.sleep(0.3)
-
-    thread = threading.Thread(target=reload_often)
-    quiet_run = stage.generate(port, process.pid, "simple", 1, 3, cpu=other)
-    busy_run = stage.generate(port, process.pid, "simple", 1, 4, cpu=other, during=thread.start)
-    thread.join()
-    row(f"{pools} pools in {count} environments", "RELOAD with psql, ms",
-        1000 * statistics.median(took), "100")
-    row(f"{pools} pools in {count} environments", "longest query while reloading, ms",
-        busy_run["max_us"] / 1000, f"5 more than {quiet_run['max_us'] / 1000:.1f} (quiet)")
 
 
-def worker_ns(pid):
-    """Processor time of the workers' threads."""
+def thread_ns(pid, name):
+    """Processor time of the threads whose name begins so."""
     total = 0
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().startswith("worker"):
+        if (task / "comm").read_text().startswith(name):
             total += int((task / "schedstat").read_text().split()[0])
     return total
+
+
+class Reloading:
+    """RELOADs that change what all the pools mean."""
+
+    def __init__(self, stage, port):
+        self.port = port
+        self.path = next(pathlib.Path(stage.folder).glob(f"pgstage-trust-{port}")) / "pooler.ini"
+        self.turn = 1
+
+    def once(self):
+        """Milliseconds, as psql counts them from the command to its answer."""
+        self.path.write_text(self.path.read_text().replace(
+            f"server_idle_timeout = {self.turn}\n", f"server_idle_timeout = {self.turn + 1}\n"))
+        self.turn += 1
+        environment = dict(os.environ, PGPASSWORD="bench", PGSSLMODE="disable")
+        out = subprocess.run(
+            ["psql", "-XAt", "-h", "127.0.0.1", "-p", str(self.port), "-U", "admin", "pgstage",
+             "-c", "\\timing on", "-c", "RELOAD"],
+            env=environment, check=True, capture_output=True, text=True).stdout
+        return float(re.search(r"Time: ([\d.]+) ms", out).group(1))
+
+
+def many_pools(stage, program, seconds, databases=10000, count=50):
+    """Does a query cost more when there are 10,000 pools? And what does RELOAD cost?"""
+    quiet_port, quiet = stage.pooler("pgstage", program, "trust", "workers = 1")
+    text = environments(databases, count, stage.backend_port)
+    port, process = stage.pooler("pgstage", program, "trust", "workers = 1\n" + text)
+    touch_all(stage, port, databases)
+    case = f"{item(console(port, 'SHOW LISTS'), 'pools')} pools in {count} environments"
+    costs = {quiet: [], process: []}
+    workers = {quiet: [], process: []}
+    for _ in range(ROUNDS):
+        for its_port, its in ((quiet_port, quiet), (port, process)):
+            before = thread_ns(its.pid, "worker")
+            result = stage.generate(its_port, its.pid, "simple", 64, seconds)
+            costs[its].append(cost(result))
+            workers[its].append((thread_ns(its.pid, "worker") - before) / result["transactions"])
+    row(case, "CPU per query, times one pool's", ratio(costs[process], costs[quiet]), "1.05")
+    row(case, "the worker's part of it, times one pool's", ratio(workers[process], workers[quiet]),
+        "1.05")
+    before = thread_ns(process.pid, "")
+    time.sleep(10)
+    row(case, "CPU while nobody asks anything, ms/s (a probe of each host a second, upkeep)",
+        (thread_ns(process.pid, "") - before) / 1e7, "–")
+    stage.end(quiet)
+
+    # one client asks all the time, from the other CPU; windows with and without a RELOAD take turns
+    reloading = Reloading(stage, port)
+    other = 1 - stage.cpu if os.cpu_count() > 1 else stage.cpu
+    took, longest = [], {False: [], True: []}
+    for _ in range(9):
+        for reload in (False, True):
+            thread = threading.Thread(target=lambda: took.append(reloading.once()))
+            result = stage.generate(port, process.pid, "simple", 1, 0.5, cpu=other,
+                                    during=thread.start if reload else None)
+            if reload:
+                thread.join()
+            longest[reload].append(result["max_us"] / 1000)
+    row(case, "RELOAD, ms", statistics.median(took), "100")
+    quiet_ms = statistics.median(longest[False])
+    row(case, "longest query of half a second with a RELOAD, ms", statistics.median(longest[True]),
+        f"5 more than {quiet_ms:.1f} (without)")
+    stage.end(process)
 
 
 def reload_cost(stage, program, databases=1000, count=50):
     """How long a RELOAD keeps a worker: its processor time, which no load of the machine lengthens."""
     port, process = stage.pooler("pgstage", program, "trust",
                                  "workers = 1\n" + environments(databases, count, stage.backend_port))
-    login = ["--mode", "login", "--clients", "32", "--transactions", str(databases), "--warm", "0"]
-    subprocess.run([stage.build / "test/bench/generator", "--port", str(port), *login,
-                    "--database", "many", "--databases", str(databases)],
-                   check=True, capture_output=True)
-    path = next(pathlib.Path(stage.folder).glob(f"pgstage-trust-{port}")) / "pooler.ini"
+    touch_all(stage, port, databases)
+    reloading = Reloading(stage, port)
     took = []
-    for turn in range(7):
-        path.write_text(path.read_text().replace(
-            f"server_idle_timeout = {turn + 1}", f"server_idle_timeout = {turn + 2}"))
-        before = worker_ns(process.pid)
+    for _ in range(7):
+        before = thread_ns(process.pid, "worker")
         time.sleep(0.5)
-        quiet = worker_ns(process.pid)
-        console(port, "RELOAD")
+        quiet = thread_ns(process.pid, "worker")
+        reloading.once()
         time.sleep(0.5)
-        took.append((worker_ns(process.pid) - quiet - (quiet - before)) / 1e6)
+        took.append((thread_ns(process.pid, "worker") - quiet - (quiet - before)) / 1e6)
     row(f"{databases} pools in {count} environments", "RELOAD, ms of a worker's processor time",
         statistics.median(took), "5")
+    stage.end(process)
 
 
-def login_storm(stage, program, seconds):
-    """5,000 SCRAM logins from the other CPU beside 64 clients that ask all the time."""
+def login_storm(stage, program, logins=5000):
+    """SCRAM logins from the other CPU beside 64 clients that ask all the time."""
     if os.cpu_count() < 2:
         say("  a login storm needs a second CPU: left out")
         return
     port, process = stage.pooler("pgstage", program, "scram-sha-256", "workers = 1")
-    quiet = stage.generate(port, process.pid, "simple", 64, seconds)
+    arguments = stage.pin(1 - stage.cpu) + [
+        stage.build / "test/bench/generator", "--port", str(port), "--mode", "login",
+        "--clients", "64", "--transactions", str(logins), "--warm", "0"]
 
-    def storm():
-        storms.append(subprocess.Popen(stage.pin(1 - stage.cpu) + [
-            stage.build / "test/bench/generator", "--port", str(port), "--mode", "login",
-            "--clients", "64", "--transactions", "5000", "--warm", "0"],
-            stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
+    def begin():
+        storms.append((time.monotonic(), subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)))
 
+    def end():
+        begun, storm = storms.pop()
+        if storm.wait(120) != 0:
+            raise RuntimeError("the storm of logins had errors")
+        return time.monotonic() - begun
+
+    # the first one tells how long a storm lasts: the windows are that long
     storms = []
-    busy = stage.generate(port, process.pid, "simple", 64, seconds, during=storm)
-    if storms[0].wait(120) != 0:
-        raise RuntimeError("the storm of logins had errors")
-    row("5,000 SCRAM logins beside 64 clients", "p99 of queries, times the quiet one",
-        busy["p99_us"] / quiet["p99_us"], "3")
+    stage.generate(port, process.pid, "simple", 64, 1, during=begin)
+    window = end()
+    p99 = {False: [], True: []}
+    for _ in range(ROUNDS):
+        for stormy in (False, True):
+            result = stage.generate(port, process.pid, "simple", 64, window,
+                                    during=begin if stormy else None)
+            p99[stormy].append(result["p99_us"])
+            if stormy:
+                end()
+    row(f"{logins} SCRAM logins in {window:.1f} s beside 64 clients",
+        "p99 of queries, times the quiet one", ratio(p99[True], p99[False]), "3")
+    stage.end(process)
 
 
 def server_returns(stage, program, clients=5000):
@@ -205,33 +254,40 @@ def server_returns(stage, program, clients=5000):
     stage.backend.send_signal(signal.SIGTERM)
     most = int(stage.backend.stdout.read().split()[-1])
     stage.backend.wait(10)
-    row(f"{clients} clients wait for a server that returns", "queries served",
-        result["transactions"], "all")
-    row(f"{clients} clients wait for a server that returns", "clients told of the loss (a query was on its way)",
-        result["errors"], "20")
-    row(f"{clients} clients wait for a server that returns", "server connections at once", most,
-        "pool_size 20")
+    case = f"{clients} clients wait for a server that returns"
+    row(case, "queries served", result["transactions"], "all")
+    row(case, "clients told of the loss (a query was on its way)", result["errors"], "20")
+    row(case, "server connections at once", most, "pool_size 20")
     if process.poll() is not None:
         raise RuntimeError("pgstage ended")
+    stage.end(process)
+
+
+CASES = {
+    "two_workers": two_workers,
+    "pool_lock": lambda stage, program, seconds: pool_lock(stage, seconds),
+    "login_storm": lambda stage, program, seconds: login_storm(stage, program),
+    "many_pools": many_pools,
+    "reload_cost": lambda stage, program, seconds: reload_cost(stage, program),
+    "server_returns": lambda stage, program, seconds: server_returns(stage, program),
+}
 
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench scale", description=__doc__.split("\n")[0])
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=2, help="of each run (2)")
+    parser.add_argument("--seconds", type=float, default=1, help="of each run (1)")
     parser.add_argument("--cpu", type=int, default=os.cpu_count() - 1,
                         help="the CPU that pgstage runs on (the last one)")
+    parser.add_argument("--only", metavar="REGEX", help="cases whose name matches: " + ", ".join(CASES))
     parser.add_argument("--output", default="bench", help="folder for the results (bench)")
     arguments = parser.parse_args()
     stage = Stage(arguments.build, arguments.cpu)
     program = stage.build / "pgstage"
     try:
-        two_workers(stage, program, arguments.seconds)
-        pool_lock(stage, arguments.seconds)
-        login_storm(stage, program, arguments.seconds)
-        many_pools(stage, program, arguments.seconds)
-        reload_cost(stage, program)
-        server_returns(stage, program)
+        for name, run in CASES.items():
+            if not arguments.only or re.search(arguments.only, name):
+                run(stage, program, arguments.seconds)
     finally:
         stage.close()
     text = "| case | figure | value | aim (at most) |\n| --- | --- | --- | --- |\n" + "".join(

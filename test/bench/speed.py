@@ -77,6 +77,24 @@ def scram_secret(password, iterations=4096):
     return f"SCRAM-SHA-256${iterations}:{salt}${stored}:{server}"
 
 
+def go_first():
+    """Lets the benchmark go before whatever else the machine does, as far as it may. Returns the way back."""
+    group = pathlib.Path("/proc/self/autogroup")
+    before = None
+    with contextlib.suppress(OSError):
+        os.nice(-15)
+    with contextlib.suppress(OSError, IndexError):
+        before = group.read_text().split()[-1]
+        group.write_text("-15")
+
+    def back():
+        if before is not None:
+            with contextlib.suppress(OSError):
+                group.write_text(before)
+
+    return back
+
+
 class Contender:
     """Something that listens: its name, the port of each kind of login, the process to measure."""
 
@@ -96,6 +114,7 @@ class Stage:
         self.build = pathlib.Path(build)
         self.cpu = cpu
         self.processes = []
+        self.priority_back = go_first()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pgstage-bench-"))
         self.folder.chmod(0o755)
         self.backend_port = free_port()
@@ -113,6 +132,15 @@ class Stage:
                 process.kill()
                 process.wait(10)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.priority_back()
+
+    def end(self, *processes):
+        """Ends poolers that the next case does not need: their probes and sweeps would be measured too."""
+        for process in processes:
+            process.send_signal(signal.SIGQUIT if process.quits else signal.SIGTERM)
+        for process in processes:
+            process.wait(10)
+            self.processes.remove(process)
 
     def pin(self, cpu=None):
         return ["taskset", "-c", str(self.cpu if cpu is None else cpu)]
