@@ -205,14 +205,24 @@ static void on_period(struct loop *loop, struct timer *timer)
     set_period(admin);
 }
 
-static bool may_forget_fallback(struct pool *pool, bool act)
+/* What a pool counted is taken over before it goes. */
+static bool may_forget(struct pool *pool, bool act, void *argument)
+{
+    if (!plane_forget_pool(pool, act))
+        return false;
+    if (act)
+        look_at_pool(pool, argument);
+    return true;
+}
+
+static bool may_forget_fallback(struct pool *pool, bool act, void *argument)
 {
     if (!act) /* fallbacks do not change while nobody can find them */
-        return plane_forget_pool(pool, act);
+        return may_forget(pool, act, argument);
     struct effective *effective = plane_pool_effective(pool);
     bool fallback = effective->fallback;
     effective_unref(effective);
-    return fallback && plane_forget_pool(pool, act);
+    return fallback && may_forget(pool, act, argument);
 }
 
 static void on_upkeep(struct loop *loop, struct timer *timer)
@@ -221,15 +231,12 @@ static void on_upkeep(struct loop *loop, struct timer *timer)
     struct registry *registry = plane_registry(admin->plane);
     const struct settings *settings = snapshot_globals(plane_snapshot(admin->plane));
     uint64_t now_us = loop_now_us(loop);
-    if (settings->pool_idle_timeout_us || settings->autodb_idle_timeout_us) {
-        /* What a pool counted is taken over before it goes. */
-        admin_look_at_stats(admin);
-        size_t gone =
-            registry_sweep(registry, now_us, settings->pool_idle_timeout_us, plane_forget_pool) +
-            registry_sweep(registry, now_us, settings->autodb_idle_timeout_us, may_forget_fallback);
-        if (gone > 0)
-            log_debug("forgot %zu idle pools", gone);
-    }
+    size_t gone =
+        registry_sweep(registry, now_us, settings->pool_idle_timeout_us, may_forget, admin) +
+        registry_sweep(registry, now_us, settings->autodb_idle_timeout_us, may_forget_fallback,
+                       admin);
+    if (gone > 0)
+        log_debug("forgot %zu idle pools", gone);
     timer_set(loop, &admin->upkeep, now_us + UPKEEP_US);
 }
 

@@ -238,6 +238,7 @@ struct registry {
     struct pool *pools;   /* table */
     struct limit *limits; /* table */
     struct switches *paused, *disabled;
+    struct list walks; /* through `pools`, which are under way */
     uint64_t next_pool_id;
 };
 

@@ -2,7 +2,8 @@
  * registry.c: all pools by key; making, finding and freeing them.
  *
  * Any thread. The registry's mutex guards the tables and nothing else; to do something with many
- * pools they are collected with a reference each and visited after it was let go.
+ * pools a walk takes some at a time, with a reference each, and visits them after it was let go: a
+ * login that needs the mutex waits for some pools, not for all.
  *
  * A pool is alive while its `refs` is above 0: users, items and openings have one each. The sweep
  * takes one of its own from 0 to 1, looks at the pool, and frees it only if it can turn that 1 into
@@ -19,6 +20,8 @@
 #include "pgstage/base/text.h"
 
 #define BEING_FREED INT64_MIN
+/* Pools that a walk looks at before it lets the mutex go. */
+#define WALK_STEP 64
 
 char *registry_key(char kind, const char *a, const char *b, const char *c, size_t *length)
 {
@@ -51,6 +54,7 @@ struct registry *registry_new(unsigned workers, const struct registry_events *ev
     registry->next_pool_id = 1;
     registry->paused = switches_new();
     registry->disabled = switches_new();
+    list_init(&registry->walks);
     pthread_mutex_init(&registry->mutex, NULL);
     return registry;
 }
@@ -222,25 +226,69 @@ void pool_unref(struct pool *pool)
 
 /* ---- many pools ---- */
 
-struct collection {
-    struct pool **pools;
-    size_t count;
+typedef bool walk_if(const struct pool *pool, const void *argument);
+
+/* Through all pools from the oldest to the newest, those that come meanwhile among them. */
+struct walk {
+    /* fixed */
+    struct registry *registry;
+    walk_if *wanted; /* NULL: all */
+    const void *argument;
+    /* shared: the registry's mutex */
+    struct list_node node; /* listed in registry->walks */
+    struct pool *next;     /* where the next step begins; NULL: at the end */
+    /* whoever walks */
+    struct pool *step[WALK_STEP];
+    size_t count, at;
 };
 
-typedef bool collect_if(const struct pool *pool, const void *argument);
-
-/* The pools that `wanted` (NULL: all) says yes to, with a reference each. */
-static struct collection collect(struct registry *registry, collect_if *wanted,
-                                 const void *argument)
+static void walk_start(struct walk *walk, struct registry *registry, walk_if *wanted,
+                       const void *argument)
 {
-    struct collection collection = {0};
+    *walk = (struct walk){.registry = registry, .wanted = wanted, .argument = argument};
     pthread_mutex_lock(&registry->mutex);
-    collection.pools = memory_resize(NULL, HASH_COUNT(registry->pools) + 1, sizeof(struct pool *));
-    for (struct pool *pool = registry->pools; pool; pool = pool->hh.next)
-        if (!wanted || wanted(pool, argument))
-            collection.pools[collection.count++] = pool_ref(pool);
+    list_push_back(&registry->walks, &walk->node);
+    walk->next = registry->pools;
     pthread_mutex_unlock(&registry->mutex);
-    return collection;
+}
+
+/* The next step's pools, with a reference each. False: the walk is over. */
+static bool walk_step(struct walk *walk)
+{
+    struct registry *registry = walk->registry;
+    walk->count = walk->at = 0;
+    pthread_mutex_lock(&registry->mutex);
+    for (unsigned i = 0; i < WALK_STEP && walk->next; i++) {
+        struct pool *pool = walk->next;
+        walk->next = pool->hh.next;
+        if (!walk->wanted || walk->wanted(pool, walk->argument))
+            walk->step[walk->count++] = pool_ref(pool);
+    }
+    bool over = !walk->count && !walk->next;
+    if (over)
+        list_remove(&registry->walks, &walk->node);
+    pthread_mutex_unlock(&registry->mutex);
+    return !over;
+}
+
+/* The next pool, with a reference for the caller; NULL: the walk is over. */
+static struct pool *walk_next(struct walk *walk)
+{
+    while (walk->at == walk->count)
+        if (!walk_step(walk))
+            return NULL;
+    return walk->step[walk->at++];
+}
+
+/* Under the registry's mutex: nobody finds the pool any more. */
+static void take_from_table(struct registry *registry, struct pool *pool)
+{
+    list_for_each (node, &registry->walks) {
+        struct walk *walk = list_entry(node, struct walk, node);
+        if (walk->next == pool)
+            walk->next = pool->hh.next;
+    }
+    HASH_DEL(registry->pools, pool);
 }
 
 static bool has_no_refs(const struct pool *pool, const void *argument)
@@ -264,36 +312,37 @@ static bool is_forgotten(struct pool *pool, uint64_t now_us, uint64_t idle_us)
 
 /* Takes it off the table unless somebody found it meanwhile. Whoever did may be gone again and have
  * left traces, so it is asked once more, when nobody can find it any more. */
-static bool take_off(struct registry *registry, struct pool *pool, registry_may_go *may_go)
+static bool take_off(struct registry *registry, struct pool *pool, registry_may_go *may_go,
+                     void *argument)
 {
     int64_t own = 1;
     pthread_mutex_lock(&registry->mutex);
-    bool off = atomic_load(&pool->refs) == own && (!may_go || may_go(pool, false)) &&
+    bool off = atomic_load(&pool->refs) == own && (!may_go || may_go(pool, false, argument)) &&
                atomic_compare_exchange_strong(&pool->refs, &own, BEING_FREED);
     if (off)
-        HASH_DEL(registry->pools, pool);
+        take_from_table(registry, pool);
     pthread_mutex_unlock(&registry->mutex);
     return off;
 }
 
 size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
-                      registry_may_go *may_go)
+                      registry_may_go *may_go, void *argument)
 {
     size_t freed = 0;
     if (!idle_us)
         return 0;
-    struct collection collection = collect(registry, has_no_refs, NULL);
-    for (size_t i = 0; i < collection.count; i++) {
-        struct pool *pool = collection.pools[i];
-        if (is_forgotten(pool, now_us, idle_us) && (!may_go || may_go(pool, true)) &&
-            take_off(registry, pool, may_go)) {
+    struct walk walk;
+    struct pool *pool;
+    walk_start(&walk, registry, has_no_refs, NULL);
+    while ((pool = walk_next(&walk))) {
+        if (is_forgotten(pool, now_us, idle_us) && (!may_go || may_go(pool, true, argument)) &&
+            take_off(registry, pool, may_go, argument)) {
             free_pool(pool);
             freed++;
         } else {
             pool_unref(pool);
         }
     }
-    free(collection.pools);
     return freed;
 }
 
@@ -302,7 +351,7 @@ void registry_free(struct registry *registry)
     struct pool *pool;
     while ((pool = registry->pools)) {
         check(atomic_load(&pool->refs) == 0);
-        HASH_DEL(registry->pools, pool);
+        take_from_table(registry, pool);
         free_pool(pool);
     }
     struct limit *limit, *next;
@@ -319,12 +368,13 @@ void registry_free(struct registry *registry)
 void registry_each(struct registry *registry, void (*each)(struct pool *pool, void *argument),
                    void *argument)
 {
-    struct collection collection = collect(registry, NULL, NULL);
-    for (size_t i = 0; i < collection.count; i++) {
-        each(collection.pools[i], argument);
-        pool_unref(collection.pools[i]);
+    struct walk walk;
+    struct pool *pool;
+    walk_start(&walk, registry, NULL, NULL);
+    while ((pool = walk_next(&walk))) {
+        each(pool, argument);
+        pool_unref(pool);
     }
-    free(collection.pools);
 }
 
 size_t registry_pool_count(struct registry *registry)
@@ -351,15 +401,16 @@ void registry_pause(struct registry *registry, const char *database, const char 
     pthread_mutex_lock(&registry->mutex);
     switches_set(registry->paused, database, environment, paused);
     pthread_mutex_unlock(&registry->mutex);
-    struct collection collection = collect(registry, is_named, &key);
-    for (size_t i = 0; i < collection.count; i++) {
+    struct walk walk;
+    struct pool *pool;
+    walk_start(&walk, registry, is_named, &key);
+    while ((pool = walk_next(&walk))) {
         if (paused)
-            pool_pause(collection.pools[i], now_us);
+            pool_pause(pool, now_us);
         else
-            pool_resume(collection.pools[i], now_us);
-        pool_unref(collection.pools[i]);
+            pool_resume(pool, now_us);
+        pool_unref(pool);
     }
-    free(collection.pools);
 }
 
 void registry_disable(struct registry *registry, const char *database, const char *environment,

@@ -409,7 +409,7 @@ static void on_control(struct loop *loop, struct timer *timer)
         disturb(now_us);
     controls++;
     registry_each(registry, look_at, &left);
-    swept += registry_sweep(registry, now_us, 1, NULL);
+    swept += registry_sweep(registry, now_us, 1, NULL, NULL);
     if (ending && !left)
         loop_stop(loop);
     else

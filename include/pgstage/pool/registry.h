@@ -53,12 +53,13 @@ void pool_unref(struct pool *pool);
 /* May this unused pool be freed? Asked twice: first without a lock and with `act`, when it may do
  * something about what is in the way; then, when nobody else can find the pool any more, under the
  * registry's lock, when it may only look. */
-typedef bool registry_may_go(struct pool *pool, bool act);
+typedef bool registry_may_go(struct pool *pool, bool act, void *argument);
 /* Frees pools that nobody has used for `idle_us` (0: keep them) and that `may_go` (NULL: all)
  * allows; returns how many. Control thread. */
 size_t registry_sweep(struct registry *registry, uint64_t now_us, uint64_t idle_us,
-                      registry_may_go *may_go);
-/* Calls `each` for every pool with a reference held, no lock held. */
+                      registry_may_go *may_go, void *argument);
+/* Calls `each` for every pool with a reference held, no lock held. A pool that is made meanwhile is
+ * visited too. */
 void registry_each(struct registry *registry, void (*each)(struct pool *pool, void *argument),
                    void *argument);
 size_t registry_pool_count(struct registry *registry);

@@ -262,7 +262,7 @@ void plane_each_fetched_user(struct plane *plane, void (*each)(void *argument, c
                              void *argument);
 
 /* ---- pools (any thread) ---- */
-/* registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else, with
+/* For registry_sweep's `may_go`: true when no worker looks at this unused pool any more; else, with
  * `act`, they are asked to let it go, and a later sweep finds it so. */
 bool plane_forget_pool(struct pool *pool, bool act);
 /* What a pool means at present; the caller owns the reference. */

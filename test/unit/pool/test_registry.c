@@ -1,4 +1,6 @@
 /* registry: pools by key, clients within limits, and what is switched off by name. */
+#include <stdio.h>
+
 #include "stage.h"
 
 TestSuite(registry, .timeout = 60);
@@ -94,8 +96,8 @@ Test(registry, sweeps_a_pool_that_nobody_used_for_long_enough)
 {
     stage_start(1);
     unreferenced("app");
-    cr_assert_eq(registry_sweep(registry, now_us + 99, 100, NULL), 0);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 99, 100, NULL, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 1);
     cr_assert_eq(registry_pool_count(registry), 0);
     stage_end();
 }
@@ -104,7 +106,7 @@ Test(registry, sweeps_nothing_when_told_to_keep)
 {
     stage_start(1);
     unreferenced("app");
-    cr_assert_eq(registry_sweep(registry, now_us + 1000 * CLOCK_SECOND, 0, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 1000 * CLOCK_SECOND, 0, NULL, NULL), 0);
     stage_end();
 }
 
@@ -113,7 +115,7 @@ Test(registry, does_not_sweep_what_is_referenced)
     stage_start(1);
     struct pool *pool = unreferenced("app");
     stage_pool("app", "alice", NULL, NO_LIMITS);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 0);
     cr_assert_str_eq(pool_database(pool), "app");
     stage_end();
 }
@@ -125,9 +127,9 @@ Test(registry, does_not_sweep_a_pool_with_servers)
     struct pool *pool = registry_pool(registry, &key, NO_LIMITS, NULL);
     struct pool_item *item = server_idle(pool, 0);
     pool_unref(pool);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 0);
     server_close(item);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 1);
     stage_end();
 }
 
@@ -140,9 +142,9 @@ Test(registry, does_not_sweep_a_pool_that_is_opening)
     cr_assert_null(pool_borrow(pool, &client, now_us));
     pool_forget(pool, &client, now_us);
     pool_unref(pool);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 0);
     pool_open_failed(pool, now_us, 0);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 1);
     stage_end();
 }
 
@@ -163,9 +165,50 @@ Test(registry, each_visits_every_pool)
     stage_end();
 }
 
-static bool keeps(struct pool *pool, bool act)
+#define MANY 200
+
+Test(registry, each_visits_more_pools_than_a_step_takes)
 {
-    (void)pool, (void)act;
+    char name[16];
+    unsigned visits = 0;
+    stage_start(1);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof(name), "app%d", i);
+        unreferenced(name);
+    }
+    registry_each(registry, count_pool, &visits);
+    cr_assert_eq(visits, MANY);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), MANY);
+    stage_end();
+}
+
+static void sweep_others(struct pool *pool, void *argument)
+{
+    count_pool(pool, argument);
+    (void)registry_sweep(registry, now_us + 100, 100, NULL, NULL);
+}
+
+/* The pool that a walk would look at next is gone when it comes there. */
+Test(registry, each_goes_on_when_pools_are_swept_meanwhile)
+{
+    char name[16];
+    unsigned visits = 0;
+    stage_start(1);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof(name), "app%d", i);
+        unreferenced(name);
+    }
+    stage_pool("last", "alice", NULL, NO_LIMITS);
+    registry_each(registry, sweep_others, &visits);
+    cr_assert_gt(visits, 1); /* those of the first step, which it holds, and the one in use */
+    cr_assert_lt(visits, MANY);
+    cr_assert_eq(registry_pool_count(registry), 1);
+    stage_end();
+}
+
+static bool keeps(struct pool *pool, bool act, void *argument)
+{
+    (void)pool, (void)act, (void)argument;
     return false;
 }
 
@@ -173,7 +216,7 @@ Test(registry, does_not_sweep_what_may_not_go)
 {
     stage_start(1);
     unreferenced("app");
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, keeps), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, keeps, NULL), 0);
     cr_assert_eq(registry_pool_count(registry), 1);
     stage_end();
 }
@@ -361,9 +404,9 @@ Test(registry, disabling_is_not_pausing)
 }
 
 /* Somebody comes and goes between the first question and the end. */
-static bool visited(struct pool *pool, bool act)
+static bool visited(struct pool *pool, bool act, void *argument)
 {
-    (void)pool;
+    (void)pool, (void)argument;
     return act;
 }
 
@@ -371,8 +414,8 @@ Test(registry, a_sweep_keeps_what_somebody_left_traces_in_meanwhile)
 {
     stage_start(1);
     unreferenced("app");
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, visited), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, visited, NULL), 0);
     cr_assert_eq(registry_pool_count(registry), 1);
-    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), 1);
     stage_end();
 }

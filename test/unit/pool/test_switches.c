@@ -56,9 +56,9 @@ Test(switches, of_an_environment_reach_its_pools_present_and_future)
     cr_assert_not(counts_of(here).paused);
 }
 
-static bool is_other(struct pool *pool, bool act)
+static bool is_other(struct pool *pool, bool act, void *argument)
 {
-    (void)act;
+    (void)act, (void)argument;
     return strcmp(pool_database(pool), "other") == 0;
 }
 
@@ -68,7 +68,7 @@ Test(switches, a_sweep_frees_only_what_may_go)
     struct pool_key app = {"app", "alice", NULL, false}, other = {"other", "alice", NULL, false};
     pool_unref(registry_pool(registry, &app, &limits, NULL));
     pool_unref(registry_pool(registry, &other, &limits, NULL));
-    cr_assert_eq(registry_sweep(registry, now_us, 10, is_other), 0);
-    cr_assert_eq(registry_sweep(registry, now_us + 20, 10, is_other), 1);
-    cr_assert_eq(registry_sweep(registry, now_us + 20, 10, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us, 10, is_other, NULL), 0);
+    cr_assert_eq(registry_sweep(registry, now_us + 20, 10, is_other, NULL), 1);
+    cr_assert_eq(registry_sweep(registry, now_us + 20, 10, NULL, NULL), 1);
 }
