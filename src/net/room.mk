@@ -1,6 +1,7 @@
 # net: the files of this room
 libpgstage_a_SOURCES += \
 	src/net/address.c include/pgstage/net/address.h \
+	src/net/dial.c include/pgstage/net/dial.h \
 	src/net/listener.c include/pgstage/net/listener.h \
 	src/net/resolver.c include/pgstage/net/resolver.h \
 	src/net/stream.c include/pgstage/net/stream.h src/net/stream_inside.h \

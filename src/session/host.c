@@ -297,6 +297,11 @@ const char *host_address_text(const struct host *host)
     return host->address;
 }
 
+const char *host_target(const struct host *host)
+{
+    return host->address ? host->address : host->name;
+}
+
 const char *host_environment(const struct host *host)
 {
     return host->environment;

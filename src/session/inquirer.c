@@ -18,6 +18,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/net/dial.h"
 #include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
 
@@ -32,9 +33,7 @@ struct inquirer {
     struct host *host; /* used */
     /* owner: the control thread */
     enum state state;
-    struct resolver_query query;
-    struct resolver_answer answer;
-    size_t address_index;
+    struct dial dial;
     struct address address;
     struct probe *probe;
     struct question *question;
@@ -121,8 +120,7 @@ static void on_opened(struct probe *probe, void *context, const struct probe_res
     char sql[160];
 
     if (result->error != PROBE_FINE) {
-        if (probe_error_is_host(result->error) &&
-            inquirer->address_index < inquirer->answer.count) {
+        if (probe_error_is_host(result->error) && dial_has_next(&inquirer->dial)) {
             probe_close(inquirer->probe);
             inquirer->probe = NULL;
             connect_next(inquirer);
@@ -154,14 +152,14 @@ static void connect_next(struct inquirer *inquirer)
         .dbname = effective->dbname,
         .peer_user = effective->settings.server_peer_user,
     };
+    const struct address *address = dial_next(&inquirer->dial);
     char text[ADDRESS_TEXT_BYTES], *why;
 
-    if (inquirer->answer.count == 0) {
-        lost(inquirer, PROBE_DNS,
-             inquirer->answer.problem[0] ? inquirer->answer.problem : "the name has no address");
+    if (!address) {
+        lost(inquirer, PROBE_DNS, dial_problem(&inquirer->dial));
         return;
     }
-    inquirer->address = inquirer->answer.addresses[inquirer->address_index++];
+    inquirer->address = *address;
     if (!border_allows_address(source->plane, effective->environment, &inquirer->address, &why)) {
         lost(inquirer, PROBE_AUTH, why);
         free(why);
@@ -175,14 +173,9 @@ static void connect_next(struct inquirer *inquirer)
                                  inquirer->deadline_us, on_opened, inquirer);
 }
 
-static void resolved(struct loop *loop, struct resolver_query *query,
-                     const struct resolver_answer *answer)
+static void resolved(struct dial *dial)
 {
-    struct inquirer *inquirer = list_entry(query, struct inquirer, query);
-
-    (void)loop;
-    inquirer->answer = *answer;
-    connect_next(inquirer);
+    connect_next(list_entry(dial, struct inquirer, dial));
 }
 
 static void on_timer(struct loop *loop, struct timer *timer)
@@ -201,17 +194,9 @@ static void begin(struct loop_task *task)
 {
     struct inquirer *inquirer = list_entry(task, struct inquirer, task);
     struct host *host = inquirer->host;
-    struct plane *plane = inquirer->source->plane;
-    const char *target = host_address_text(host) ? host_address_text(host) : host_name(host);
 
-    if (host_is_local(host)) {
-        inquirer->answer.count =
-            address_local(&inquirer->answer.addresses[0], host_name(host), host_port(host));
+    if (dial_begin(&inquirer->dial, host_target(host), host_port(host)))
         connect_next(inquirer);
-    } else if (resolver_ask(plane->resolver, plane->control, &inquirer->query, target,
-                            host_port(host), &inquirer->answer)) {
-        connect_next(inquirer);
-    }
 }
 
 struct inquirer *inquirer_open(struct source *source, uint64_t *retry_at_us)
@@ -226,7 +211,7 @@ struct inquirer *inquirer_open(struct source *source, uint64_t *retry_at_us)
     inquirer = memory_new(sizeof(*inquirer));
     inquirer->source = source;
     inquirer->host = host;
-    inquirer->query.answered = resolved;
+    dial_init(&inquirer->dial, loop, source->plane->resolver, resolved);
     inquirer->task.run = begin;
     inquirer->timer.fire = on_timer;
     inquirer->deadline_us = now_us + settings_of(inquirer)->server_connect_timeout_us;
@@ -244,8 +229,7 @@ void inquirer_close(struct inquirer *inquirer)
     plane = inquirer->source->plane;
     loop_undefer(plane->control, &inquirer->task);
     timer_detach(plane->control, &inquirer->timer);
-    if (inquirer->query.ticket)
-        resolver_cancel(plane->resolver, plane->control, &inquirer->query);
+    dial_end(&inquirer->dial);
     probe_close(inquirer->probe);
     host_unuse(inquirer->host);
     free(inquirer);

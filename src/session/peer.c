@@ -17,6 +17,7 @@
 #include "pgstage/base/log.h"
 #include "pgstage/base/map.h"
 #include "pgstage/base/memory.h"
+#include "pgstage/net/dial.h"
 #include "pgstage/net/stream.h"
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/worker.h"
@@ -45,9 +46,7 @@ struct forward {
     struct list_node node; /* in peer->waiting or peer->active */
     struct stream stream;
     struct timer timer;
-    struct resolver_query query;
-    struct resolver_answer answer;
-    size_t address_index;
+    struct dial dial;
     bool active, sent, over;
 };
 
@@ -88,8 +87,7 @@ static void forward_over(struct forward *forward)
     if (forward->over)
         return;
     forward->over = true;
-    if (forward->query.ticket)
-        resolver_cancel(worker->plane->resolver, worker->loop, &forward->query);
+    dial_end(&forward->dial);
     list_remove(forward->active ? &peer->active : &peer->waiting, &forward->node);
     stream_close(&forward->stream);
     timer_detach(worker->loop, &forward->timer);
@@ -114,9 +112,9 @@ static void forward_event(struct stream *stream, enum stream_event event);
 /* Tries the next address; the deadline is that of the whole. */
 static void connect_next(struct forward *forward)
 {
-    while (forward->address_index < forward->answer.count) {
-        const struct address *address = &forward->answer.addresses[forward->address_index++];
+    const struct address *address;
 
+    while ((address = dial_next(&forward->dial))) {
         if (stream_connect(&forward->stream, forward->worker->loop, address, forward_event))
             return;
     }
@@ -153,14 +151,9 @@ static void forward_event(struct stream *stream, enum stream_event event)
     }
 }
 
-static void resolved(struct loop *loop, struct resolver_query *query,
-                     const struct resolver_answer *answer)
+static void resolved(struct dial *dial)
 {
-    struct forward *forward = list_entry(query, struct forward, query);
-
-    (void)loop;
-    forward->answer = *answer;
-    connect_next(forward);
+    connect_next(list_entry(dial, struct forward, dial));
 }
 
 static void forward_timer(struct loop *loop, struct timer *timer)
@@ -171,15 +164,9 @@ static void forward_timer(struct loop *loop, struct timer *timer)
 
 static void forward_start(struct forward *forward, const struct peer_config *config)
 {
-    bool local = config->host[0] == '/' || config->host[0] == '@';
-
     forward->active = true;
     list_push_back(&forward->peer->active, &forward->node);
-    if (local)
-        forward->answer.count =
-            address_local(&forward->answer.addresses[0], config->host, config->port);
-    if (local || resolver_ask(forward->worker->plane->resolver, forward->worker->loop,
-                              &forward->query, config->host, config->port, &forward->answer))
+    if (dial_begin(&forward->dial, config->host, config->port))
         connect_next(forward);
 }
 
@@ -255,7 +242,7 @@ bool peer_forward(struct worker *worker, int64_t peer_id, const struct cancel_ke
     forward->requester_id = requester_id;
     forward->key = *key;
     forward->stream.fd = -1;
-    forward->query.answered = resolved;
+    dial_init(&forward->dial, worker->loop, worker->plane->resolver, resolved);
     forward->timer.fire = forward_timer;
     timer_set(worker->loop, &forward->timer,
               loop_now_us(worker->loop) + (globals->cancel_wait_timeout_us

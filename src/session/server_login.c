@@ -43,9 +43,7 @@ void server_login_free(struct server_login *login)
 {
     if (!login)
         return;
-    if (login->query.ticket)
-        resolver_cancel(login->server->backend->plane->resolver, login->server->worker->loop,
-                        &login->query);
+    dial_end(&login->dial);
     if (login->derivation)
         login->derivation->server = NULL; /* it frees the dialogue when it comes home */
     auth_server_free(login->auth);
@@ -54,14 +52,9 @@ void server_login_free(struct server_login *login)
 
 /* ---- connecting ---- */
 
-static void resolved(struct loop *loop, struct resolver_query *query,
-                     const struct resolver_answer *answer)
+static void resolved(struct dial *dial)
 {
-    struct server_login *login = list_entry(query, struct server_login, query);
-
-    (void)loop;
-    login->answer = *answer;
-    connect_next(login->server);
+    connect_next(list_entry(dial, struct server_login, dial)->server);
 }
 
 /* Begins with a host; the server may be gone when this returns. */
@@ -71,23 +64,14 @@ static void begin(struct server *server)
     struct host *host = server->host;
     struct loop *loop = share->worker->loop;
     uint64_t now_us = loop_now_us(loop);
-    const char *target;
     struct server_login *login;
 
     login = memory_new(sizeof(*login));
     login->server = server;
-    login->query.answered = resolved;
+    dial_init(&login->dial, loop, share->backend->plane->resolver, resolved);
     server->login = login;
     timer_set(loop, &server->timer, now_us + share_settings(share)->server_connect_timeout_us);
-    if (host_is_local(host)) {
-        login->answer.count =
-            address_local(&login->answer.addresses[0], host_name(host), host_port(host));
-        connect_next(server);
-        return;
-    }
-    target = host_address_text(host) ? host_address_text(host) : host_name(host);
-    if (resolver_ask(share->backend->plane->resolver, loop, &login->query, target, host_port(host),
-                     &login->answer))
+    if (dial_begin(&login->dial, host_target(host), host_port(host)))
         connect_next(server);
 }
 
@@ -137,17 +121,18 @@ struct server *server_open_aside(struct share *share, const struct server_aside 
 static void connect_next(struct server *server)
 {
     struct server_login *login = server->login;
+    const struct address *address;
     char problem[160], *why;
 
-    if (login->answer.count == 0) {
+    if (dial_problem(&login->dial)) {
         snprintf(problem, sizeof(problem), "cannot resolve %s: %s", host_name(server->host),
-                 login->answer.problem[0] ? login->answer.problem : "no address");
+                 dial_problem(&login->dial));
         server_login_failed(server, REASON_SERVER_CONNECT_FAILED, problem);
         return;
     }
     login->phase = PHASE_CONNECT;
-    while (login->address_index < login->answer.count) {
-        server->address = login->answer.addresses[login->address_index++];
+    while ((address = dial_next(&login->dial))) {
+        server->address = *address;
         if (!border_allows(server, &why)) {
             /* whose host it is is nothing for clients */
             server_log(server, RANK_WARNING, "%s", why);
@@ -448,7 +433,7 @@ static bool asks_again(struct server *server, const char *sqlstate)
     server->login->auth = NULL;
     memory_keep(&server->tail, &server->tail_bytes, NULL, 0);
     stream_close(&server->stream);
-    server->login->address_index--; /* the same address */
+    dial_again(&server->login->dial); /* the same address */
     connect_next(server);
     return true;
 }
@@ -584,7 +569,7 @@ void server_login_event(struct server *server, enum stream_event event)
     case STREAM_CLOSED:
     case STREAM_FAILED:
         (void)stream_problem(&server->stream, problem, sizeof(problem));
-        if (login->phase == PHASE_CONNECT && login->address_index < login->answer.count) {
+        if (login->phase == PHASE_CONNECT && dial_has_next(&login->dial)) {
             server_log(server, RANK_DEBUG, "%s, trying the next address", problem);
             stream_close(&server->stream);
             connect_next(server);

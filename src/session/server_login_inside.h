@@ -5,6 +5,7 @@
 #define PGSTAGE_SESSION_SERVER_LOGIN_INSIDE_H
 
 #include "pgstage/auth/login.h"
+#include "pgstage/net/dial.h"
 #include "pgstage/session/server_login.h"
 
 enum phase { PHASE_RESOLVE, PHASE_CONNECT, PHASE_SSL_ANSWER, PHASE_TLS, PHASE_LOGIN };
@@ -24,9 +25,7 @@ struct server_login {
     char role;                  /* 't', 'f'; 0: not answered */
     uint64_t system_identifier; /* 0: not answered */
     uint32_t timeline;          /* of a server that takes writes */
-    struct resolver_query query;
-    struct resolver_answer answer;
-    size_t address_index;
+    struct dial dial;
     struct server *server;
     struct auth_server *auth;
     struct derivation *derivation;

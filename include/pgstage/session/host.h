@@ -39,6 +39,7 @@ const char *host_label(const struct host *host);
 const char *host_name(const struct host *host);
 const char *host_address_text(const struct host *host); /* after '@'; NULL: resolve the name */
 const char *host_environment(const struct host *host);  /* NULL: none */
+const char *host_target(const struct host *host); /* that address, else the name: what to dial */
 uint16_t host_port(const struct host *host);
 bool host_is_local(const struct host *host); /* a Unix socket folder */
 

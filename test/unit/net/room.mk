@@ -1,4 +1,4 @@
-# net: unit tests of this room. The resolver's is a program of its own: it brings its getaddrinfo.
+# net: unit tests of this room. The resolver's is a program of its own: it brings its getaddrinfo, as dial needs it too.
 if HAVE_CRITERION
 check_PROGRAMS += test/unit/net/test_net test/unit/net/test_resolver
 TESTS += test/unit/net/test_net test/unit/net/test_resolver
@@ -14,6 +14,7 @@ test_unit_net_test_net_CFLAGS = $(UNIT_CFLAGS)
 test_unit_net_test_net_LDADD = $(UNIT_LIBS)
 test_unit_net_test_resolver_SOURCES = \
 	test/unit/net/harness.c test/unit/net/harness.h \
+	test/unit/net/test_dial.c \
 	test/unit/net/test_resolver.c
 test_unit_net_test_resolver_CFLAGS = $(UNIT_CFLAGS)
 test_unit_net_test_resolver_LDADD = $(UNIT_LIBS)
