@@ -217,7 +217,7 @@ const char *folder_make(void)
 
 const char *folder_path(const char *name)
 {
-    static char paths[8][160];
+    static char paths[8][sizeof folder + 256]; /* 255 is the longest name of a file */
     static unsigned next;
     char *path = paths[next++ % 8];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
