@@ -8,7 +8,7 @@
  * The user is changed before sockets are bound, as in PgBouncer, unless a port under 1024 asks for
  * root; either way the configuration is read once more as that user, so that a file that only root
  * may read is found at the start and not at the first RELOAD. The main thread is the control
- * thread: signals arrive as events of its loop.
+ * thread: signals are blocked in all threads and arrive by a signalfd of its loop.
  *
  *   TERM ─► wait for clients ┐ second TERM or INT, or QUIT at any time
  *   INT  ─► wait for servers ┴──────────────────────────────────────────► leave at once
@@ -16,13 +16,14 @@
 #include "boot.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,15 +60,15 @@ struct run {
     struct admin *admin;
     struct plane *plane;
     struct steer steer;
-    struct event *events[SIGNAL_COUNT];
+    struct loop_watch signal_watch; /* of a signalfd; -1: none */
     struct pidfile pidfile;
     bool stopping;
 };
 
 char *boot_version(void)
 {
-    return text_print("%s, libevent %s (%s), adns: getaddrinfo, tls: %s", PACKAGE_STRING,
-                      event_get_version(), "epoll", OpenSSL_version(OPENSSL_VERSION));
+    return text_print("%s, adns: getaddrinfo, tls: %s", PACKAGE_STRING,
+                      OpenSSL_version(OPENSSL_VERSION));
 }
 
 /* ---- what the console and signals ask for ---- */
@@ -146,13 +147,11 @@ static void record_signal(struct run *run, int number)
     audit_write(plane_audit(run->plane), record);
 }
 
-static void on_signal(evutil_socket_t number, short what, void *context)
+static void on_signal(struct run *run, int number)
 {
-    struct run *run = context;
-    (void)what;
     char *problem = NULL;
     if (number != SIGHUP)
-        record_signal(run, (int)number);
+        record_signal(run, number);
     switch (number) {
     case SIGHUP:
         log_log("got SIGHUP, re-reading config");
@@ -162,7 +161,7 @@ static void on_signal(evutil_socket_t number, short what, void *context)
         break;
     case SIGTERM:
     case SIGINT:
-        on_terminate(run, (int)number);
+        on_terminate(run, number);
         break;
     case SIGQUIT:
         log_log("got SIGQUIT, fast exit");
@@ -179,17 +178,30 @@ static void on_signal(evutil_socket_t number, short what, void *context)
     }
 }
 
+static void on_signals(struct loop_watch *watch, uint32_t events)
+{
+    struct run *run = list_entry(watch, struct run, signal_watch);
+    struct signalfd_siginfo info;
+    (void)events;
+    while (read(watch->fd, &info, sizeof info) == sizeof info)
+        on_signal(run, (int)info.ssi_signo);
+}
+
+/* Before any thread begins, since threads inherit what is blocked. */
 static bool watch_signals(struct run *run)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* a file that may not grow is an error of write(2) */
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        run->events[i] = evsignal_new(loop_base(run->loop), signals[i], on_signal, run);
-        if (!run->events[i] || event_add(run->events[i], NULL) != 0)
-            return false;
-    }
-    return true;
+    sigset_t ours;
+    sigemptyset(&ours);
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        sigaddset(&ours, signals[i]);
+    if (pthread_sigmask(SIG_BLOCK, &ours, NULL) != 0)
+        return false;
+    run->signal_watch = (struct loop_watch){.ready = on_signals,
+                                            .fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK)};
+    return run->signal_watch.fd >= 0 && loop_watch(run->loop, &run->signal_watch, EPOLLIN);
 }
 
 /* ---- start ---- */
@@ -392,11 +404,10 @@ static void finish(struct run *run, bool started)
     plane_free(run->plane);
     steer_fini(&run->steer);
     pidfile_close(&run->pidfile);
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        if (run->events[i])
-            event_free(run->events[i]);
-        /* a late second signal must not cut the end short */
-        signal(signals[i], SIG_IGN);
+    /* a late second signal must not cut the end short: they stay blocked, and nobody reads */
+    if (run->signal_watch.fd >= 0) {
+        loop_unwatch(run->loop, &run->signal_watch);
+        close(run->signal_watch.fd);
     }
     if (run->loop)
         loop_free(run->loop);
@@ -411,6 +422,7 @@ int boot_run(const struct boot_options *options)
         .options = options,
         .file = realpath(options->file, NULL),
         .log = {.to_stderr = !options->quiet, .verbose = options->verbose},
+        .signal_watch.fd = -1,
     };
     struct daemon_user user = {0};
     int parent_fd = -1;

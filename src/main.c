@@ -6,7 +6,6 @@
  * command line cannot be understood, 2 when --strict finds warnings.
  */
 #include <errno.h>
-#include <event2/event.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <openssl/crypto.h>
@@ -87,8 +86,7 @@ static bool complain(const char *problem)
 
 static int print_version(void)
 {
-    printf("%s\nlibevent %s\nadns: getaddrinfo\ntls: %s\n", PACKAGE_STRING, event_get_version(),
-           OpenSSL_version(OPENSSL_VERSION));
+    printf("%s\nadns: getaddrinfo\ntls: %s\n", PACKAGE_STRING, OpenSSL_version(OPENSSL_VERSION));
     return EXIT_SUCCESS;
 }
 

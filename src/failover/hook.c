@@ -17,12 +17,12 @@
 #include "pgstage/failover/hook.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,8 +53,7 @@ struct hook {
     /* owner */
     enum state state;
     pid_t pid;
-    int output_fd, pid_fd; /* -1: none */
-    struct event *output_event, *pid_event;
+    struct loop_watch output_watch, pid_watch; /* `fd` -1: none */
     struct timer deadline, look;
     struct loop_task task;
     struct buffer output, line;
@@ -90,22 +89,20 @@ static void take(struct hook *hook, const uint8_t *bytes, size_t count)
     }
 }
 
-static void close_output(struct hook *hook)
+static void close_watched(struct hook *hook, struct loop_watch *watch)
 {
-    if (hook->output_event)
-        event_free(hook->output_event);
-    hook->output_event = NULL;
-    if (hook->output_fd >= 0)
-        close(hook->output_fd);
-    hook->output_fd = -1;
+    loop_unwatch(hook->loop, watch);
+    if (watch->fd >= 0)
+        close(watch->fd);
+    watch->fd = -1;
 }
 
 /* Reads what is there, at most so much in one go; false at its end. */
 static bool read_output(struct hook *hook)
 {
     uint8_t bytes[4096];
-    for (int turn = 0; hook->output_fd >= 0 && turn < 16; turn++) {
-        ssize_t got = read(hook->output_fd, bytes, sizeof bytes);
+    for (int turn = 0; hook->output_watch.fd >= 0 && turn < 16; turn++) {
+        ssize_t got = read(hook->output_watch.fd, bytes, sizeof bytes);
         if (got > 0)
             take(hook, bytes, (size_t)got);
         else if (got == 0)
@@ -116,12 +113,12 @@ static bool read_output(struct hook *hook)
     return true;
 }
 
-static void on_output(evutil_socket_t fd, short what, void *argument)
+static void on_output(struct loop_watch *watch, uint32_t events)
 {
-    struct hook *hook = argument;
-    (void)fd, (void)what;
+    struct hook *hook = list_entry(watch, struct hook, output_watch);
+    (void)events;
     if (!read_output(hook))
-        close_output(hook);
+        close_watched(hook, &hook->output_watch);
 }
 
 /* ---- the end ---- */
@@ -137,13 +134,8 @@ static void release(void *object)
 
 static void unwatch(struct hook *hook)
 {
-    close_output(hook);
-    if (hook->pid_event)
-        event_free(hook->pid_event);
-    hook->pid_event = NULL;
-    if (hook->pid_fd >= 0)
-        close(hook->pid_fd);
-    hook->pid_fd = -1;
+    close_watched(hook, &hook->output_watch);
+    close_watched(hook, &hook->pid_watch);
     timer_detach(hook->loop, &hook->deadline);
     timer_detach(hook->loop, &hook->look);
     loop_undefer(hook->loop, &hook->task);
@@ -231,10 +223,10 @@ static bool reap(struct hook *hook)
     return true;
 }
 
-static void on_pid(evutil_socket_t fd, short what, void *argument)
+static void on_pid(struct loop_watch *watch, uint32_t events)
 {
-    (void)fd, (void)what;
-    (void)reap(argument);
+    (void)events;
+    (void)reap(list_entry(watch, struct hook, pid_watch));
 }
 
 static void on_look(struct loop *loop, struct timer *timer)
@@ -326,33 +318,21 @@ static int spawn(struct hook *hook, const char *command, char **environment, int
     return error;
 }
 
-static struct event *watch(struct hook *hook, int fd, event_callback_fn ready)
-{
-    struct event *event = event_new(loop_base(hook->loop), fd, EV_READ | EV_PERSIST, ready, hook);
-    if (event && event_add(event, NULL) != 0) {
-        event_free(event);
-        event = NULL;
-    }
-    return event;
-}
-
 /* 0, or the errno of what failed. */
 static int start(struct hook *hook, const char *command, char **environment)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return errno;
-    hook->output_fd = ends[0];
+    hook->output_watch.fd = ends[0];
     (void)fcntl(ends[0], F_SETFL, O_NONBLOCK);
     int error = spawn(hook, command, environment, ends[1]);
     close(ends[1]);
     if (error)
         return error;
-    hook->output_event = watch(hook, hook->output_fd, on_output);
-    hook->pid_fd = (int)syscall(SYS_pidfd_open, hook->pid, 0);
-    if (hook->pid_fd >= 0)
-        hook->pid_event = watch(hook, hook->pid_fd, on_pid);
-    if (!hook->pid_event)
+    (void)!loop_watch(hook->loop, &hook->output_watch, EPOLLIN); /* else it is read at the end */
+    hook->pid_watch.fd = (int)syscall(SYS_pidfd_open, hook->pid, 0);
+    if (hook->pid_watch.fd < 0 || !loop_watch(hook->loop, &hook->pid_watch, EPOLLIN))
         timer_set(hook->loop, &hook->look, loop_now_us(hook->loop) + LOOK_US);
     return 0;
 }
@@ -367,7 +347,8 @@ struct hook *hook_start(struct loop *loop, const char *label, const char *comman
     hook->label = text_copy(label);
     hook->done = done;
     hook->context = context;
-    hook->output_fd = hook->pid_fd = -1;
+    hook->output_watch = (struct loop_watch){.ready = on_output, .fd = -1};
+    hook->pid_watch = (struct loop_watch){.ready = on_pid, .fd = -1};
     hook->deadline.fire = on_deadline;
     hook->look.fire = on_look;
     hook->task.run = on_not_started;

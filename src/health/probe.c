@@ -6,16 +6,15 @@
  *        └────────────┴───────────┴──────────────────────────▲
  *
  * CONNECTING is TCP, OPENING everything up to ReadyForQuery; both are PQconnectPoll. libpq may
- * close its socket and take another one in any call, so the event is taken out of epoll before each
- * call and made anew for whatever socket there is after it. An outcome is told by the loop's
- * deferred work, never from inside a call. In IDLE the socket is watched only for whoever has asked
+ * close its socket and take another one in any call, so the watch ends before each call and begins
+ * anew for whatever socket there is after it. An outcome is told by the loop's deferred work, never from inside a call. In IDLE the socket is watched only for whoever has asked
  * for it with probe_on_end; else that a server has ended is noticed with the next query.
  */
 #include "pgstage/health/probe.h"
 
-#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "pgstage/base/list.h"
 #include "pgstage/base/log.h"
@@ -45,7 +44,7 @@ struct probe {
     /* owner */
     enum state state;
     PGconn *conn;
-    struct event *event;
+    struct loop_watch watch; /* of libpq's socket */
     struct timer timer;
     struct loop_task task; /* tells the result */
     struct resolver_query query;
@@ -62,9 +61,16 @@ struct probe {
 
 static void unwatch(struct probe *probe)
 {
-    if (probe->event)
-        event_free(probe->event);
-    probe->event = NULL;
+    loop_unwatch(probe->loop, &probe->watch);
+}
+
+/* Begins to watch the socket that libpq has now; false when that is impossible. */
+static bool watch_for(struct probe *probe, uint32_t events,
+                      void (*ready)(struct loop_watch *watched, uint32_t events))
+{
+    int fd = PQsocket(probe->conn);
+    probe->watch = (struct loop_watch){.ready = ready, .fd = fd};
+    return fd >= 0 && loop_watch(probe->loop, &probe->watch, events);
 }
 
 /* The result is complete but for its duration: it is told at the end of the turn. */
@@ -109,27 +115,24 @@ static void tell(struct loop_task *task)
 
 /* ---- an idle probe ---- */
 
-static void on_idle_ready(evutil_socket_t fd, short what, void *argument)
+static void on_idle_ready(struct loop_watch *watched, uint32_t events)
 {
-    struct probe *probe = argument;
-    (void)fd, (void)what;
-    /* a notice, or a parameter that has changed, says nothing */
-    if (PQconsumeInput(probe->conn) && PQstatus(probe->conn) == CONNECTION_OK)
-        return;
+    struct probe *probe = list_entry(watched, struct probe, watch);
+    (void)events;
     unwatch(probe);
+    /* a notice, or a parameter that has changed, says nothing */
+    if (PQconsumeInput(probe->conn) && PQstatus(probe->conn) == CONNECTION_OK) {
+        watch_idle(probe);
+        return;
+    }
     probe->state = STATE_BROKEN;
     probe->ended(probe, probe->context);
 }
 
 static void watch_idle(struct probe *probe)
 {
-    int fd = PQsocket(probe->conn);
-    if (!probe->ended || probe->state != STATE_IDLE || probe->event || fd < 0)
-        return;
-    probe->event =
-        event_new(loop_base(probe->loop), fd, EV_READ | EV_PERSIST, on_idle_ready, probe);
-    if (probe->event && event_add(probe->event, NULL) != 0)
-        unwatch(probe);
+    if (probe->ended && probe->state == STATE_IDLE && !probe->watch.events)
+        (void)!watch_for(probe, EPOLLIN, on_idle_ready);
 }
 
 void probe_on_end(struct probe *probe, void (*ended)(struct probe *probe, void *context))
@@ -155,15 +158,11 @@ static void on_deadline(struct loop *loop, struct timer *timer)
 
 /* ---- connecting ---- */
 
-static void on_ready(evutil_socket_t fd, short what, void *argument);
+static void on_ready(struct loop_watch *watched, uint32_t events);
 
-static void watch(struct probe *probe, short what)
+static void watch(struct probe *probe, uint32_t events)
 {
-    int fd = PQsocket(probe->conn);
-    probe->event =
-        fd < 0 ? NULL
-               : event_new(loop_base(probe->loop), fd, (short)(what | EV_PERSIST), on_ready, probe);
-    if (!probe->event || event_add(probe->event, NULL) != 0)
+    if (!watch_for(probe, events, on_ready))
         fail(probe, PROBE_LOST, probe->step, "the socket cannot be watched");
 }
 
@@ -197,10 +196,10 @@ static void poll_connection(struct probe *probe)
     unwatch(probe);
     switch (PQconnectPoll(probe->conn)) {
     case PGRES_POLLING_READING:
-        watch(probe, EV_READ);
+        watch(probe, EPOLLIN);
         break;
     case PGRES_POLLING_WRITING:
-        watch(probe, EV_WRITE);
+        watch(probe, EPOLLOUT);
         break;
     case PGRES_POLLING_OK:
         if (PQsetnonblocking(probe->conn, 1) != 0) {
@@ -247,7 +246,7 @@ static void start(struct probe *probe, const struct address *address)
     if (PQstatus(probe->conn) == CONNECTION_BAD)
         fail_by_libpq(probe);
     else
-        watch(probe, EV_WRITE);
+        watch(probe, EPOLLOUT);
 }
 
 static void start_resolved(struct probe *probe, const struct resolver_answer *answer)
@@ -349,7 +348,7 @@ static void take_results(struct probe *probe)
             return;
         }
     }
-    watch(probe, EV_READ);
+    watch(probe, EPOLLIN);
 }
 
 static void go_on(struct probe *probe)
@@ -363,15 +362,15 @@ static void go_on(struct probe *probe)
     if (left < 0)
         fail_by_libpq(probe);
     else if (left > 0)
-        watch(probe, EV_READ | EV_WRITE);
+        watch(probe, EPOLLIN | EPOLLOUT);
     else
         take_results(probe);
 }
 
-static void on_ready(evutil_socket_t fd, short what, void *argument)
+static void on_ready(struct loop_watch *watched, uint32_t events)
 {
-    struct probe *probe = argument;
-    (void)fd, (void)what;
+    struct probe *probe = list_entry(watched, struct probe, watch);
+    (void)events;
     if (probe->state == STATE_ASKED)
         go_on(probe);
     else
@@ -404,7 +403,7 @@ static void send_query(struct probe *probe, const char *sql, const char *value,
     if (left < 0)
         fail_by_libpq(probe);
     else
-        watch(probe, (short)(left > 0 ? EV_READ | EV_WRITE : EV_READ));
+        watch(probe, left > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 void probe_query(struct probe *probe, const char *sql, uint64_t deadline_us, probe_done *answered)

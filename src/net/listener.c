@@ -16,14 +16,13 @@
 #include "pgstage/net/listener.h"
 
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,11 +47,10 @@ struct listener {
     ino_t file_inode;
 
     /* owner */
-    int fd;            /* -1: closed */
-    struct loop *loop; /* NULL: not accepting */
+    struct loop_watch watch; /* `fd` -1: closed */
+    struct loop *loop;       /* NULL: not accepting */
     listener_accepted *on_accept;
     void *context;
-    struct event event;
     struct timer rest;
     bool exhausted;      /* out of descriptors: said once until an accept works */
     unsigned at_once;    /* accepts that are tried in the next turn */
@@ -133,25 +131,25 @@ static void set(int fd, int level, int name, int value)
 static bool set_options(struct listener *listener, const struct listener_options *options)
 {
     if (address_is_local(&listener->address))
-        return fchmod(listener->fd, 0600) == 0; /* the file's rights until give_rights */
-    set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        return fchmod(listener->watch.fd, 0600) == 0; /* the file's rights until give_rights */
+    set(listener->watch.fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (listener->address.any.sa_family == AF_INET6)
-        set(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    tuning_apply_listening(listener->fd, &options->tuning);
+        set(listener->watch.fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    tuning_apply_listening(listener->watch.fd, &options->tuning);
     if (options->defer_accept)
-        set(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS);
+        set(listener->watch.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECONDS);
     int on = 1;
     return !options->reuse_port ||
-           setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
+           setsockopt(listener->watch.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
 }
 
 static bool bind_to(struct listener *listener)
 {
     const struct address *address = &listener->address;
-    if (bind(listener->fd, &address->any, address->length) == 0)
+    if (bind(listener->watch.fd, &address->any, address->length) == 0)
         return true;
     return errno == EADDRINUSE && remove_stale(address) &&
-           bind(listener->fd, &address->any, address->length) == 0;
+           bind(listener->watch.fd, &address->any, address->length) == 0;
 }
 
 /* Remembers which file is ours, then lets others in. */
@@ -174,7 +172,7 @@ static bool learn_address(struct listener *listener)
 {
     struct sockaddr_storage storage;
     socklen_t length = sizeof storage;
-    return getsockname(listener->fd, (struct sockaddr *)&storage, &length) == 0 &&
+    return getsockname(listener->watch.fd, (struct sockaddr *)&storage, &length) == 0 &&
            address_from(&listener->address, (struct sockaddr *)&storage, length);
 }
 
@@ -184,8 +182,9 @@ struct listener *listener_open(const struct address *address,
     struct listener *listener = memory_new(sizeof *listener);
     listener->address = *address;
     const char *failed = NULL;
-    listener->fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (listener->fd < 0)
+    listener->watch.fd =
+        socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener->watch.fd < 0)
         failed = "cannot make a socket";
     else if (!set_options(listener, options))
         failed = "cannot set options";
@@ -193,7 +192,7 @@ struct listener *listener_open(const struct address *address,
         failed = "cannot listen";
     else if (!publish_file(listener, options))
         failed = "cannot set the rights of the socket";
-    else if (listen(listener->fd, options->backlog) != 0 || !learn_address(listener))
+    else if (listen(listener->watch.fd, options->backlog) != 0 || !learn_address(listener))
         failed = "cannot listen";
     if (!failed)
         return listener;
@@ -205,7 +204,7 @@ struct listener *listener_open(const struct address *address,
 struct listener *listener_adopt(int fd, char *problem, size_t size)
 {
     struct listener *listener = memory_new(sizeof *listener);
-    listener->fd = fd;
+    listener->watch.fd = fd;
     int listening = 0, flags = fcntl(fd, F_GETFL);
     socklen_t length = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening &&
@@ -219,8 +218,8 @@ struct listener *listener_adopt(int fd, char *problem, size_t size)
 
 void listener_tune(struct listener *listener, const struct tuning *tuning)
 {
-    if (listener->fd >= 0 && !address_is_local(&listener->address))
-        tuning_apply_listening(listener->fd, tuning);
+    if (listener->watch.fd >= 0 && !address_is_local(&listener->address))
+        tuning_apply_listening(listener->watch.fd, tuning);
 }
 
 static void rest(struct listener *listener, int error)
@@ -230,14 +229,14 @@ static void rest(struct listener *listener, int error)
         log_error("%s: cannot accept connections for now: %s",
                   address_text(&listener->address, where), strerror_r(error, words, sizeof words));
     listener->exhausted = true;
-    event_del(&listener->event);
+    loop_unwatch(listener->loop, &listener->watch);
     timer_set(listener->loop, &listener->rest, loop_now_us(listener->loop) + REST_US);
 }
 
 static void on_rested(struct loop *loop, struct timer *timer)
 {
     struct listener *listener = list_entry(timer, struct listener, rest);
-    if (event_add(&listener->event, NULL) != 0)
+    if (!loop_watch(loop, &listener->watch, EPOLLIN))
         timer_set(loop, timer, loop_now_us(loop) + REST_US);
 }
 
@@ -255,7 +254,7 @@ static unsigned accept_some(struct listener *listener, unsigned limit)
         socklen_t length = sizeof storage;
         if (!listener->loop)
             return i;
-        int accepted = accept4(listener->fd, (struct sockaddr *)&storage, &length,
+        int accepted = accept4(listener->watch.fd, (struct sockaddr *)&storage, &length,
                                SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted < 0) {
             if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -279,12 +278,11 @@ static unsigned accept_some(struct listener *listener, unsigned limit)
 /* Trying until nothing is left costs a call for nothing each time, which is much for the one login
  * that comes now and then: as many are tried as there were the last time, and twice as many when
  * that was always too few. epoll tells of those that are left in the next turn. */
-static void on_connection(evutil_socket_t fd, short what, void *argument)
+static void on_connection(struct loop_watch *watch, uint32_t events)
 {
-    struct listener *listener = argument;
+    struct listener *listener = list_entry(watch, struct listener, watch);
     uint64_t turn = loop_turns(listener->loop);
-    (void)fd;
-    (void)what;
+    (void)events;
     if (listener->busy_turn != turn - 1)
         listener->busy_turns = 0;
     if (listener->busy_turns == BUSY_TURNS) {
@@ -309,9 +307,8 @@ bool listener_start(struct listener *listener, struct loop *loop, listener_accep
     listener->context = context;
     listener->rest.fire = on_rested;
     listener->at_once = 1;
-    if (event_assign(&listener->event, loop_base(loop), listener->fd, EV_READ | EV_PERSIST,
-                     on_connection, listener) != 0 ||
-        event_add(&listener->event, NULL) != 0)
+    listener->watch.ready = on_connection;
+    if (!loop_watch(loop, &listener->watch, EPOLLIN))
         return false;
     listener->loop = loop;
     return true;
@@ -321,7 +318,7 @@ void listener_stop(struct listener *listener)
 {
     if (!listener->loop)
         return;
-    event_del(&listener->event);
+    loop_unwatch(listener->loop, &listener->watch);
     timer_clear(&listener->rest);
     timer_detach(listener->loop, &listener->rest);
     listener->loop = NULL;
@@ -332,9 +329,9 @@ void listener_shut(struct listener *listener)
     while (listener->loop && accept_some(listener, ACCEPTS_PER_TURN) == ACCEPTS_PER_TURN)
         ;
     listener_stop(listener);
-    if (listener->fd >= 0)
-        close(listener->fd);
-    listener->fd = -1;
+    if (listener->watch.fd >= 0)
+        close(listener->watch.fd);
+    listener->watch.fd = -1;
 }
 
 void listener_close(struct listener *listener)
@@ -343,9 +340,9 @@ void listener_close(struct listener *listener)
         return;
     struct loop *loop = listener->loop;
     listener_stop(listener);
-    if (listener->fd >= 0)
-        close(listener->fd);
-    listener->fd = -1;
+    if (listener->watch.fd >= 0)
+        close(listener->watch.fd);
+    listener->watch.fd = -1;
     struct stat file;
     const char *path = listener->address.local.sun_path;
     if (listener->has_file && lstat(path, &file) == 0 && file.st_dev == listener->file_device &&
@@ -369,5 +366,5 @@ const struct address *listener_address(const struct listener *listener)
 
 int listener_descriptor(const struct listener *listener)
 {
-    return listener->fd;
+    return listener->watch.fd;
 }

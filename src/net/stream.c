@@ -5,22 +5,20 @@
  * TLS stream_init ──────────────────┴─► OPEN ────────────┘ failures of CONNECTING and SHAKING ─►
  * FAILED, until stream_close
  *
- * One libevent event stands for all a stream waits for; stream_watch alone changes it. In ordinary
- * traffic it is EV_READ and never touched. Pausing only sets a flag: the event moves when bytes
- * come all the same. It then waits for EV_CLOSED, edge-triggered and together with EV_WRITE,
- * because libevent reports a reset connection as readable and writable and never as EV_CLOSED:
- * waiting for EV_CLOSED alone would miss it and spin.
+ * stream_watch alone changes what a stream waits for. In ordinary traffic that is EPOLLIN and never
+ * touched. Pausing only sets a flag: the watch moves when bytes come all the same. It then waits for
+ * EPOLLRDHUP, edge-triggered, since an end stays.
  *
- * One callback at most for each libevent event or run of the task, and always as the last thing
+ * One callback at most for each event of the loop or run of the task, and always as the last thing
  * done: the owner may have closed the stream, or opened another connection in it. What else is to
  * be told goes through the task, as bits of `later`.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,48 +26,38 @@
 #include "pgstage/base/text.h"
 #include "stream_inside.h"
 
-static void on_io(evutil_socket_t fd, short what, void *argument);
-
-static short wanted(const struct stream *stream)
+/* 0: nothing. */
+static uint32_t wanted(const struct stream *stream)
 {
     switch ((enum stream_state)stream->state) {
     case STREAM_STATE_CLOSED:
     case STREAM_STATE_FAILED:
         return 0;
     case STREAM_STATE_CONNECTING:
-        return EV_WRITE;
+        return EPOLLOUT;
     case STREAM_STATE_SHAKING:
-        return stream->read_for_write ? EV_WRITE : EV_READ;
+        return stream->read_for_write ? EPOLLOUT : EPOLLIN;
     case STREAM_STATE_OPEN:
         break;
     }
+    uint32_t write = stream->blocked && !stream->write_for_read ? EPOLLOUT : 0;
     if (stream->read_held && !stream->write_for_read)
-        return EV_CLOSED | EV_WRITE | EV_ET;
-    bool write = stream->read_for_write || (stream->blocked && !stream->write_for_read);
-    return write ? EV_READ | EV_WRITE : EV_READ;
+        return EPOLLRDHUP | EPOLLET | write;
+    return EPOLLIN | write | (stream->read_for_write ? EPOLLOUT : 0);
 }
 
 bool stream_watch(struct stream *stream)
 {
     if (!stream->loop)
         return true;
-    short events = wanted(stream);
-    if (events == stream->watched)
-        return true;
-    if (stream->watched)
-        event_del(&stream->event);
-    stream->watched = 0;
-    if (events) {
-        if (event_assign(&stream->event, loop_base(stream->loop), stream->fd, events | EV_PERSIST,
-                         on_io, stream) != 0 ||
-            event_add(&stream->event, NULL) != 0)
-            return false;
-        stream->watched = events;
-    }
+    uint32_t events = wanted(stream);
+    if (events)
+        return loop_watch(stream->loop, &stream->watch, events);
+    loop_unwatch(stream->loop, &stream->watch);
     return true;
 }
 
-/* Changes the event where nobody can be told at once that it failed (epoll is out of memory). */
+/* Changes the watch where nobody can be told at once that it failed (epoll is out of memory). */
 static void watch_or_fail(struct stream *stream)
 {
     if (!stream_watch(stream))
@@ -89,7 +77,7 @@ void stream_fail(struct stream *stream, int error)
     stream->state = STREAM_STATE_FAILED;
     stream->write_broken = true;
     stream_output_free(stream);
-    (void)stream_watch(stream); /* takes the event out: that cannot fail */
+    (void)stream_watch(stream); /* ends the watch: that cannot fail */
     stream->later = 0;
     stream_tell_later(stream, LATER_FAILED);
 }
@@ -148,21 +136,13 @@ static void run_task(struct loop_task *task)
     tell(stream);
 }
 
-/* EV_WRITE while reading is held: room to write, or a reset that libevent does not call EV_CLOSED.
- */
-static bool peer_has_left(const struct stream *stream)
+static void on_open_io(struct stream *stream, uint32_t events)
 {
-    struct pollfd look = {.fd = stream->fd, .events = POLLRDHUP};
-    return poll(&look, 1, 0) > 0;
-}
-
-static void on_open_io(struct stream *stream, short what)
-{
-    if (what & EV_READ)
+    if (events & EPOLLIN)
         stream->read_starved = false;
-    bool readable = (what & EV_READ) || (stream->read_for_write && (what & EV_WRITE));
+    bool readable = (events & EPOLLIN) || (stream->read_for_write && (events & EPOLLOUT));
 
-    if (stream->blocked && (what & (stream->write_for_read ? EV_READ : EV_WRITE))) {
+    if (stream->blocked && (events & (stream->write_for_read ? EPOLLIN : EPOLLOUT))) {
         enum stream_result result = stream_flush(stream);
         if (result == STREAM_BROKEN)
             stream->later |= LATER_FAILED;
@@ -174,7 +154,7 @@ static void on_open_io(struct stream *stream, short what)
             stream->later |= LATER_READABLE;
     } else if (!stream->read_held) {
         stream->read_held = readable;
-    } else if (!stream->close_told && ((what & EV_CLOSED) || peer_has_left(stream))) {
+    } else if (!stream->close_told && (events & EPOLLRDHUP)) {
         stream->close_told = true;
         stream->later |= LATER_CLOSED;
     }
@@ -182,10 +162,11 @@ static void on_open_io(struct stream *stream, short what)
     tell(stream);
 }
 
-static void on_io(evutil_socket_t fd, short what, void *argument)
+static void on_io(struct loop_watch *watch, uint32_t events)
 {
-    struct stream *stream = argument;
-    (void)fd;
+    struct stream *stream = list_entry(watch, struct stream, watch);
+    if (events & (EPOLLERR | EPOLLHUP)) /* reading and writing will say what it is */
+        events |= EPOLLIN | EPOLLOUT | EPOLLRDHUP;
     switch ((enum stream_state)stream->state) {
     case STREAM_STATE_CONNECTING:
         stream_connect_finish(stream);
@@ -196,7 +177,7 @@ static void on_io(evutil_socket_t fd, short what, void *argument)
         tell(stream);
         break;
     case STREAM_STATE_OPEN:
-        on_open_io(stream, what);
+        on_open_io(stream, events);
         break;
     case STREAM_STATE_CLOSED:
     case STREAM_STATE_FAILED:
@@ -207,8 +188,10 @@ static void on_io(evutil_socket_t fd, short what, void *argument)
 void stream_adopt(struct stream *stream, int fd,
                   void (*on_event)(struct stream *stream, enum stream_event event))
 {
-    *stream = (struct stream){
-        .fd = fd, .state = STREAM_STATE_OPEN, .on_event = on_event, .task = {.run = run_task}};
+    *stream = (struct stream){.watch = {.ready = on_io, .fd = fd},
+                              .state = STREAM_STATE_OPEN,
+                              .on_event = on_event,
+                              .task = {.run = run_task}};
 }
 
 void stream_init(struct stream *stream, int fd,
@@ -244,9 +227,7 @@ void stream_detach(struct stream *stream)
     if (!stream->loop)
         return;
     check(!stream_has_output(stream));
-    if (stream->watched)
-        event_del(&stream->event);
-    stream->watched = 0;
+    loop_unwatch(stream->loop, &stream->watch);
     loop_undefer(stream->loop, &stream->task);
     stream->loop = NULL;
 }
@@ -258,8 +239,8 @@ void stream_close(struct stream *stream)
     stream_tls_close(stream); /* looks at the state, and at what waits */
     stream_output_free(stream);
     stream_detach(stream);
-    close(stream->fd);
-    stream->fd = -1;
+    close(stream->watch.fd);
+    stream->watch.fd = -1;
     stream->later = 0;
     stream->state = STREAM_STATE_CLOSED;
     free(stream->tls_problem);
@@ -269,8 +250,8 @@ void stream_close(struct stream *stream)
 void stream_abort(struct stream *stream)
 {
     struct linger none = {.l_onoff = 1};
-    if (stream->fd >= 0)
-        (void)setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    if (stream->watch.fd >= 0)
+        (void)setsockopt(stream->watch.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
 }
 
 ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
@@ -282,7 +263,7 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
     if (stream->ssl)
         return stream_tls_read(stream, buffer, size);
     for (;;) {
-        ssize_t count = recv(stream->fd, buffer, size, 0); /* cheaper than read */
+        ssize_t count = recv(stream->watch.fd, buffer, size, 0); /* cheaper than read */
         if (count > 0)
             return count;
         if (count == 0) {

@@ -15,7 +15,7 @@
 bool stream_connect(struct stream *stream, struct loop *loop, const struct address *address,
                     void (*on_event)(struct stream *stream, enum stream_event event))
 {
-    *stream = (struct stream){.fd = -1};
+    *stream = (struct stream){.watch.fd = -1};
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
@@ -46,7 +46,7 @@ void stream_connect_finish(struct stream *stream)
 {
     int error = 0;
     socklen_t size = sizeof error;
-    if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+    if (getsockopt(stream->watch.fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
         error = errno;
     if (error == 0 && is_connected_to_itself(stream))
         error = ECONNREFUSED;
@@ -59,7 +59,7 @@ void stream_connect_finish(struct stream *stream)
 ssize_t stream_peek(struct stream *stream, void *buffer, size_t count)
 {
     for (;;) {
-        ssize_t there = recv(stream->fd, buffer, count, MSG_PEEK);
+        ssize_t there = recv(stream->watch.fd, buffer, count, MSG_PEEK);
         if (there > 0)
             return there;
         if (there == 0) {
@@ -79,9 +79,9 @@ void stream_tune(struct stream *stream, const struct tuning *tuning)
 {
     struct address here;
     if (stream_local_address(stream, &here) && address_is_local(&here))
-        tuning_buffers(stream->fd, tuning);
+        tuning_buffers(stream->watch.fd, tuning);
     else
-        tuning_apply(stream->fd, tuning);
+        tuning_apply(stream->watch.fd, tuning);
 }
 
 static bool address_by(int (*ask)(int, struct sockaddr *restrict, socklen_t *restrict),
@@ -89,7 +89,7 @@ static bool address_by(int (*ask)(int, struct sockaddr *restrict, socklen_t *res
 {
     struct sockaddr_storage storage;
     socklen_t length = sizeof storage;
-    if (ask(stream->fd, (struct sockaddr *)&storage, &length) != 0) {
+    if (ask(stream->watch.fd, (struct sockaddr *)&storage, &length) != 0) {
         memset(address, 0, sizeof *address);
         return false;
     }
@@ -112,7 +112,7 @@ bool stream_is_quiet(const struct stream *stream)
 
     if (stream->ssl && stream_has_pending(stream))
         return false;
-    return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    return recv(stream->watch.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 void stream_tune_as(struct stream *stream, const struct settings *settings)

@@ -28,7 +28,7 @@ enum {
 
 /* --- stream.c --- */
 
-/* Makes the event wait for what the stream now needs. False: libevent refused. */
+/* Waits for what the stream now needs. False (errno): epoll refused. */
 bool stream_watch(struct stream *stream);
 /* Announces `bits` through the deferred task. */
 void stream_tell_later(struct stream *stream, uint8_t bits);

@@ -164,8 +164,8 @@ static ssize_t plain_send(struct stream *stream, const struct iovec *pieces, int
     struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     for (;;) {
         ssize_t sent = count == 1
-                           ? send(stream->fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
-                           : sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+                           ? send(stream->watch.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
+                           : sendmsg(stream->watch.fd, &message, MSG_NOSIGNAL);
         if (sent >= 0)
             return sent;
         if (errno == EAGAIN || errno == EWOULDBLOCK)

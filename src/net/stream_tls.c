@@ -46,7 +46,7 @@ void stream_secure(struct stream *stream, SSL *ssl, bool accepting)
         stream_fail(stream, EPROTO); /* plain bytes would be sent as secret ones */
         return;
     }
-    if (SSL_set_fd(ssl, stream->fd) != 1) {
+    if (SSL_set_fd(ssl, stream->watch.fd) != 1) {
         stream_fail(stream, ENOMEM);
         return;
     }

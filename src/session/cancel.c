@@ -168,7 +168,7 @@ static void cancel_event(struct stream *stream, enum stream_event event)
     switch (event) {
     case STREAM_CONNECTED:
         if (address_is_local(&cancel->address) &&
-            !meaning_knows_peer(cancel->meaning, stream->fd)) {
+            !meaning_knows_peer(cancel->meaning, stream->watch.fd)) {
             cancel_over(cancel);
             break;
         }

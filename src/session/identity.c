@@ -184,7 +184,7 @@ void identity_peer(struct client *client, bool known)
     socklen_t length = sizeof(peer);
 
     if (!is_local(client) ||
-        getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+        getsockopt(client->stream.watch.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
         refuse(client, "peer", "it did not come through a Unix socket");
         return;
     }

@@ -77,7 +77,7 @@ static bool is_same_system_user(const struct client *client)
     if (!is_local(client) ||
         (strcmp(client->user, "pgbouncer") != 0 && strcmp(client->user, "pgstage") != 0))
         return false;
-    return getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+    return getsockopt(client->stream.watch.fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
            peer.uid == geteuid();
 }
 

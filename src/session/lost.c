@@ -55,7 +55,7 @@ static uint64_t unread_bytes(const struct client *client)
 
     if (stream->ssl)
         waiting = SSL_pending(stream->ssl);
-    else if (ioctl(stream->fd, FIONREAD, &waiting) != 0)
+    else if (ioctl(stream->watch.fd, FIONREAD, &waiting) != 0)
         waiting = 0;
     return client->held_bytes + (waiting > 0 ? (uint64_t)waiting : 0);
 }

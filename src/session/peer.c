@@ -241,7 +241,7 @@ bool peer_forward(struct worker *worker, int64_t peer_id, const struct cancel_ke
     forward->peer = peer;
     forward->requester_id = requester_id;
     forward->key = *key;
-    forward->stream.fd = -1;
+    forward->stream.watch.fd = -1;
     dial_init(&forward->dial, worker->loop, worker->plane->resolver, resolved);
     forward->timer.fire = forward_timer;
     timer_set(worker->loop, &forward->timer,

@@ -722,7 +722,7 @@ struct server *server_new(struct share *share, struct host *host)
     server->host = host;
     server->host_generation = host_generation(host);
     server->meaning = meaning_ref(share->meaning);
-    server->stream.fd = -1;
+    server->stream.watch.fd = -1;
     server->timer.fire = server_timer;
     server->connected_wall_us = clock_wall_us();
     transaction_init(&server->transaction);

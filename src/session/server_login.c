@@ -257,7 +257,7 @@ static void connected(struct server *server)
 
     if (!address_is_local(&server->address)) {
         stream_tune_as(&server->stream, share_settings(server->share));
-    } else if (!meaning_knows_peer(server->meaning, server->stream.fd)) {
+    } else if (!meaning_knows_peer(server->meaning, server->stream.watch.fd)) {
         server_login_failed(server, REASON_SERVER_PEER_WRONG, NULL);
         return;
     }

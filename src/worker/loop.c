@@ -4,26 +4,29 @@
  *     poll ─ I/O callbacks ─ mail ─ due timers ─ deferred tasks ─ releases ─┐
  *       ↑___________________________________________________________________│
  *
- * libevent polls and calls the I/O callbacks (one event_base_loop with EVLOOP_ONCE each turn); the
- * other phases run here. Everything belongs to the loop's thread, except the mailbox, the stop flag
- * and the eventfd, which any thread may touch.
+ * Everything belongs to the loop's thread, except the mailbox, the stop flag and the eventfd, which
+ * any thread may touch.
+ *
+ * Polling: epoll knows each watch by its address. A callback may end any watch, also one whose event
+ * lies further back in the batch that is being dispatched: loop_unwatch takes that event out of the
+ * batch. So no event reaches a watch that has ended, not even when its memory is freed, or it (or
+ * its descriptor's number) is watched anew, before the batch is over.
  *
  * Mailbox: a stack of letters that senders push with compare-and-swap and the loop takes whole and
  * turns round. The sender that finds it empty writes to the eventfd. The eventfd is edge-triggered
  * and never read: each write is an edge of its own, and 2^64 writes do not happen.
  *
  * Timers: one timerfd stands for the whole heap. It is armed again only when the heap's first moment
- * comes before the armed one, so a turn in which deadlines only move later costs nothing. libevent
- * has no timer of its own in here: with one it would read the clock twice in each turn.
+ * comes before the armed one, so a turn in which deadlines only move later costs nothing.
  *
  * A loop is freed after the threads that post to it have ended.
  */
 #include "pgstage/worker/loop.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -33,6 +36,9 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/worker/heap.h"
 
+/* Events that one poll brings at most; the others come first in the next turn. */
+#define BATCH 256
+
 struct release {
     void *object;
     void (*destroy)(void *object);
@@ -40,10 +46,8 @@ struct release {
 
 struct loop {
     /* fixed */
-    struct event_base *base;
-    struct event *wake_event;
-    struct event *timer_event;
-    int wake_fd, timer_fd;
+    int epoll_fd;
+    struct loop_watch wake_watch;
     unsigned index;
     void *context;
     uint8_t *buffer;
@@ -51,10 +55,14 @@ struct loop {
     /* owner */
     uint64_t now_us; /* this turn's time; 0: not read yet */
     uint64_t turns;
+    unsigned batch_count; /* events that the last poll brought … */
+    unsigned batch_next;  /* … and the first of them that is not dispatched yet */
+    struct epoll_event batch[BATCH];
+    struct loop_watch timer_watch;
     struct list tasks;
     struct loop_task last_task; /* marks the end of the batch that is being run */
     struct timer_heap timers;
-    uint64_t armed_us; /* when timer_event fires; 0: not armed */
+    uint64_t armed_us; /* when the timerfd expires; 0: not armed */
     struct release *releases;
     size_t release_count, release_capacity;
 
@@ -64,55 +72,25 @@ struct loop {
 };
 
 /* Being polled awake is all that is asked of it. */
-static void on_wake(evutil_socket_t fd, short what, void *argument)
+static void on_wake(struct loop_watch *watch, uint32_t events)
 {
-    (void)fd;
-    (void)what;
-    (void)argument;
+    (void)watch;
+    (void)events;
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *argument)
+static void on_timer(struct loop_watch *watch, uint32_t events)
 {
-    struct loop *loop = argument;
-    (void)fd;
-    (void)what;
-    loop->armed_us = 0;
-}
-
-/*
- * epoll or nothing, and without libevent's locks, since mail is the only way in from other threads.
- * No epoll changelist: it skips epoll_ctl calls for a descriptor that was closed and whose number
- * came back (or was put in place by dup3) within a turn. No cached time: nobody asks libevent for
- * it.
- */
-static struct event_base *new_base(void)
-{
-    struct event_config *config = event_config_new();
-    if (!config)
-        return NULL;
-    struct event_base *base = NULL;
-    if (event_config_avoid_method(config, "poll") == 0 &&
-        event_config_avoid_method(config, "select") == 0 &&
-        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
-        event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0 &&
-        event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0)
-        base = event_base_new_with_config(config);
-    event_config_free(config);
-    return base;
+    (void)events;
+    list_entry(watch, struct loop, timer_watch)->armed_us = 0;
 }
 
 static void close_all(struct loop *loop)
 {
-    if (loop->wake_event)
-        event_free(loop->wake_event);
-    if (loop->timer_event)
-        event_free(loop->timer_event);
-    if (loop->base)
-        event_base_free(loop->base);
-    if (loop->wake_fd >= 0)
-        close(loop->wake_fd);
-    if (loop->timer_fd >= 0)
-        close(loop->timer_fd);
+    int fds[] = {loop->wake_watch.fd, loop->timer_watch.fd, loop->epoll_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
     timer_heap_fini(&loop->timers);
     free(loop->releases);
     free(loop->buffer);
@@ -126,21 +104,72 @@ struct loop *loop_new(unsigned index, void *context)
     loop->context = context;
     list_init(&loop->tasks);
     loop->buffer = memory_get(LOOP_STREAM_BYTES);
-    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    loop->base = new_base();
-    if (loop->wake_fd >= 0 && loop->timer_fd >= 0 && loop->base) {
-        loop->wake_event =
-            event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST | EV_ET, on_wake, loop);
-        loop->timer_event =
-            event_new(loop->base, loop->timer_fd, EV_READ | EV_PERSIST | EV_ET, on_timer, loop);
-    }
-    if (!loop->wake_event || !loop->timer_event || event_add(loop->wake_event, NULL) != 0 ||
-        event_add(loop->timer_event, NULL) != 0) {
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    loop->wake_watch =
+        (struct loop_watch){.ready = on_wake, .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    loop->timer_watch = (struct loop_watch){
+        .ready = on_timer, .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+    if (loop->epoll_fd < 0 || loop->wake_watch.fd < 0 || loop->timer_watch.fd < 0 ||
+        !loop_watch(loop, &loop->wake_watch, EPOLLIN | EPOLLET) ||
+        !loop_watch(loop, &loop->timer_watch, EPOLLIN | EPOLLET)) {
         close_all(loop);
         return NULL;
     }
     return loop;
+}
+
+bool loop_watch(struct loop *loop, struct loop_watch *watch, uint32_t events)
+{
+    if (events == watch->events)
+        return true;
+    struct epoll_event event = {.events = events, .data.ptr = watch};
+    int operation = watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(loop->epoll_fd, operation, watch->fd, &event) != 0)
+        return false;
+    watch->events = events;
+    return true;
+}
+
+void loop_unwatch(struct loop *loop, struct loop_watch *watch)
+{
+    if (!watch->events)
+        return;
+    watch->events = 0;
+    check(epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL) == 0);
+    for (unsigned i = loop->batch_next; i < loop->batch_count; i++) {
+        if (loop->batch[i].data.ptr == watch) {
+            loop->batch[i].data.ptr = NULL;
+            break;
+        }
+    }
+}
+
+/* What a watch did not ask for, or asks for no longer, is not told; errors always are. */
+static void dispatch(struct loop *loop)
+{
+    while (loop->batch_next < loop->batch_count) {
+        const struct epoll_event *event = &loop->batch[loop->batch_next++];
+        struct loop_watch *watch = event->data.ptr;
+        if (!watch)
+            continue;
+        uint32_t events = event->events & (watch->events | EPOLLERR | EPOLLHUP);
+        if (events)
+            watch->ready(watch, events);
+    }
+    loop->batch_count = loop->batch_next = 0;
+}
+
+static void poll_events(struct loop *loop, bool wait)
+{
+    check(loop->batch_count == 0); /* no turn within a turn */
+    int count = epoll_wait(loop->epoll_fd, loop->batch, BATCH, wait ? -1 : 0);
+    check(count >= 0 || errno == EINTR);
+    loop->now_us = 0;
+    loop->turns++;
+    if (count > 0) {
+        loop->batch_count = (unsigned)count;
+        dispatch(loop);
+    }
 }
 
 /* The letters so far, oldest first. */
@@ -226,20 +255,14 @@ static bool arm_timer(struct loop *loop)
     /* each expiry is an edge of its own: nobody reads it */
     struct itimerspec moment = {.it_value = {.tv_sec = (time_t)(next_us / CLOCK_SECOND),
                                              .tv_nsec = (long)(next_us % CLOCK_SECOND * 1000)}};
-    check(timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &moment, NULL) == 0);
+    check(timerfd_settime(loop->timer_watch.fd, TFD_TIMER_ABSTIME, &moment, NULL) == 0);
     loop->armed_us = next_us;
     return true;
 }
 
 void loop_turn(struct loop *loop, bool wait)
 {
-    int flags = EVLOOP_ONCE;
-    if (!wait || !list_is_empty(&loop->tasks) || !arm_timer(loop))
-        flags |= EVLOOP_NONBLOCK;
-    loop->now_us = 0;
-    loop->turns++;
-    check(event_base_loop(loop->base, flags) >= 0);
-
+    poll_events(loop, wait && list_is_empty(&loop->tasks) && arm_timer(loop));
     deliver_mail(loop);
     if (timer_heap_next_us(&loop->timers) != UINT64_MAX)
         timer_heap_run(&loop->timers, loop, loop_now_us(loop));
@@ -259,7 +282,7 @@ static void wake(struct loop *loop)
     uint64_t one = 1;
     ssize_t wrote;
     do {
-        wrote = write(loop->wake_fd, &one, sizeof one);
+        wrote = write(loop->wake_watch.fd, &one, sizeof one);
     } while (wrote < 0 && errno == EINTR);
 }
 
@@ -267,11 +290,6 @@ void loop_stop(struct loop *loop)
 {
     atomic_store_explicit(&loop->stop, true, memory_order_release);
     wake(loop);
-}
-
-struct event_base *loop_base(struct loop *loop)
-{
-    return loop->base;
 }
 
 void *loop_context(struct loop *loop)
@@ -289,8 +307,8 @@ struct timer_heap *loop_timers(struct loop *loop)
     return &loop->timers;
 }
 
-/* libevent offers no hook between its poll and the first callback, so the first one who asks in a
- * turn reads the clock. To the callers that is no change of the loop, hence the const. */
+/* The first one who asks in a turn reads the clock. To the callers that is no change of the loop,
+ * hence the const. */
 uint64_t loop_now_us(const struct loop *loop)
 {
     if (loop->now_us == 0)

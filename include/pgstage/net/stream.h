@@ -5,7 +5,7 @@
  *   stream_write ──► sendmsg/SSL_write at once ──► what the socket does not take waits in `output`
  *
  * An idle stream owns no buffer: `output` exists only while bytes wait. It stands in epoll for
- * reading from attach to detach; when bytes arrive while it is paused it is switched to EV_CLOSED,
+ * reading from attach to detach; when bytes arrive while it is paused it is switched to EPOLLRDHUP,
  * so that a peer who leaves is still seen. Callbacks come from the loop, never from inside a call
  * of these functions; a callback may close this or any other stream (the memory of its owner is
  * released at the end of the turn), and none comes after stream_close. All functions: the owning
@@ -14,8 +14,6 @@
 #ifndef PGSTAGE_NET_STREAM_H
 #define PGSTAGE_NET_STREAM_H
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,23 +37,22 @@ enum stream_event {
 
 struct stream {
     /* owner */
-    int fd;                 /* -1: closed */
-    int error;              /* errno of the last failure, 0: see the TLS problem */
-    uint8_t state;          /* stream.c's; 0: closed, so a zeroed struct is a closed stream */
-    uint8_t later;          /* stream.c's: what the deferred task will announce */
-    uint8_t postponed;      /* turns that this handshake has waited for */
-    bool read_paused;       /* by the owner */
-    bool read_held;         /* and taken out of epoll, because bytes came */
-    bool close_told;        /* STREAM_CLOSED or STREAM_FAILED was announced */
-    bool corked;            /* by the owner */
-    bool blocked;           /* `output` waits for the socket */
-    bool read_ended;        /* TLS: the next read tells the end or the failure */
-    bool read_starved;      /* TLS: nothing whole is left until the socket is readable again */
-    bool read_for_write;    /* TLS: reading goes on when the socket is writable */
-    bool write_for_read;    /* TLS: writing goes on when the socket is readable */
-    bool write_broken;      /* nothing can be sent any more */
-    short watched;          /* what `event` waits for, 0: it is not added */
-    uint64_t offered_bytes; /* given to stream_write so far … */
+    struct loop_watch watch; /* `fd` -1: closed */
+    int error;               /* errno of the last failure, 0: see the TLS problem */
+    uint8_t state;           /* stream.c's; 0: closed, so a zeroed struct is a closed stream */
+    uint8_t later;           /* stream.c's: what the deferred task will announce */
+    uint8_t postponed;       /* turns that this handshake has waited for */
+    bool read_paused;        /* by the owner */
+    bool read_held;          /* and taken out of epoll, because bytes came */
+    bool close_told;         /* STREAM_CLOSED or STREAM_FAILED was announced */
+    bool corked;             /* by the owner */
+    bool blocked;            /* `output` waits for the socket */
+    bool read_ended;         /* TLS: the next read tells the end or the failure */
+    bool read_starved;       /* TLS: nothing whole is left until the socket is readable again */
+    bool read_for_write;     /* TLS: reading goes on when the socket is writable */
+    bool write_for_read;     /* TLS: writing goes on when the socket is readable */
+    bool write_broken;       /* nothing can be sent any more */
+    uint64_t offered_bytes;  /* given to stream_write so far … */
     uint64_t
         sent_bytes; /* … and how many of them the socket (or TLS) has taken; stay when closed */
     SSL *ssl;       /* NULL: plain */
@@ -64,7 +61,6 @@ struct stream {
     void (*on_event)(struct stream *stream, enum stream_event event);
     struct stream_output *output; /* NULL: nothing waits */
     struct loop_task task;
-    struct event event;
 };
 
 enum stream_result {

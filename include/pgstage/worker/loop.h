@@ -1,5 +1,5 @@
 /*
- * loop: one thread's libevent base with everything that a turn of it needs.
+ * loop: one thread's epoll with everything that a turn of it needs.
  *
  * A turn: poll → I/O callbacks (servers act at once; clients only mark themselves ready) → mail →
  * due timers → deferred work (ready clients, granted waiters) → releases. The order keeps a query
@@ -15,7 +15,6 @@
 
 #include "pgstage/base/list.h"
 
-struct event_base;
 struct loop;
 
 /* The read buffer that a loop lends for the length of a callback. */
@@ -27,7 +26,7 @@ struct loop;
 #define LOOP_STREAM_BYTES (64 * 1024)
 
 /* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
- * NULL when the kernel gives no epoll or eventfd. */
+ * NULL when the kernel gives no epoll, eventfd or timerfd. */
 struct loop *loop_new(unsigned index, void *context) __attribute__((warn_unused_result));
 /* After loop_run has returned and the threads that post to it have ended; on the thread that frees.
  * Undelivered mail is dropped through its `drop`, objects still to be released are destroyed. */
@@ -40,7 +39,6 @@ void loop_turn(struct loop *loop, bool wait);
 /* Makes loop_run return after the current turn. Any thread. */
 void loop_stop(struct loop *loop);
 
-struct event_base *loop_base(struct loop *loop);
 void *loop_context(struct loop *loop);
 unsigned loop_index(const struct loop *loop);
 /* Monotonic microseconds, read once per turn. */
@@ -50,6 +48,25 @@ uint64_t loop_turns(const struct loop *loop);
 /* Scratch bytes shared by everything on this loop, valid until the callback returns: `size` is
  * LOOP_BUFFER_BYTES; there are LOOP_STREAM_BYTES. */
 uint8_t *loop_buffer(struct loop *loop, size_t *size);
+
+/* A descriptor that is waited for. Embed it, with `ready` and `fd` set and the rest zero; it stays
+ * where it is, and the descriptor open, while it is watched. */
+struct loop_watch {
+    /* With those of the wanted events that have come, and EPOLLERR and EPOLLHUP, which always come.
+     * May end and free any watch, also this one. */
+    void (*ready)(struct loop_watch *watch, uint32_t events);
+    int fd;
+    uint32_t events; /* the loop's: what is waited for, 0: it is not watched */
+};
+/* Waits for `events` (EPOLLIN …, not 0; with EPOLLET for changes only) in place of what was waited
+ * for before. The same again costs nothing. False (errno): epoll takes no more, and what was waited
+ * for still is. */
+bool loop_watch(struct loop *loop, struct loop_watch *watch, uint32_t events)
+    __attribute__((warn_unused_result));
+/* Ends that: `ready` is not called any more, not even for what this turn's poll has brought. The
+ * descriptor may then be closed or be watched by another, the watch be freed or be used again.
+ * Harmless when it is not watched. */
+void loop_unwatch(struct loop *loop, struct loop_watch *watch);
 
 /* Work for the end of this turn's events. Embed it; zeroed is ready. Deferring twice is once. */
 struct loop_task {

@@ -70,7 +70,7 @@ Test(stream, what_one_side_writes_the_other_reads)
 
 Test(stream, is_small_while_idle)
 {
-    cr_assert_leq(sizeof(struct stream), 256);
+    cr_assert_leq(sizeof(struct stream), 136);
     settle(loop);
     cr_assert_eq(a.events + b.events, 0);
 }
@@ -149,11 +149,11 @@ Test(stream, a_paused_stream_is_not_readable_until_resumed)
 
 Test(stream, pausing_and_resuming_without_bytes_leaves_epoll_alone)
 {
-    short before = b.stream.watched;
+    uint32_t before = b.stream.watch.events;
     stream_pause(&b.stream);
-    cr_assert_eq(b.stream.watched, before);
+    cr_assert_eq(b.stream.watch.events, before);
     stream_resume(&b.stream);
-    cr_assert_eq(b.stream.watched, before);
+    cr_assert_eq(b.stream.watch.events, before);
 }
 
 Test(stream, bytes_for_a_paused_stream_do_not_spin)
@@ -186,7 +186,7 @@ Test(stream_tcp, a_reset_while_reading_is_paused_is_seen_and_does_not_spin)
     stream_pause(&b.stream);
     stream_write(&a.stream, "x", 1);
     settle(loop);
-    reset_on_close(a.stream.fd);
+    reset_on_close(a.stream.watch.fd);
     stream_close(&a.stream);
     cr_assert_lt(turns_within(loop, 50), 50);
     cr_assert_eq(b.closed, 1);
@@ -195,12 +195,12 @@ Test(stream_tcp, a_reset_while_reading_is_paused_is_seen_and_does_not_spin)
 Test(stream_tcp, a_half_closed_peer_is_seen_while_paused)
 {
     stream_pause(&b.stream);
-    shutdown(a.stream.fd, SHUT_WR);
+    shutdown(a.stream.watch.fd, SHUT_WR);
     cr_assert_lt(turns_within(loop, 50), 50);
     cr_assert_eq(b.closed, 1);
     cr_assert_eq(stream_write(&b.stream, "answer", 6), STREAM_DONE);
     settle(loop);
-    reset_on_close(a.stream.fd); /* news of the same kind are not told again */
+    reset_on_close(a.stream.watch.fd); /* news of the same kind are not told again */
     stream_close(&a.stream);
     cr_assert_lt(turns_within(loop, 50), 50);
     cr_assert_eq(b.closed, 1);
@@ -214,7 +214,7 @@ Test(stream_tcp, the_end_is_told_from_a_reset)
 
     struct peer c, d;
     peers_init_tcp(&c, &d, loop);
-    reset_on_close(c.stream.fd);
+    reset_on_close(c.stream.watch.fd);
     stream_close(&c.stream);
     cr_assert(turn_until(loop, peer_has_ended, &d));
     cr_assert_eq(d.end_error, ECONNRESET);
@@ -258,7 +258,7 @@ Test(stream_tcp, a_queued_write_that_fails_is_told)
     write_until_queued();
     stream_pause(&a.stream);
     settle(loop);
-    reset_on_close(b.stream.fd);
+    reset_on_close(b.stream.watch.fd);
     stream_close(&b.stream);
     cr_assert(turn_until(loop, peer_has_failed, &a));
     cr_assert_eq(stream_write(&a.stream, "x", 1), STREAM_BROKEN);
@@ -551,7 +551,8 @@ Test(stream_tcp, is_tuned)
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         int value = 0;
         socklen_t size = sizeof value;
-        cr_assert_eq(getsockopt(a.stream.fd, options[i].level, options[i].name, &value, &size), 0);
+        cr_assert_eq(
+            getsockopt(a.stream.watch.fd, options[i].level, options[i].name, &value, &size), 0);
         cr_assert_eq(value, options[i].expected, "option %zu is %d", i, value);
     }
 }

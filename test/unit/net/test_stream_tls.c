@@ -188,8 +188,8 @@ static void transfer_both_ways(size_t total, unsigned seed)
 Test(stream_tls, big_transfers_in_random_pieces_arrive_whole)
 {
     int small = 8192; /* records get stuck half way */
-    setsockopt(server.stream.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-    setsockopt(client.stream.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    setsockopt(server.stream.watch.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    setsockopt(client.stream.watch.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     secure();
     transfer_both_ways(6 * 1000 * 1000, 4711);
 }
@@ -197,7 +197,7 @@ Test(stream_tls, big_transfers_in_random_pieces_arrive_whole)
 Test(stream_tls, plain_transfers_in_random_pieces_arrive_whole)
 {
     int small = 8192;
-    setsockopt(server.stream.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    setsockopt(server.stream.watch.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     transfer_both_ways(6 * 1000 * 1000, 815);
 }
 
@@ -292,7 +292,7 @@ static void raw_new(struct raw *raw)
     *raw = (struct raw){.ssl = tls_connect_new(connects, "db"),
                         .in = BIO_new(BIO_s_mem()),
                         .out = BIO_new(BIO_s_mem()),
-                        .fd = client.stream.fd};
+                        .fd = client.stream.watch.fd};
     SSL_set_bio(raw->ssl, raw->in, raw->out);
     SSL_set_connect_state(raw->ssl);
 }
@@ -427,7 +427,7 @@ Test(stream_tls, an_unclean_end_is_an_ordinary_end)
 {
     secure();
     stream_detach(&client.stream);
-    shutdown(client.stream.fd, SHUT_RDWR);
+    shutdown(client.stream.watch.fd, SHUT_RDWR);
     cr_assert(turn_until(loop, peer_has_ended, &server));
     cr_assert_eq(server.end_error, 0);
 }
@@ -467,7 +467,8 @@ Test(stream_tls, a_broken_record_fails_the_reading)
 {
     secure();
     stream_detach(&client.stream);
-    cr_assert_eq(send(client.stream.fd, "\027\003\003\000\024garbage garbage gar!", 25, 0), 25);
+    cr_assert_eq(send(client.stream.watch.fd, "\027\003\003\000\024garbage garbage gar!", 25, 0),
+                 25);
     cr_assert(turn_until(loop, peer_has_ended, &server));
     cr_assert_eq(server.end_error, EPROTO);
     stream_problem(&server.stream, problem, sizeof problem);

@@ -6,7 +6,8 @@ test_unit_worker_test_worker_SOURCES = \
 	test/unit/worker/test_gather.c \
 	test/unit/worker/test_loop.c \
 	test/unit/worker/test_offload.c \
-	test/unit/worker/test_timer.c
+	test/unit/worker/test_timer.c \
+	test/unit/worker/test_watch.c
 test_unit_worker_test_worker_CFLAGS = $(UNIT_CFLAGS)
 test_unit_worker_test_worker_LDADD = $(UNIT_LIBS)
 endif

@@ -1,11 +1,12 @@
 /* loop: the order of a turn's phases, and mail between threads. Turns are driven by hand where one
  * thread is enough. */
 #include <criterion/criterion.h>
-#include <event2/event.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "pgstage/base/clock.h"
@@ -50,12 +51,11 @@ static void tell_release(void *object)
     tell(*(char *)object);
 }
 
-static void tell_input(evutil_socket_t fd, short what, void *argument)
+static void tell_input(struct loop_watch *watch, uint32_t events)
 {
     char byte;
-    (void)what;
-    (void)argument;
-    cr_assert_eq(read(fd, &byte, 1), 1);
+    cr_assert_eq(events, EPOLLIN);
+    cr_assert_eq(read(watch->fd, &byte, 1), 1);
     tell('i');
 }
 
@@ -71,8 +71,8 @@ Test(loop, runs_the_phases_of_a_turn_in_order)
     struct loop *loop = new_loop();
     int ends[2];
     cr_assert_eq(pipe(ends), 0);
-    struct event *event = event_new(loop_base(loop), ends[0], EV_READ, tell_input, NULL);
-    event_add(event, NULL);
+    struct loop_watch watch = {.ready = tell_input, .fd = ends[0]};
+    cr_assert(loop_watch(loop, &watch, EPOLLIN));
 
     /* Prepared in the opposite order. */
     loop_release(loop, "r", tell_release);
@@ -87,7 +87,7 @@ Test(loop, runs_the_phases_of_a_turn_in_order)
     loop_turn(loop, true);
     cr_assert_str_eq(story, "imdtr");
 
-    event_free(event);
+    loop_unwatch(loop, &watch);
     close(ends[0]);
     close(ends[1]);
     loop_free(loop);
