@@ -32,6 +32,7 @@ struct check_subject {
     size_t database_count;
     const char *user, *password; /* user NULL: there is nobody to log in as */
     const char *user_from;       /* "monitor_user" … */
+    struct effective *asking;    /* the database where auth_query is tried; NULL: none */
     /* owner */
     struct list hosts; /* struct check_host */
 };
@@ -139,6 +140,10 @@ extern const char check_grants_sql[];
 void check_judge_grants(struct check_rows *to, const char *environment, const char *host,
                         const PGresult *rows, const char *problem, const struct settings *settings,
                         uint64_t duration_us);
+/* The row of auth_query, which was asked for auth_user itself; `rows` as above. */
+void check_judge_lookup(struct check_rows *to, const char *environment, const char *host,
+                        const PGresult *rows, const char *problem, const char *auth_user,
+                        const char *dbname, uint64_t duration_us);
 /* The row of tls. `now` in seconds since 1970. */
 void check_judge_tls(struct check_rows *rows, const char *environment, const char *host,
                      const struct handshake_result *result, enum tls_mode mode, bool local,

@@ -19,6 +19,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/lookup.h"
 
 #define WARN_DAYS 30
 #define RECEIVER_TIMEOUT_MOST_US (5 * CLOCK_SECOND)
@@ -329,4 +330,19 @@ void check_judge_tls(struct check_rows *rows, const char *environment, const cha
     else
         check_rows_add(rows, environment, host, "tls", CHECK_OK, 0, "none: server_tls_sslmode = %s",
                        mode == TLS_ALLOW ? "allow" : "disable");
+}
+
+void check_judge_lookup(struct check_rows *to, const char *environment, const char *host,
+                        const PGresult *rows, const char *problem, const char *auth_user,
+                        const char *dbname, uint64_t duration_us)
+{
+    struct fetched fetched = {0};
+    bool known = false;
+    if (rows && lookup_read(rows, auth_user, &fetched, &known, &problem))
+        check_rows_add(to, environment, host, "auth_query", CHECK_OK, duration_us,
+                       "as %s to %s: asked for %s itself, it %s", auth_user, dbname, auth_user,
+                       known ? "answered" : "answered that there is no such user");
+    else
+        check_rows_add(to, environment, host, "auth_query", CHECK_ERROR, duration_us,
+                       "as %s to %s: %s", auth_user, dbname, problem);
 }

@@ -225,6 +225,16 @@ static void expect_database(struct check_subject *subject, struct effective *eff
         subject->dbname = effective->dbname;
 }
 
+/* The first database in which users are asked for: the line that auth_dbname names, or, where it
+ * names none, whichever a client asks for. */
+static void ask_in(struct check_subject *subject, struct effective *effective)
+{
+    const struct settings *settings = &effective->settings;
+    if (!subject->asking && settings->auth_user && settings->auth_query &&
+        (!settings->auth_dbname || text_equal(settings->auth_dbname, effective->database)))
+        subject->asking = effective_ref(effective);
+}
+
 static bool is_wanted(const struct collecting *collecting, const struct effective *effective)
 {
     return (!collecting->database || text_equal(collecting->database, effective->database)) &&
@@ -242,6 +252,7 @@ static void collect(void *argument, const struct database_config *line, struct e
     struct check_subject *subject = subject_of(collecting, effective);
     if (!line->is_fallback || effective->settings.dbname)
         expect_database(subject, effective);
+    ask_in(subject, effective);
 }
 
 /* A database that only `*` serves. */
@@ -257,8 +268,11 @@ static void collect_rest(struct collecting *collecting)
     if (route_find(collecting->snapshot, &request, &route) == ROUTE_FOUND) {
         struct effective *effective = snapshot_effective(collecting->snapshot, route.line,
                                                          route.database, route.environment, NULL);
-        if (effective->host_count > 0)
-            expect_database(subject_of(collecting, effective), effective);
+        if (effective->host_count > 0) {
+            struct check_subject *subject = subject_of(collecting, effective);
+            expect_database(subject, effective);
+            ask_in(subject, effective);
+        }
         effective_unref(effective);
     }
     free(name);
@@ -279,6 +293,7 @@ void check_subject_free(struct check_subject *subject)
         effective_unref(subject->held[i]);
     free(subject->held);
     free(subject->databases);
+    effective_unref(subject->asking);
     tls_context_unref(subject->tls);
     effective_unref(subject->effective);
     free(subject);

@@ -2,7 +2,8 @@
  * check_visit: one address of one host.
  *
  *   handshake (tcp, tls) ─► login ─► one query with all questions ─► rows
- *      ─► where there is a failover_user: its login ─► its grants ─► rows ─► over
+ *      ─► where there is a failover_user: its login ─► its grants ─► rows
+ *      ─► where there is an auth_user: its login ─► auth_query for itself ─► a row ─► over
  *
  * The first failure ends it. The handshake is the data plane's code, the login is libpq: where both
  * succeed, all of pgstage's connections can.
@@ -15,6 +16,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/lookup.h"
 
 static const struct settings *settings_of(const struct check_visit *visit)
 {
@@ -36,13 +38,21 @@ static void end(struct check_visit *visit)
     check_went_on(visit->host->check);
 }
 
+/* "auth: password authentication failed (28P01)"; allocated. */
+static char *problem_of(const struct probe_result *result)
+{
+    return text_print("%s: %s%s%s%s", probe_error_word(result->error), result->text,
+                      result->sqlstate[0] ? " (" : "", result->sqlstate,
+                      result->sqlstate[0] ? ")" : "");
+}
+
 static void fail(struct check_visit *visit, const char *check, const char *before,
                  const struct probe_result *result)
 {
+    char *problem = problem_of(result);
     check_rows_add(&visit->rows, environment_of(visit), visit->label, check, CHECK_ERROR,
-                   result->duration_us, "%s%s: %s%s%s%s", before, probe_error_word(result->error),
-                   result->text, result->sqlstate[0] ? " (" : "", result->sqlstate,
-                   result->sqlstate[0] ? ")" : "");
+                   result->duration_us, "%s%s", before, problem);
+    free(problem);
 }
 
 /* A session of this user on the visited host. */
@@ -65,19 +75,78 @@ static struct probe *open_session(struct check_visit *visit, const char *user, c
     return probe_open(check->loop, check->resolver, &target, check->deadline_us, opened, visit);
 }
 
+/* ---- auth_query ---- */
+
+static void judge_lookup(struct check_visit *visit, const struct probe_result *result)
+{
+    const struct effective *asking = visit->host->subject->asking;
+    bool fine = result->error == PROBE_FINE;
+    char *problem = fine ? NULL : problem_of(result);
+    check_judge_lookup(&visit->rows, environment_of(visit), visit->label,
+                       fine ? result->rows : NULL, problem, asking->settings.auth_user,
+                       asking->dbname, result->duration_us);
+    free(problem);
+    end(visit);
+}
+
+static void on_looked_up(struct probe *probe, void *context, const struct probe_result *result)
+{
+    (void)probe;
+    judge_lookup(context, result);
+}
+
+static void on_auth_user_set_up(struct probe *probe, void *context,
+                                const struct probe_result *result)
+{
+    struct check_visit *visit = context;
+    const struct settings *settings = &visit->host->subject->asking->settings;
+    if (result->error == PROBE_FINE)
+        probe_query_with(probe, settings->auth_query, settings->auth_user,
+                         visit->host->check->deadline_us, on_looked_up);
+    else
+        judge_lookup(visit, result);
+}
+
+static void on_auth_user(struct probe *probe, void *context, const struct probe_result *result)
+{
+    struct check_visit *visit = context;
+    const struct check *check = visit->host->check;
+    char sql[LOOKUP_SETTINGS_BYTES];
+    if (result->error != PROBE_FINE) {
+        judge_lookup(visit, result);
+        return;
+    }
+    lookup_settings_sql(sql, snapshot_globals(check->snapshot)->auth_query_timeout_us);
+    probe_query(probe, sql, check->deadline_us, on_auth_user_set_up);
+}
+
+/* The last look: can users who stand in no auth_file be asked for? */
+static void look_at_lookup(struct check_visit *visit)
+{
+    const struct effective *asking = visit->host->subject->asking;
+    if (!asking) {
+        end(visit);
+        return;
+    }
+    probe_close(visit->probe);
+    visit->probe = open_session(visit, asking->settings.auth_user,
+                                lookup_password(&asking->settings,
+                                                snapshot_users(visit->host->check->snapshot),
+                                                asking->settings.auth_user),
+                                asking->dbname, on_auth_user);
+}
+
 /* ---- failover_user ---- */
 
 static void judge_grants(struct check_visit *visit, const struct probe_result *result)
 {
-    char *problem = text_print("%s: %s%s%s%s", probe_error_word(result->error), result->text,
-                               result->sqlstate[0] ? " (" : "", result->sqlstate,
-                               result->sqlstate[0] ? ")" : "");
+    char *problem = problem_of(result);
     bool fine = result->error == PROBE_FINE;
     check_judge_grants(&visit->rows, environment_of(visit), visit->label,
                        fine ? result->rows : NULL, fine ? NULL : problem, settings_of(visit),
                        result->duration_us);
     free(problem);
-    end(visit);
+    look_at_lookup(visit);
 }
 
 static void on_grants(struct probe *probe, void *context, const struct probe_result *result)
@@ -95,12 +164,12 @@ static void on_failover_user(struct probe *probe, void *context, const struct pr
         judge_grants(visit, result);
 }
 
-/* The last look: what a failover would need. */
+/* What a failover would need. */
 static void look_at_grants(struct check_visit *visit)
 {
     const struct settings *settings = settings_of(visit);
     if (!environment_of(visit) || !settings->failover_user) {
-        end(visit);
+        look_at_lookup(visit);
         return;
     }
     probe_close(visit->probe);

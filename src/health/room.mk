@@ -10,6 +10,7 @@ libpgstage_a_SOURCES += \
 	src/health/monitor.c include/pgstage/health/monitor.h src/health/monitor_inside.h \
 	src/health/monitor_host.c \
 	src/health/monitor_name.c \
+	src/health/lookup.c include/pgstage/health/lookup.h \
 	src/health/report.c include/pgstage/health/report.h \
 	src/health/handshake.c include/pgstage/health/handshake.h \
 	src/health/probe.c include/pgstage/health/probe.h src/health/probe_inside.h \

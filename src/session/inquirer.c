@@ -10,7 +10,6 @@
  * is known there. The connection is never reset and never shared; nothing of a client reaches it
  * but the name that is asked for, as the value of $1. The control thread.
  */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +17,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/lookup.h"
 #include "pgstage/net/dial.h"
 #include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
@@ -117,7 +117,7 @@ static void on_end(struct probe *probe, void *context)
 static void on_opened(struct probe *probe, void *context, const struct probe_result *result)
 {
     struct inquirer *inquirer = context;
-    char sql[160];
+    char sql[LOOKUP_SETTINGS_BYTES];
 
     if (result->error != PROBE_FINE) {
         if (probe_error_is_host(result->error) && dial_has_next(&inquirer->dial)) {
@@ -132,9 +132,8 @@ static void on_opened(struct probe *probe, void *context, const struct probe_res
     host_succeeded(inquirer->host);
     inquirer->state = STATE_PREPARING;
     probe_on_end(probe, on_end);
-    snprintf(sql, sizeof(sql),
-             "SET DateStyle TO 'ISO'; SET TimeZone TO 'UTC'; SET statement_timeout TO %" PRIu64,
-             snapshot_globals(inquirer->source->setup->snapshot)->auth_query_timeout_us / CLOCK_MS);
+    lookup_settings_sql(sql,
+                        snapshot_globals(inquirer->source->setup->snapshot)->auth_query_timeout_us);
     probe_query(probe, sql, inquirer->deadline_us, on_prepared);
 }
 

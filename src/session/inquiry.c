@@ -20,6 +20,7 @@
 #include "pgstage/base/log.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/health/lookup.h"
 
 #define KNOWN_MAX 16384
 #define UNKNOWN_MAX 4096
@@ -28,7 +29,6 @@
 #define REFUSED_US CLOCK_SECOND
 /* The longest name that is asked for; PostgreSQL's have 63 bytes. */
 #define USER_MAX_BYTES 255
-#define SECRET_MAX_BYTES ((size_t)64 * 1024)
 
 struct inquiries {
     /* fixed */
@@ -123,17 +123,6 @@ static void fail(struct inquiry *inquiry, const char *problem)
 
 /* ---- sources ---- */
 
-static const char *password_of(const struct inquiry *inquiry)
-{
-    const struct settings *settings = &inquiry->effective->settings;
-    const struct user_secret *secret =
-        users_find(snapshot_users(inquiry->setup->snapshot), inquiry->auth_user);
-
-    if (text_equal(settings->user, inquiry->auth_user) && settings->password)
-        return settings->password;
-    return secret && secret->kind == SECRET_PLAIN ? secret->secret : NULL;
-}
-
 static void pump_due(struct loop *loop, struct timer *timer)
 {
     (void)loop;
@@ -158,7 +147,9 @@ static struct source *source_new(struct inquiries *inquiries, const struct inqui
     source->scope = text_copy(inquiry->scope);
     source->auth_user = inquiry->auth_user;
     source->auth_query = inquiry->auth_query;
-    source->password = password_of(inquiry);
+    source->password =
+        lookup_password(&inquiry->effective->settings, snapshot_users(inquiry->setup->snapshot),
+                        inquiry->auth_user);
     source->pump.fire = pump_due;
     list_init(&source->queue);
     HASH_ADD_KEYPTR(hh, inquiries->sources, source->scope, strlen(source->scope), source);
@@ -471,37 +462,6 @@ void source_lost(struct source *source, struct inquirer *inquirer, struct questi
 
 /* ---- answers ---- */
 
-/* The one row, or none; false and `problem`: it is no answer. */
-static bool read_row(const PGresult *rows, const char *user, struct fetched *fetched, bool *known,
-                     const char **problem)
-{
-    bool whole = PQresultStatus(rows) == PGRES_TUPLES_OK && PQnfields(rows) >= 2;
-    const char *until = NULL;
-
-    *known = whole && PQntuples(rows) > 0;
-    *problem = NULL;
-    if (!whole)
-        *problem =
-            "auth_query must give two columns, the user and the secret, and may give a third, "
-            "the time until which it is valid";
-    else if (PQntuples(rows) > 1)
-        *problem = "auth_query gave more than one row";
-    else if (*known && (PQgetisnull(rows, 0, 0) || strcmp(PQgetvalue(rows, 0, 0), user) != 0))
-        *problem = "auth_query gave another user than it was asked for";
-    else if (*known && (size_t)PQgetlength(rows, 0, 1) > SECRET_MAX_BYTES)
-        *problem = "auth_query gave a secret that is too long";
-    if (*problem || !*known)
-        return !*problem;
-    fetched->secret.user = user;
-    fetched->secret.secret = PQgetvalue(rows, 0, 1); /* "" for NULL */
-    fetched->secret.kind = secret_kind_of(fetched->secret.secret);
-    if (PQnfields(rows) > 2 && !PQgetisnull(rows, 0, 2))
-        until = PQgetvalue(rows, 0, 2);
-    if (!valid_until_parse(until, &fetched->valid_until_us))
-        *problem = "auth_query gave a third column that is no timestamp";
-    return !*problem;
-}
-
 /* A name that is no text for the server is none of a user. */
 static bool is_no_name(const struct probe_result *result)
 {
@@ -523,7 +483,7 @@ void source_answered(struct source *source, struct question *question,
         answer(question, INQUIRY_FAILED, NULL, text);
         free(text);
     } else if (result->error == PROBE_FINE &&
-               !read_row(result->rows, question->user, &fetched, &known, &problem)) {
+               !lookup_read(result->rows, question->user, &fetched, &known, &problem)) {
         answer(question, INQUIRY_FAILED, NULL, problem);
     } else {
         /* what a configuration of before has found is not remembered as news */

@@ -160,6 +160,54 @@ SYSTEM_TEST(check, a_refused_connection_a_wrong_port_and_a_silent_server_end_in_
     is_said(result, "pg.production.test", "role", "ok: primary");
 }
 
+/* ---- auth_query ---- */
+
+/* What the row of auth_query says with these lines of the environment and of [databases]. */
+static const char *auth_query_said(const char *more, const char *lines, const char *target)
+{
+    struct proxy *proxy = proxy_before(cluster_shared()->port, "pg.production.test",
+                                       text_of("monitor_user = other\n%s", more), lines);
+    const char *text = said(checked(proxy, target), "pg.production.test:", "auth_query");
+
+    proxy_stop(proxy);
+    return text;
+}
+
+SYSTEM_TEST(check, auth_query_is_tried_for_auth_user_itself)
+{
+    cr_assert_str_eq(auth_query_said("", "", "tested"), "none", "nobody is asked for");
+    cr_assert_str_eq(auth_query_said("auth_user = postgres\n", "", "tested"),
+                     "ok: as postgres to app: asked for postgres itself, it answered");
+    cr_assert_str_eq(auth_query_said("auth_user = other\nauth_query = SELECT $1, 'x' WHERE false\n",
+                                     "", "tested"),
+                     "ok: as other to app: asked for other itself, it answered that there is no "
+                     "such user");
+    /* in the database that is asked, though another one stands first */
+    cr_assert_str_eq(auth_query_said("auth_user = postgres\nauth_dbname = secrets\n",
+                                     "secrets = dbname=db2\n", "tested"),
+                     "ok: as postgres to db2: asked for postgres itself, it answered");
+}
+
+SYSTEM_TEST(check, an_auth_query_that_would_let_nobody_in_is_an_error)
+{
+    cr_assert_str_eq(auth_query_said("auth_user = other\n", "", "tested"),
+                     "error: as other to app: server: permission denied for table pg_authid "
+                     "(42501)");
+    cr_assert_str_eq(
+        auth_query_said("auth_user = other\nauth_query = SELECT 'another'::text, $1::text\n", "",
+                        "tested"),
+        "error: as other to app: auth_query gave another user than it was asked for");
+    cr_assert_str_eq(
+        auth_query_said(
+            "auth_user = other\nauth_query = SELECT $1::text, 'x', now() - interval '1 day'\n", "",
+            "tested"),
+        "ok: as other to app: asked for other itself, it answered");
+    proxy_set_users("\"admin\" \"adminsecret\"\n");
+    const char *text = auth_query_said("auth_user = user_scram\n", "", "tested");
+    cr_assert_has(text, "error: as user_scram to app: auth: ");
+    cr_assert_has(text, "asks for a password, and none is known");
+}
+
 /* ---- a primary and its standby ---- */
 
 SYSTEM_TEST(check, a_standby_is_told_from_its_primary)

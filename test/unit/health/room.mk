@@ -5,6 +5,7 @@ TESTS += test/unit/health/test_health
 test_unit_health_test_health_SOURCES = \
 	test/unit/health/test_check_judge.c \
 	test/unit/health/test_judge.c \
+	test/unit/health/test_lookup.c \
 	test/unit/health/test_probe_words.c
 test_unit_health_test_health_CFLAGS = $(UNIT_CFLAGS)
 test_unit_health_test_health_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
