@@ -28,6 +28,8 @@
 
 /* Bundles of authorities have a few hundred kB. */
 #define FILE_MAX_BYTES ((size_t)64 << 20)
+/* The first byte of the numbers of TLS 1.3's cipher suites. */
+#define TLS13_SUITES 0x13
 
 struct maker {
     SSL_CTX *ssl_context;
@@ -78,7 +80,31 @@ static bool use_protocols(struct maker *maker)
     return true;
 }
 
-static bool use_ciphers(struct maker *maker)
+#define QUICK_SUITE "TLS_AES_128_GCM_SHA256"
+
+/* Of what OpenSSL (or the policy of the distribution) allows, AES-128-GCM comes first: no weaker
+ * than the key exchange, and SHA-256 makes a handshake 15 us shorter than SHA-384 does. */
+static bool prefer_quick_suite(SSL_CTX *ssl_context)
+{
+    const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ssl_context);
+    char list[256] = QUICK_SUITE;
+    size_t length = strlen(list);
+    bool found = false;
+    for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(ciphers, i);
+        const char *name = SSL_CIPHER_get_name(cipher);
+        bool is_quick = strcmp(name, QUICK_SUITE) == 0;
+        found = found || is_quick;
+        if (is_quick || SSL_CIPHER_get_protocol_id(cipher) >> 8 != TLS13_SUITES)
+            continue;
+        length += (size_t)snprintf(list + length, sizeof list - length, ":%s", name);
+        if (length >= sizeof list)
+            return true; /* more than there are: left as it is */
+    }
+    return !found || SSL_CTX_set_ciphersuites(ssl_context, list) == 1;
+}
+
+static bool use_ciphers(struct maker *maker, bool for_clients)
 {
     const struct tls_settings *settings = maker->settings;
     bool without_ecdhe = text_equal(settings->ecdh_curve, "none");
@@ -92,6 +118,8 @@ static bool use_ciphers(struct maker *maker)
     if (is_set(settings->ciphersuites) &&
         SSL_CTX_set_ciphersuites(maker->ssl_context, settings->ciphersuites) != 1)
         return refuse(maker, "TLS 1.3 cipher suites \"%s\" cannot be used", settings->ciphersuites);
+    if (for_clients && !is_set(settings->ciphersuites) && !prefer_quick_suite(maker->ssl_context))
+        return refuse(maker, "TLS 1.3 cipher suites cannot be put in order");
     if (is_set(settings->ecdh_curve) && !without_ecdhe &&
         !text_equal(settings->ecdh_curve, "auto") &&
         SSL_CTX_set1_groups_list(maker->ssl_context, settings->ecdh_curve) != 1)
@@ -235,8 +263,8 @@ static void use_defaults(SSL_CTX *ssl_context)
 static bool fill(struct maker *maker, bool for_clients)
 {
     use_defaults(maker->ssl_context);
-    if (!use_protocols(maker) || !use_ciphers(maker) || !use_certificate(maker, for_clients) ||
-        !use_authorities(maker, for_clients))
+    if (!use_protocols(maker) || !use_ciphers(maker, for_clients) ||
+        !use_certificate(maker, for_clients) || !use_authorities(maker, for_clients))
         return false;
     if (for_clients)
         tls_alpn_accept(maker->ssl_context);

@@ -404,6 +404,21 @@ Test(tls, ciphers_and_curves_are_chosen)
                      "TLSv1.3/TLS_CHACHA20_POLY1305_SHA256");
 }
 
+Test(tls, a_server_prefers_the_quickest_suite_of_tls_1_3)
+{
+    write_server(&named, &root, NULL);
+    struct tls_settings server = accepting(), client = connecting(TLS_VERIFY_FULL);
+    cr_assert_str_eq(shake(&server, &client, "db.example.com").described,
+                     "TLSv1.3/TLS_AES_128_GCM_SHA256");
+    client.ciphersuites = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+    cr_assert_str_eq(shake(&server, &client, "db.example.com").described,
+                     "TLSv1.3/TLS_AES_256_GCM_SHA384");
+    client.ciphersuites = NULL;
+    server.ciphersuites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256";
+    cr_assert_str_eq(shake(&server, &client, "db.example.com").described,
+                     "TLSv1.3/TLS_AES_256_GCM_SHA384");
+}
+
 static void not_made(bool for_clients, const struct tls_settings *settings, const char *because)
 {
     strcpy(problem, "");
