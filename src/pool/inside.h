@@ -26,6 +26,14 @@
  * oldest are those of the thread that does not run. (1 ms: a tenth of all transactions crossed
  * between two threads on one processor; 4 ms: six in a hundred; 8 ms: no fewer.) */
 #define LOCAL_FIRST_US UINT64_C(4000)
+/* Which waiter of another worker leaves a returned item there for so long: the youngest, who are
+ * likely to be served by items of their own worker that are answered already, in its next turn. Above
+ * this age nothing lingers, so queues that are longer than this cost nothing. (Two threads on one
+ * processor, 64 clients, 20 items: 7 % of the transactions crossed without it, 3 % with it.) */
+#define LINGER_YOUNGER_US UINT64_C(200)
+#define LINGER_US UINT64_C(100)
+/* … and only in a pool of so many items for each worker. */
+#define LINGER_ITEMS 2
 /* A busy pool gives a server up for one that has none and was kept out by a common limit for so
  * long. */
 #define YIELD_AFTER_US UINT64_C(1000000)
@@ -46,6 +54,7 @@ struct share {
     /* shared: the pool's mutex */
     _Alignas(64) struct list idle; /* newest first */
     struct list queue;             /* QUEUED waiters, oldest first */
+    struct list lingering;         /* ACTIVE, but returned: the next to borrow here gets them */
     /* written under the pool's mutex, read by any thread: idle_since_us of the oldest, or NEVER_US
      */
     _Atomic uint64_t oldest_idle_us;

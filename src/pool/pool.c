@@ -91,25 +91,6 @@ static void leave_freeing(struct pool *pool, uint64_t now_us, struct limit *evic
     pool_unref(pool);
 }
 
-struct pool_item *pool_borrow(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us)
-{
-    pool_enter(pool);
-    check(waiter->worker < pool->workers && waiter->state == WAITER_IDLE);
-    pool->last_used_us = now_us;
-    struct pool_item *item = NULL;
-    if (!pool->paused && !pool->shut && !pool->queued)
-        item = item_next(pool, waiter->worker);
-    if (!item) {
-        queue_push(pool, waiter, now_us);
-        pool_leave(pool, now_us);
-        return NULL;
-    }
-    item_unlist(pool, item);
-    item_set_state(pool, item, ITEM_ACTIVE);
-    pthread_mutex_unlock(&pool->mutex);
-    return item;
-}
-
 /* Why the item may not be lent any more, or NULL. */
 static const char *unfit(const struct pool *pool, const struct pool_item *item)
 {
@@ -123,6 +104,47 @@ static const char *unfit(const struct pool *pool, const struct pool_item *item)
         pool->items - pool->states[ITEM_DOOMED] > (size_t)settings->pool_size + reserve)
         return "pool too large";
     return NULL;
+}
+
+/* The item that lingers longest on this worker, in its owner's hands from now on, or NULL. */
+static struct pool_item *take_lingering(struct pool *pool, unsigned worker)
+{
+    struct list_node *node = list_pop_front(&pool->shares[worker].lingering);
+    return node ? list_entry(node, struct pool_item, node) : NULL;
+}
+
+/* One that lingers and may still be lent, or NULL. */
+static struct pool_item *borrow_lingering(struct pool *pool, unsigned worker)
+{
+    struct list_node *node = list_first(&pool->shares[worker].lingering);
+    if (unfit(pool, list_entry(node, struct pool_item, node)))
+        return NULL; /* pool_unlinger comes and discards it */
+    return take_lingering(pool, worker);
+}
+
+struct pool_item *pool_borrow(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us)
+{
+    pool_enter(pool);
+    check(waiter->worker < pool->workers && waiter->state == WAITER_IDLE);
+    pool->last_used_us = now_us;
+    struct pool_item *item = NULL;
+    bool lends = !pool->paused && !pool->shut;
+    if (lends && !list_is_empty(&pool->shares[waiter->worker].lingering) &&
+        (item = borrow_lingering(pool, waiter->worker))) {
+        pthread_mutex_unlock(&pool->mutex);
+        return item;
+    }
+    if (lends && !pool->queued)
+        item = item_next(pool, waiter->worker);
+    if (!item) {
+        queue_push(pool, waiter, now_us);
+        pool_leave(pool, now_us);
+        return NULL;
+    }
+    item_unlist(pool, item);
+    item_set_state(pool, item, ITEM_ACTIVE);
+    pthread_mutex_unlock(&pool->mutex);
+    return item;
 }
 
 /* Claims the item for a limit in which others wait, when nobody waits here; or when the limit was
@@ -171,9 +193,26 @@ static enum pool_outcome give(struct pool *pool, struct pool_item *item, struct 
     return POOL_MOVE;
 }
 
+/* Is a returned item kept from this waiter of another worker for a moment? Not in a small pool, where
+ * each item counts. */
+static bool lingers(const struct pool *pool, const struct pool_item *item,
+                    const struct pool_waiter *waiter, uint64_t now_us)
+{
+    return waiter->worker != item->worker && now_us < waiter->since_us + LINGER_YOUNGER_US &&
+           pool->items >= LINGER_ITEMS * (size_t)pool->workers;
+}
+
+static enum pool_outcome linger(struct pool *pool, struct pool_item *item, uint64_t now_us,
+                                struct pool_grant *grant)
+{
+    list_push_back(&pool->shares[item->worker].lingering, &item->node);
+    grant->until_us = now_us + LINGER_US;
+    return POOL_LINGERS;
+}
+
 /* An ACTIVE item in the hands of its owner: who gets it? `chosen`: whom it was promised to. */
 static enum pool_outcome hand_on(struct pool *pool, struct pool_item *item,
-                                 struct pool_waiter *chosen, uint64_t now_us,
+                                 struct pool_waiter *chosen, bool may_linger, uint64_t now_us,
                                  struct pool_grant *grant)
 {
     *grant = (struct pool_grant){0};
@@ -198,7 +237,11 @@ static enum pool_outcome hand_on(struct pool *pool, struct pool_item *item,
             item_unlist(pool, item);
         return discard(pool, item, evictor, "evicted");
     }
-    return waiter ? give(pool, item, waiter, grant) : POOL_KEPT;
+    if (!waiter)
+        return POOL_KEPT;
+    if (may_linger && lingers(pool, item, waiter, now_us))
+        return linger(pool, item, now_us, grant);
+    return give(pool, item, waiter, grant);
 }
 
 /* Ends a call of the owner: nothing else can have changed when the item was just kept. */
@@ -216,7 +259,19 @@ enum pool_outcome pool_return(struct pool *pool, struct pool_item *item, uint64_
 {
     pool_enter(pool);
     check(item->state == ITEM_ACTIVE);
-    return leave_with(pool, hand_on(pool, item, NULL, now_us, grant), now_us);
+    return leave_with(pool, hand_on(pool, item, NULL, true, now_us, grant), now_us);
+}
+
+struct pool_item *pool_unlinger(struct pool *pool, unsigned worker, uint64_t now_us,
+                                enum pool_outcome *outcome, struct pool_grant *grant)
+{
+    pool_enter(pool);
+    check(worker < pool->workers);
+    struct pool_item *item = take_lingering(pool, worker);
+    if (item)
+        *outcome = hand_on(pool, item, NULL, false, now_us, grant);
+    pool_leave(pool, now_us);
+    return item;
 }
 
 /* A connection that was being opened becomes an ACTIVE item. */
@@ -247,7 +302,7 @@ enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigne
     pool_enter(pool);
     check(pool->opening > 0 && worker < pool->workers);
     enter_item(pool, item, worker);
-    enum pool_outcome outcome = hand_on(pool, item, NULL, now_us, grant);
+    enum pool_outcome outcome = hand_on(pool, item, NULL, false, now_us, grant);
     pool_leave(pool, now_us);
     return outcome;
 }
@@ -297,7 +352,7 @@ enum pool_outcome pool_surrender(struct pool *pool, struct pool_item *item, uint
     if (!waiter)
         list_remove(&pool->orphans, &item->node);
     item_set_state(pool, item, ITEM_ACTIVE);
-    return leave_with(pool, hand_on(pool, item, waiter, now_us, grant), now_us);
+    return leave_with(pool, hand_on(pool, item, waiter, false, now_us, grant), now_us);
 }
 
 bool pool_accept(struct pool *pool, struct pool_item *item, unsigned worker,
@@ -341,6 +396,8 @@ void pool_remove(struct pool *pool, struct pool_item *item, uint64_t now_us)
     check(item->state != ITEM_NONE && item->pool == pool);
     if (item->state == ITEM_IDLE)
         item_unlist(pool, item);
+    if (item->state == ITEM_ACTIVE && list_node_is_listed(&item->node))
+        list_remove(&pool->shares[item->worker].lingering, &item->node);
     if (list_node_is_listed(&item->news))
         list_remove(&pool->untold, &item->news);
     if (item->waiter)

@@ -74,6 +74,7 @@ static struct share *shares_new(unsigned count)
     for (unsigned i = 0; i < count; i++) {
         list_init(&shares[i].idle);
         list_init(&shares[i].queue);
+        list_init(&shares[i].lingering);
         atomic_store(&shares[i].oldest_idle_us, NEVER_US);
     }
     return shares;

@@ -141,6 +141,19 @@ void welcome_unref(struct welcome *welcome)
 
 /* ---- backend ---- */
 
+/* What lingered here long enough is given to whoever waits. */
+static void linger_due(struct loop *loop, struct timer *timer)
+{
+    struct share *share = list_entry(timer, struct share, linger);
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    struct pool_item *item;
+
+    while ((item = pool_unlinger(share->backend->pool, share->worker->index, loop_now_us(loop),
+                                 &outcome, &grant)))
+        server_dispose(list_entry(item, struct server, item), outcome, &grant);
+}
+
 static void pump_due(struct loop *loop, struct timer *timer)
 {
     (void)loop;
@@ -167,6 +180,7 @@ void *backend_attach(struct pool *pool, void *argument)
         list_init(&share->clients);
         list_init(&share->servers);
         share->pump.fire = pump_due;
+        share->linger.fire = linger_due;
     }
     return backend;
 }
@@ -404,6 +418,7 @@ static void forget(struct share *share)
         !list_is_empty(&share->servers))
         return;
     timer_detach(share->worker->loop, &share->pump);
+    timer_detach(share->worker->loop, &share->linger);
     accepted_free(share->accepted);
     share->accepted = NULL;
     list_remove(&share->worker->shares, &share->node);

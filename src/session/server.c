@@ -247,6 +247,11 @@ void server_dispose(struct server *server, enum pool_outcome outcome,
         server_set_state(server, SERVER_IDLE);
         idle_timer(server);
         break;
+    case POOL_LINGERS: /* as idle, for us: it may end, and a client may borrow it */
+        server_set_state(server, SERVER_IDLE);
+        if (!timer_is_set(&server->share->linger))
+            timer_set(server->worker->loop, &server->share->linger, grant.until_us);
+        break;
     case POOL_MOVE:
         server_move_away(server, &grant);
         break;

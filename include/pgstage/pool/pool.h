@@ -100,12 +100,15 @@ enum pool_outcome {
     POOL_LENT, /* ACTIVE for `grant.waiter`, a client of this very worker: link it */
     POOL_MOVE, /* GRANTED: detach it and mail it to `grant.worker` for client `grant.waiter_id` */
     POOL_DISCARD, /* close it and call pool_remove */
+    POOL_LINGERS, /* ACTIVE, for clients of this worker that ask soon: call pool_unlinger at
+                     `grant.until_us` */
 };
 
 struct pool_grant {
     struct pool_waiter *waiter; /* POOL_LENT */
     unsigned worker;            /* POOL_MOVE */
     uint64_t waiter_id;
+    uint64_t until_us; /* POOL_LINGERS */
 };
 
 /* ---- the worker's calls; `worker` is the caller's own index ---- */
@@ -114,9 +117,16 @@ struct pool_grant {
  * and the pool steals or opens. `waiter->worker` and `id` are set by the caller. */
 struct pool_item *pool_borrow(struct pool *pool, struct pool_waiter *waiter, uint64_t now_us)
     __attribute__((warn_unused_result));
-/* An ACTIVE item is free again (nothing owed, idle, flushed). */
+/* An ACTIVE item is free again (nothing owed, idle, flushed). POOL_LINGERS: only a client of another
+ * worker waits for it, and has not waited long: it stays ACTIVE for a moment, in nobody's hands, and
+ * a pool_borrow of this worker takes it first. */
 enum pool_outcome pool_return(struct pool *pool, struct pool_item *item, uint64_t now_us,
                               struct pool_grant *grant) __attribute__((warn_unused_result));
+/* The moment is over for an item of this worker that lingers: what becomes of it, without lingering
+ * again. NULL: none lingers. Call it until then. */
+struct pool_item *pool_unlinger(struct pool *pool, unsigned worker, uint64_t now_us,
+                                enum pool_outcome *outcome, struct pool_grant *grant)
+    __attribute__((warn_unused_result));
 /* A connection that `open` asked for is ready: enters the pool; then as pool_return. */
 enum pool_outcome pool_opened(struct pool *pool, struct pool_item *item, unsigned worker,
                               uint64_t now_us, struct pool_grant *grant)

@@ -58,6 +58,7 @@ struct share {
     uint32_t tally[TALLY_COUNT];
     uint32_t cancels; /* cancel connections under way */
     struct timer pump;
+    struct timer linger;       /* servers that linger in the pool (POOL_LINGERS) */
     struct accepted *accepted; /* parameters that hosts have taken; NULL: none yet */
     struct watch *watch;       /* NULL: monitoring = basic */
     bool expired;              /* its environment has: clients end with their transaction */

@@ -17,7 +17,7 @@ TestSuite(model, .timeout = 300);
 #define SERVERS 512
 #define LETTERS 2048
 
-enum letter_kind { LETTER_OPEN, LETTER_RECLAIM, LETTER_DOOM, LETTER_GRANT };
+enum letter_kind { LETTER_OPEN, LETTER_RECLAIM, LETTER_DOOM, LETTER_GRANT, LETTER_UNLINGER };
 
 struct server {
     struct pool_item item;
@@ -59,7 +59,7 @@ static struct client clients[CLIENTS];
 static struct letter letters[LETTERS];
 static size_t letter_count;
 static uint64_t random_state;
-static size_t lent, evicted, moved;
+static size_t lent, evicted, moved, lingered;
 
 static unsigned dice(unsigned sides)
 {
@@ -199,6 +199,12 @@ static struct server *server_by_id(uint64_t id)
     return NULL;
 }
 
+/* Returned, but kept for clients of its worker. */
+static bool is_lingering(const struct server *server)
+{
+    return server->item.state == ITEM_ACTIVE && server->client < 0;
+}
+
 static void bury(struct server *server)
 {
     struct pool *pool = server->item.pool;
@@ -262,6 +268,13 @@ static void follow(struct server *server, enum pool_outcome outcome, const struc
     case POOL_DISCARD:
         bury(server);
         break;
+    case POOL_LINGERS:
+        cr_assert_eq(server->item.state, ITEM_ACTIVE);
+        cr_assert_gt(grant->until_us, now_us);
+        lingered++;
+        post((struct letter){
+            .kind = LETTER_UNLINGER, .worker = server->item.worker, .pool = server->item.pool});
+        break;
     }
     if (chosen && in_order)
         check_order(account, chosen);
@@ -310,6 +323,18 @@ static void arrive(struct letter *letter)
         give_back(server);
 }
 
+static void unlinger(struct pool *pool, unsigned worker)
+{
+    enum pool_outcome outcome;
+    struct pool_grant grant;
+    struct pool_item *item;
+    while ((item = pool_unlinger(pool, worker, now_us, &outcome, &grant))) {
+        cr_assert_eq(item->worker, outcome == POOL_MOVE ? grant.worker : worker);
+        cr_assert_neq(outcome, POOL_LINGERS);
+        follow(list_entry(item, struct server, item), outcome, &grant, true);
+    }
+}
+
 static void deliver(size_t index)
 {
     struct letter letter = letters[index];
@@ -336,6 +361,9 @@ static void deliver(size_t index)
         break;
     case LETTER_GRANT:
         arrive(&letter);
+        break;
+    case LETTER_UNLINGER:
+        unlinger(letter.pool, letter.worker);
         break;
     }
 }
@@ -370,7 +398,7 @@ static void step_server(struct server *server)
 {
     struct pool *pool = server->item.pool;
     bool owned = server->item.state == ITEM_IDLE || server->item.state == ITEM_RESERVED;
-    if (!server->alive || !owned)
+    if (!server->alive || !(owned || is_lingering(server)))
         return;
     switch (dice(4)) {
     case 0:
@@ -446,7 +474,7 @@ static void compare(const struct account *account)
     for (unsigned i = 0; i < SERVERS; i++) {
         if (!servers[i].alive || servers[i].item.pool != pool)
             continue;
-        active += servers[i].client >= 0;
+        active += servers[i].client >= 0 || is_lingering(&servers[i]);
         obsolete += servers[i].generation != account->generation;
     }
     for (size_t i = 0; i < letter_count; i++)
@@ -595,6 +623,7 @@ static void was_about_something(unsigned steps)
 {
     cr_assert_gt(lent, steps / 20);
     cr_assert_gt(moved, steps / 200);
+    cr_assert_gt(lingered, steps / 4000);
     cr_assert_gt(evicted, steps / 1000);
 }
 

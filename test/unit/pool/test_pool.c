@@ -209,6 +209,127 @@ Test(pool, hands_over_to_the_remote_waiter_that_is_more_than_four_milliseconds_o
     stage_clear();
 }
 
+/* ---- what lingers for clients of its worker ---- */
+
+#define BIG 8
+
+/* All of a pool of BIG is used on worker 0 of 2, and `remote` has waited on worker 1 for `age_us`
+ * when the first is returned. */
+static enum pool_outcome return_from_big(uint64_t age_us, struct pool_item **items,
+                                         struct pool_waiter *remote, struct pool_grant *grant)
+{
+    stage_start(2);
+    struct pool *pool = pool_of_size(BIG);
+    for (int i = 0; i < BIG; i++)
+        items[i] = server_active(pool, 0);
+    *remote = client_of(1);
+    cr_assert_null(pool_borrow(pool, remote, now_us));
+    now_us += age_us;
+    return server_return(items[0], grant);
+}
+
+Test(pool, a_returned_item_lingers_for_its_worker_while_others_have_hardly_waited)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote, local = {0};
+    struct pool_grant grant;
+    cr_assert_eq(return_from_big(199, items, &remote, &grant), POOL_LINGERS);
+    cr_assert_gt(grant.until_us, now_us);
+    cr_assert_leq(grant.until_us, now_us + 100);
+    cr_assert_eq(counts_of(items[0]->pool).active, BIG);
+    local = client_of(0);
+    cr_assert_eq(pool_borrow(items[0]->pool, &local, now_us), items[0]);
+    now_us += 1; /* and now the other one has waited long enough */
+    cr_assert_eq(server_return(items[0], &grant), POOL_MOVE);
+    cr_assert_eq(grant.waiter_id, remote.id);
+    stage_forget(&remote);
+    stage_clear();
+}
+
+Test(pool, nothing_lingers_beside_one_who_has_waited)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote;
+    struct pool_grant grant;
+    cr_assert_eq(return_from_big(200, items, &remote, &grant), POOL_MOVE);
+    stage_forget(&remote);
+    stage_clear();
+}
+
+static struct pool_item *unlinger(struct pool *pool, enum pool_outcome *outcome,
+                                  struct pool_grant *grant)
+{
+    return pool_unlinger(pool, 0, now_us, outcome, grant);
+}
+
+Test(pool, what_lingered_goes_to_whoever_waits)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote;
+    struct pool_grant grant;
+    enum pool_outcome outcome;
+    cr_assert_eq(return_from_big(0, items, &remote, &grant), POOL_LINGERS);
+    cr_assert_eq(server_return(items[1], &grant), POOL_LINGERS);
+    cr_assert_eq(unlinger(items[0]->pool, &outcome, &grant), items[0]);
+    cr_assert_eq(outcome, POOL_MOVE);
+    cr_assert_eq(grant.waiter_id, remote.id);
+    cr_assert_eq(unlinger(items[0]->pool, &outcome, &grant), items[1]);
+    cr_assert_eq(outcome, POOL_KEPT);
+    cr_assert_null(unlinger(items[0]->pool, &outcome, &grant));
+    stage_forget(&remote);
+    stage_clear();
+}
+
+Test(pool, what_lingers_is_not_lent_once_it_is_obsolete)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote, local;
+    struct pool_grant grant;
+    enum pool_outcome outcome;
+    cr_assert_eq(return_from_big(0, items, &remote, &grant), POOL_LINGERS);
+    pool_obsolete(items[0]->pool, now_us);
+    local = client_of(0);
+    cr_assert_null(pool_borrow(items[0]->pool, &local, now_us));
+    cr_assert_eq(unlinger(items[0]->pool, &outcome, &grant), items[0]);
+    cr_assert_eq(outcome, POOL_DISCARD);
+    stage_forget(&remote);
+    stage_forget(&local);
+    stage_clear();
+}
+
+Test(pool, what_lingers_is_not_lent_in_a_paused_or_held_pool)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote, local;
+    struct pool_grant grant;
+    cr_assert_eq(return_from_big(0, items, &remote, &grant), POOL_LINGERS);
+    pool_hold(items[0]->pool, now_us);
+    local = client_of(0);
+    cr_assert_null(pool_borrow(items[0]->pool, &local, now_us));
+    stage_forget(&local);
+    pool_release(items[0]->pool, now_us);
+    pool_pause(items[0]->pool, now_us);
+    cr_assert_null(pool_borrow(items[0]->pool, &local, now_us));
+    stage_forget(&local);
+    stage_forget(&remote);
+    stage_clear();
+}
+
+Test(pool, what_lingers_may_end)
+{
+    struct pool_item *items[BIG];
+    struct pool_waiter remote;
+    struct pool_grant grant;
+    enum pool_outcome outcome;
+    cr_assert_eq(return_from_big(0, items, &remote, &grant), POOL_LINGERS);
+    struct pool *pool = items[0]->pool;
+    server_close(items[0]);
+    cr_assert_null(unlinger(pool, &outcome, &grant));
+    cr_assert_eq(counts_of(pool).active, BIG - 1);
+    stage_forget(&remote);
+    stage_clear();
+}
+
 Test(pool, a_moved_item_is_accepted_by_its_waiter)
 {
     stage_start(2);
@@ -482,18 +603,20 @@ Test(pool, counts_every_state)
     cr_assert_null(pool_borrow(pool, &thief, now_us));
     cr_assert_null(pool_borrow(pool, &waits, now_us + 1));
     cr_assert_null(pool_borrow(pool, &granted, now_us + 2));
+    cr_assert_eq(server_return(items[3], &grant), POOL_LINGERS);
+    now_us += CLOCK_MS;
     cr_assert_eq(server_return(items[2], &grant), POOL_MOVE);
     pool_client_added(pool);
     struct pool_counts counts = counts_of(pool);
     cr_assert_eq(counts.idle, 0);
     cr_assert_eq(counts.doomed, 1);
     cr_assert_eq(counts.reserved, 1);
-    cr_assert_eq(counts.active, 3); /* two in use, one granted */
+    cr_assert_eq(counts.active, 3); /* one in use, one lingers, one is granted */
     cr_assert_eq(counts.opening, 1);
     cr_assert_eq(counts.waiting, 3);
     cr_assert_eq(counts.clients, 1);
     cr_assert_eq(counts.obsolete, 0);
-    cr_assert_eq(counts.oldest_wait_since_us, now_us);
+    cr_assert_eq(counts.oldest_wait_since_us, now_us - CLOCK_MS);
     cr_assert_not(counts.paused);
     pool_client_removed(pool, now_us);
     pool_forget(pool, &thief, now_us);
