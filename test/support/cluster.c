@@ -462,6 +462,13 @@ long cluster_number(const struct cluster *cluster, const char *sql)
     return number;
 }
 
+long cluster_running(const struct cluster *cluster, const char *sql)
+{
+    return cluster_number(cluster, text_of("SELECT count(*) FROM pg_stat_activity WHERE query = "
+                                           "$sql$%s$sql$ AND state = 'active'",
+                                           sql));
+}
+
 /* ---- the shared one ---- */
 
 struct cluster *cluster_shared(void)

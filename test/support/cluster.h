@@ -75,6 +75,8 @@ PGconn *cluster_connect(const struct cluster *cluster, const char *database);
 /* One value, asked past the pooler; allocated. */
 char *cluster_value(const struct cluster *cluster, const char *sql);
 long cluster_number(const struct cluster *cluster, const char *sql);
+/* How many of its sessions run this statement now, by its whole text. */
+long cluster_running(const struct cluster *cluster, const char *sql);
 /* Stops (SIGSTOP) or continues all processes of a test's own cluster: a host that hangs. */
 void cluster_freeze(struct cluster *cluster, bool frozen);
 

@@ -85,14 +85,22 @@ void support_fail(const char *format, ...)
     exit(2);
 }
 
-char *text_of(const char *format, ...)
+char *text_of_list(const char *format, va_list arguments)
 {
     char *text = NULL;
-    va_list arguments;
 
-    va_start(arguments, format);
     if (vasprintf(&text, format, arguments) < 0)
         abort();
+    return text;
+}
+
+char *text_of(const char *format, ...)
+{
+    va_list arguments;
+    char *text;
+
+    va_start(arguments, format);
+    text = text_of_list(format, arguments);
     va_end(arguments);
     return text;
 }

@@ -9,6 +9,7 @@
 #ifndef SUPPORT_PROGRAM_H
 #define SUPPORT_PROGRAM_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -39,6 +40,7 @@ void support_fail(const char *format, ...) __attribute__((format(printf, 1, 2), 
 
 /* Text of any length: allocated, never freed (tests are short-lived processes). */
 char *text_of(const char *format, ...) __attribute__((format(printf, 1, 2)));
+char *text_of_list(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
 /* A whole file as text, "" when there is none; allocated. */
 char *file_text(const char *path);
 /* Writes a file with this mode, owned by the unprivileged user. */

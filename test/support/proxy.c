@@ -75,12 +75,11 @@ static void file_compose(struct proxy *proxy, const char *text)
 
 void proxy_rewrite(struct proxy *proxy, const char *format, ...)
 {
-    char *text = NULL;
     va_list arguments;
+    char *text;
 
     va_start(arguments, format);
-    if (vasprintf(&text, format, arguments) < 0)
-        abort();
+    text = text_of_list(format, arguments);
     va_end(arguments);
     file_compose(proxy, text);
     free(text);
@@ -173,24 +172,22 @@ static struct proxy *start(const struct proxy_options *options, const char *text
 struct proxy *proxy_start(const char *format, ...)
 {
     struct proxy_options options = {0};
-    char *text = NULL;
     va_list arguments;
+    char *text;
 
     va_start(arguments, format);
-    if (vasprintf(&text, format, arguments) < 0)
-        abort();
+    text = text_of_list(format, arguments);
     va_end(arguments);
     return start(&options, text);
 }
 
 struct proxy *proxy_start_with(const struct proxy_options *options, const char *format, ...)
 {
-    char *text = NULL;
     va_list arguments;
+    char *text;
 
     va_start(arguments, format);
-    if (vasprintf(&text, format, arguments) < 0)
-        abort();
+    text = text_of_list(format, arguments);
     va_end(arguments);
     return start(options, text);
 }

@@ -502,6 +502,26 @@ struct wire *wire_client(const struct proxy *proxy)
     return wire;
 }
 
+struct wire *wire_client_of(const struct proxy *proxy, unsigned minor)
+{
+    struct wire *wire = wire_open(proxy);
+    struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
+
+    packet.data[6] = (unsigned char)(minor >> 8);
+    packet.data[7] = (unsigned char)minor;
+    wire_log_in(wire, packet);
+    return wire;
+}
+
+void wire_cancel_at(const struct proxy *proxy, const unsigned char *key, size_t bytes)
+{
+    struct wire *request = wire_open(proxy);
+
+    wire_cancel_key(request, key, bytes);
+    cr_assert(wire_is_closed(request, PATIENCE_MS), "a cancel request is not ended");
+    wire_close(request);
+}
+
 bool wire_secure(struct wire *wire, bool alpn, const char *ca_file)
 {
     static const unsigned char protocol[] = "\012postgresql";

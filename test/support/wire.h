@@ -101,6 +101,10 @@ void wire_login(struct wire *wire, const char *user, const char *database);
 void wire_log_in(struct wire *wire, struct bytes packet);
 /* Opens and logs in as app to app. */
 struct wire *wire_client(const struct proxy *proxy);
+/* The same as a client of protocol 3.`minor`. */
+struct wire *wire_client_of(const struct proxy *proxy, unsigned minor);
+/* Sends a cancel request on a connection of its own; the test fails when that is not ended. */
+void wire_cancel_at(const struct proxy *proxy, const unsigned char *key, size_t bytes);
 
 /* The TLS handshake as a client at once (after 'S', or direct). ALPN "postgresql" when asked for.
  * `ca_file`: verify with it, NULL: not at all. False: it failed. */

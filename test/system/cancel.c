@@ -14,21 +14,13 @@ static void request_cancel(PGconn *client)
     PQfreeCancel(cancel);
 }
 
-static bool is_running(const char *what)
-{
-    return cluster_number(cluster_shared(),
-                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
-                                  "state = 'active'",
-                                  what)) > 0;
-}
-
 SYSTEM_TEST(cancel, a_running_query_is_cancelled_and_the_connection_goes_on)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");
     PGconn *client = client_open(proxy, NULL);
 
     client_start(client, "SELECT pg_sleep(61)");
-    cr_assert(until(is_running("SELECT pg_sleep(61)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(61)"), PATIENCE_MS));
     request_cancel(client);
     cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
     client_do(client, "SELECT 1");
@@ -49,7 +41,7 @@ SYSTEM_TEST(cancel, it_works_in_every_pool_mode)
         char *sql = text_of("SELECT pg_sleep(7%d)", i);
 
         client_start(client, sql);
-        cr_assert(until(is_running(sql), PATIENCE_MS));
+        cr_assert(until(cluster_running(cluster_shared(), sql), PATIENCE_MS));
         request_cancel(client);
         cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
         client_do(client, "SELECT 1");
@@ -63,7 +55,7 @@ SYSTEM_TEST(cancel, it_works_while_the_pool_is_full)
     PGconn *waiting = client_open(proxy, NULL);
 
     client_start(client, "SELECT pg_sleep(62)");
-    cr_assert(until(is_running("SELECT pg_sleep(62)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(62)"), PATIENCE_MS));
     client_start(waiting, "SELECT 1");
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
@@ -101,7 +93,8 @@ SYSTEM_TEST(cancel, an_idle_client_s_request_changes_nothing)
     client_do(idle, "SELECT 1");
     client_do(gate, "BEGIN; SELECT pg_advisory_xact_lock(4701)");
     client_start(busy, "SELECT pg_advisory_xact_lock(4701)");
-    cr_assert(until(is_running("SELECT pg_advisory_xact_lock(4701)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_advisory_xact_lock(4701)"),
+                    PATIENCE_MS));
     for (i = 0; i < 5; i++)
         request_cancel(idle);
     client_do(gate, "COMMIT");
@@ -117,7 +110,8 @@ SYSTEM_TEST(cancel, a_wrong_key_cancels_nothing)
 
     client_do(gate, "BEGIN; SELECT pg_advisory_xact_lock(4702)");
     wire_query(wire, "SELECT pg_advisory_xact_lock(4702)");
-    cr_assert(until(is_running("SELECT pg_advisory_xact_lock(4702)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_advisory_xact_lock(4702)"),
+                    PATIENCE_MS));
     for (i = 0; i < 32; i++) {
         struct wire *request = wire_open(proxy);
 
@@ -171,7 +165,7 @@ SYSTEM_TEST(cancel, bytes_behind_the_request_do_no_harm)
     struct bytes packet = {0};
 
     wire_query(wire, "SELECT pg_sleep(63)");
-    cr_assert(until(is_running("SELECT pg_sleep(63)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(63)"), PATIENCE_MS));
     bytes_add32(&packet, 16);
     bytes_add32(&packet, 80877102);
     bytes_add32(&packet, wire->key_pid);
@@ -209,7 +203,7 @@ SYSTEM_TEST(cancel, it_does_not_need_a_place_among_the_clients)
 
     client_open(proxy, NULL);
     client_start(client, "SELECT pg_sleep(64)");
-    cr_assert(until(is_running("SELECT pg_sleep(64)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(64)"), PATIENCE_MS));
     request_cancel(client);
     cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
 }
@@ -223,7 +217,7 @@ SYSTEM_TEST(cancel, many_requests_for_one_query_leave_the_pool_clean)
     int i;
 
     wire_query(wire, "SELECT pg_sleep(65)");
-    cr_assert(until(is_running("SELECT pg_sleep(65)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(65)"), PATIENCE_MS));
     for (i = 0; i < 20; i++)
         requests[i] = wire_open(proxy);
     for (i = 0; i < 20; i++)

@@ -76,9 +76,7 @@ static void cancelled(PGconn *client, const struct cluster *cluster)
     char problem[256];
 
     client_start(client, "SELECT pg_sleep(87)");
-    cr_assert(until(cluster_number(cluster, "SELECT count(*) FROM pg_stat_activity WHERE query = "
-                                            "'SELECT pg_sleep(87)' AND state = 'active'") == 1,
-                    PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster, "SELECT pg_sleep(87)") == 1, PATIENCE_MS));
     cr_assert(PQcancel(request, problem, sizeof problem));
     PQfreeCancel(request);
     cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");

@@ -380,10 +380,7 @@ SYSTEM_TEST(edges, a_cancel_request_finds_its_client_on_whatever_worker)
         wires[i] = wire_client(proxy);
         wire_query(wires[i], "SELECT pg_sleep(68)");
     }
-    cr_assert(until(cluster_number(cluster_shared(),
-                                   "SELECT count(*) FROM pg_stat_activity WHERE "
-                                   "query = 'SELECT pg_sleep(68)' AND state = 'active'") == 8,
-                    PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(68)") == 8, PATIENCE_MS));
     clients = proxy_show(proxy, "CLIENTS");
     for (int i = 0; i < PQntuples(clients); i++)
         seen |= 1u << atoi(PQgetvalue(clients, i, PQfnumber(clients, "worker")));

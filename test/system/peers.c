@@ -8,14 +8,6 @@
 
 SYSTEM_SUITE(peers);
 
-static bool is_running(const char *what)
-{
-    return cluster_number(cluster_shared(),
-                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
-                                  "state = 'active'",
-                                  what)) > 0;
-}
-
 static const char *configuration(int id, const char *peers)
 {
     return text_of("pool_mode = transaction\nverbose = 1\npeer_id = %d\n[databases]\n* = %s\n"
@@ -48,32 +40,13 @@ static void start_peers(struct proxy **proxies, int count)
         know(proxies[i], i + 1, lines);
 }
 
-static struct wire *client_of(struct proxy *proxy, unsigned minor)
-{
-    struct wire *wire = wire_open(proxy);
-    struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
-
-    packet.data[7] = (unsigned char)minor;
-    wire_log_in(wire, packet);
-    return wire;
-}
-
-static void cancel_at(struct proxy *proxy, const unsigned char *key, size_t bytes)
-{
-    struct wire *request = wire_open(proxy);
-
-    wire_cancel_key(request, key, bytes);
-    cr_assert(wire_is_closed(request, PATIENCE_MS));
-    wire_close(request);
-}
-
 SYSTEM_TEST(peers, keys_are_laid_out_as_pgbouncer_lays_them_out)
 {
     SKIP_ON_PGBOUNCER();
     struct proxy *proxy = proxy_start("%s", configuration(0x1234, ""));
 
     for (unsigned minor = 0; minor <= 2; minor += 2) {
-        struct wire *first = client_of(proxy, minor), *second = client_of(proxy, minor);
+        struct wire *first = wire_client_of(proxy, minor), *second = wire_client_of(proxy, minor);
 
         cr_assert_eq(first->key_bytes, minor ? 36 : 8);
         cr_assert_eq(first->key[0] & 0x80, 0); /* process ids are positive */
@@ -92,12 +65,12 @@ SYSTEM_TEST(peers, a_request_is_passed_on_to_whom_it_concerns)
     start_peers(proxies, 3);
     for (int i = 0; i < 3; i++) {
         for (unsigned minor = 0; minor <= 2; minor += 2) {
-            struct wire *wire = client_of(proxies[i], minor);
+            struct wire *wire = wire_client_of(proxies[i], minor);
             char *sql = text_of("SELECT pg_sleep(6%d.%u)", i, minor);
 
             wire_query(wire, sql);
-            cr_assert(until(is_running(sql), PATIENCE_MS));
-            cancel_at(proxies[(i + 1) % 3], wire->key, wire->key_bytes);
+            cr_assert(until(cluster_running(cluster_shared(), sql), PATIENCE_MS));
+            wire_cancel_at(proxies[(i + 1) % 3], wire->key, wire->key_bytes);
             cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
             wire_close(wire);
         }
@@ -111,12 +84,12 @@ SYSTEM_TEST(peers, a_waiting_client_is_cancelled_through_a_peer_too)
     struct wire *waiting;
 
     start_peers(proxies, 2);
-    waiting = client_of(proxies[0], 0);
+    waiting = wire_client_of(proxies[0], 0);
     proxy_do(proxies[0], "PAUSE");
     wire_query(waiting, "SELECT 1");
     cr_assert(until(proxy_figure(proxies[0], "POOLS", "database", "app", "cl_waiting") == 1,
                     PATIENCE_MS));
-    cancel_at(proxies[1], waiting->key, waiting->key_bytes);
+    wire_cancel_at(proxies[1], waiting->key, waiting->key_bytes);
     cr_assert_has(wire_error(waiting, PATIENCE_MS), "57014");
     proxy_do(proxies[0], "RESUME");
 }
@@ -128,9 +101,9 @@ SYSTEM_TEST(peers, one_wrong_bit_cancels_nothing)
     struct wire *wire;
 
     start_peers(proxies, 2);
-    wire = client_of(proxies[0], 0);
+    wire = wire_client_of(proxies[0], 0);
     wire_query(wire, "SELECT pg_sleep(66.5)");
-    cr_assert(until(is_running("SELECT pg_sleep(66.5)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(66.5)"), PATIENCE_MS));
     for (int bit = 0; bit < 64; bit++) {
         unsigned char key[8];
 
@@ -138,10 +111,10 @@ SYSTEM_TEST(peers, one_wrong_bit_cancels_nothing)
             continue; /* the hops are no part of the key */
         memcpy(key, wire->key, 8);
         key[bit / 8] ^= (unsigned char)(1 << bit % 8);
-        cancel_at(proxies[bit % 2], key, 8);
+        wire_cancel_at(proxies[bit % 2], key, 8);
     }
-    cr_assert(is_running("SELECT pg_sleep(66.5)"));
-    cancel_at(proxies[1], wire->key, 8);
+    cr_assert(cluster_running(cluster_shared(), "SELECT pg_sleep(66.5)"));
+    wire_cancel_at(proxies[1], wire->key, 8);
     cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
@@ -169,12 +142,12 @@ SYSTEM_TEST(peers, share_one_port)
     for (rounds = 0; rounds < 100 && !(proxy_logged(first, "is passed on to peer 2") &&
                                        proxy_logged(second, "is passed on to peer 1"));
          rounds++) {
-        struct wire *wire = client_of(first, rounds % 2 ? 2 : 0);
+        struct wire *wire = wire_client_of(first, rounds % 2 ? 2 : 0);
         char *sql = text_of("SELECT pg_sleep(67), %d", rounds);
 
         wire_query(wire, sql);
-        cr_assert(until(is_running(sql), PATIENCE_MS));
-        cancel_at(first, wire->key, wire->key_bytes);
+        cr_assert(until(cluster_running(cluster_shared(), sql), PATIENCE_MS));
+        wire_cancel_at(first, wire->key, wire->key_bytes);
         cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
         wire_close(wire);
     }
@@ -190,12 +163,12 @@ SYSTEM_TEST(peers, that_name_each_other_wrongly_do_not_keep_a_request_going)
     unsigned char key[8];
 
     start_peers(proxies, 2);
-    wire = client_of(proxies[0], 0);
+    wire = wire_client_of(proxies[0], 0);
     memcpy(key, wire->key, 8);
     key[1] = 9; /* 9 is what each takes the other for */
     know(proxies[0], 1, line_of(9, proxies[1]));
     know(proxies[1], 2, line_of(9, proxies[0]));
-    cancel_at(proxies[0], key, 8);
+    wire_cancel_at(proxies[0], key, 8);
     cr_assert(until(proxy_logged(proxies[1], "has been passed on too often"), PATIENCE_MS));
     cr_assert_eq(proxy_log_count(proxies[0], "has been passed on too often") +
                      proxy_log_count(proxies[1], "has been passed on too often"),
@@ -209,12 +182,12 @@ SYSTEM_TEST(peers, that_are_unknown_or_down_end_the_request_soon)
     struct wire *wire;
 
     start_peers(proxies, 2);
-    wire = client_of(proxies[1], 0);
+    wire = wire_client_of(proxies[1], 0);
     proxy_stop(proxies[1]);
-    cancel_at(proxies[0], wire->key, 8);
+    wire_cancel_at(proxies[0], wire->key, 8);
     cr_assert(until(proxy_logged(proxies[0], "peer 2 cannot be reached"), PATIENCE_MS));
     know(proxies[0], 1, "");
-    cancel_at(proxies[0], wire->key, 8);
+    wire_cancel_at(proxies[0], wire->key, 8);
     cr_assert_eq(proxy_log_count(proxies[0], "peer 2 cannot be reached"), 1);
 }
 
@@ -280,7 +253,7 @@ SYSTEM_TEST(peers, more_than_a_thousand_do_not_wait_for_one_peer)
     cr_assert(
         until(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_waiting_cancel_req") == WAITING,
               PATIENCE_MS));
-    cancel_at(proxy, key, sizeof key); /* one more is over at once */
+    wire_cancel_at(proxy, key, sizeof key); /* one more is over at once */
     cr_assert(proxy_logged(proxy, "peer 2: too many cancel requests wait for it"));
     cr_assert_eq(proxy_figure(proxy, "PEER_POOLS", "peer_id", "2", "cl_waiting_cancel_req"),
                  WAITING);

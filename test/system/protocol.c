@@ -5,41 +5,12 @@
 
 SYSTEM_SUITE(protocol);
 
-static bool is_running(const char *what)
-{
-    return cluster_number(cluster_shared(),
-                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
-                                  "state = 'active'",
-                                  what)) > 0;
-}
-
-/* A client that asks for this minor version. */
-static struct wire *client_of(struct proxy *proxy, unsigned minor)
-{
-    struct wire *wire = wire_open(proxy);
-    struct bytes packet = startup_packet("user", "app", "database", "app", NULL);
-
-    packet.data[6] = (unsigned char)(minor >> 8);
-    packet.data[7] = (unsigned char)minor;
-    wire_log_in(wire, packet);
-    return wire;
-}
-
-static void cancel_with(struct proxy *proxy, const unsigned char *key, size_t bytes)
-{
-    struct wire *request = wire_open(proxy);
-
-    wire_cancel_key(request, key, bytes);
-    cr_assert(wire_is_closed(request, PATIENCE_MS));
-    wire_close(request);
-}
-
 /* ---- clients ---- */
 
 SYSTEM_TEST(protocol, a_client_of_3_2_gets_a_long_key_and_cancels_with_it)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
-    struct wire *wire = client_of(proxy, 2), *other = client_of(proxy, 2);
+    struct wire *wire = wire_client_of(proxy, 2), *other = wire_client_of(proxy, 2);
     unsigned char wrong[260];
     PGresult *clients;
 
@@ -52,29 +23,29 @@ SYSTEM_TEST(protocol, a_client_of_3_2_gets_a_long_key_and_cancels_with_it)
     PQclear(clients);
 
     wire_query(wire, "SELECT pg_sleep(61.2)");
-    cr_assert(until(is_running("SELECT pg_sleep(61.2)"), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(61.2)"), PATIENCE_MS));
     for (size_t i = 4; i < wire->key_bytes; i += 9) { /* each part of it counts */
         memcpy(wrong, wire->key, wire->key_bytes);
         wrong[i] ^= 1;
-        cancel_with(proxy, wrong, wire->key_bytes);
+        wire_cancel_at(proxy, wrong, wire->key_bytes);
     }
-    cancel_with(proxy, wire->key, 8); /* … and all of it */
-    cancel_with(proxy, wire->key, 4 + 31);
-    cr_assert(is_running("SELECT pg_sleep(61.2)"));
-    cancel_with(proxy, wire->key, wire->key_bytes);
+    wire_cancel_at(proxy, wire->key, 8); /* … and all of it */
+    wire_cancel_at(proxy, wire->key, 4 + 31);
+    cr_assert(cluster_running(cluster_shared(), "SELECT pg_sleep(61.2)"));
+    wire_cancel_at(proxy, wire->key, wire->key_bytes);
     cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
 SYSTEM_TEST(protocol, a_client_of_3_0_keeps_its_short_key)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
-    struct wire *wire = client_of(proxy, 0);
+    struct wire *wire = wire_client_of(proxy, 0);
 
     cr_assert_eq(wire->key_bytes, 8);
     cr_assert_eq(proxy_rows(proxy, "CLIENTS", "protocol", "3.0"), 2); /* the console is one */
     wire_query(wire, "SELECT pg_sleep(61.3)");
-    cr_assert(until(is_running("SELECT pg_sleep(61.3)"), PATIENCE_MS));
-    cancel_with(proxy, wire->key, 8);
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(61.3)"), PATIENCE_MS));
+    wire_cancel_at(proxy, wire->key, 8);
     cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
 }
 
@@ -82,13 +53,13 @@ SYSTEM_TEST(protocol, a_waiting_client_of_3_2_is_cancelled_at_once)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
     PGconn *holder = client_open(proxy, NULL);
-    struct wire *waiting = client_of(proxy, 2);
+    struct wire *waiting = wire_client_of(proxy, 2);
 
     client_do(holder, "BEGIN");
     wire_query(waiting, "SELECT 1");
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
-    cancel_with(proxy, waiting->key, waiting->key_bytes);
+    wire_cancel_at(proxy, waiting->key, waiting->key_bytes);
     cr_assert_has(wire_error(waiting, PATIENCE_MS), "57014");
 }
 
@@ -272,7 +243,7 @@ SYSTEM_TEST(protocol, a_long_key_of_a_server_is_sent_back_whole)
     wire_query(wire, "SELECT 1");
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
-    cancel_with(proxy, wire->key, wire->key_bytes);
+    wire_cancel_at(proxy, wire->key, wire->key_bytes);
     cr_assert_has(wire_error(wire, PATIENCE_MS), "57014");
     cr_assert_eq(role.cancel_bytes, 260);
     cr_assert(role.cancel_right);
@@ -318,7 +289,7 @@ SYSTEM_TEST(protocol, a_server_without_a_key_and_one_with_a_wrong_one_serve_but_
 
     wire_query(wire, "SELECT 1");
     cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "fake");
-    cancel_with(proxy, wire->key, wire->key_bytes);
+    wire_cancel_at(proxy, wire->key, wire->key_bytes);
     cr_assert_eq(wrong.cancel_bytes, 0);
 }
 

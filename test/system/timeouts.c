@@ -18,14 +18,6 @@ static void ends_with(struct wire *wire, const char *sqlstate, const char *text,
     cr_assert(wire_is_closed(wire, PATIENCE_MS));
 }
 
-static bool is_running(const char *sql)
-{
-    return cluster_number(cluster_shared(),
-                          text_of("SELECT count(*) FROM pg_stat_activity WHERE query = '%s' AND "
-                                  "state = 'active'",
-                                  sql)) > 0;
-}
-
 SYSTEM_TEST(timeouts, query_wait_timeout_ends_a_waiting_client)
 {
     struct proxy *proxy =
@@ -68,7 +60,7 @@ SYSTEM_TEST(timeouts, query_timeout_ends_a_long_query_on_the_server_too)
     ends_with(wire, "57014", "query timeout", 6000);
     cr_assert(proxy_logged(proxy, "query timeout"));
     if (!program_is_pgbouncer())
-        cr_assert(until(!is_running("SELECT pg_sleep(71)"), PATIENCE_MS));
+        cr_assert(until(!cluster_running(cluster_shared(), "SELECT pg_sleep(71)"), PATIENCE_MS));
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
@@ -112,7 +104,7 @@ SYSTEM_TEST(timeouts, transaction_timeout_ends_a_long_transaction)
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
     wire_query(wire, "SELECT pg_sleep(73)");
     ends_with(wire, "25P04", "transaction timeout", 6000);
-    cr_assert(until(!is_running("SELECT pg_sleep(73)"), PATIENCE_MS));
+    cr_assert(until(!cluster_running(cluster_shared(), "SELECT pg_sleep(73)"), PATIENCE_MS));
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 

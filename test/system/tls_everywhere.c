@@ -45,13 +45,6 @@ static const char *check_said(struct proxy *proxy, const char *host, const char 
     return "none";
 }
 
-static bool sleeps(const struct cluster *cluster, const char *sql)
-{
-    return cluster_number(cluster, text_of("SELECT count(*) FROM pg_stat_activity WHERE query = "
-                                           "'%s' AND state = 'active'",
-                                           sql)) == 1;
-}
-
 static void cancel(PGconn *client)
 {
     PGcancel *request = PQgetCancel(client);
@@ -120,14 +113,14 @@ static void refused_everywhere(const struct danger *wanted, const char *reason, 
                     60000),
               "data: the good server is not reached");
     client_start(client, sql);
-    cr_assert(until(sleeps(cluster_shared(), sql), PATIENCE_MS),
+    cr_assert(until(cluster_running(cluster_shared(), sql), PATIENCE_MS),
               "data: the good server is not reached");
     relay_turn(relay, bad->port);
     relay_forget(relay);
     long before = atomic_load(&bad->accepted);
     cancel(client);
     cr_assert(until(atomic_load(&bad->accepted) > before, PATIENCE_MS), "cancel: none was sent");
-    cr_assert(sleeps(cluster_shared(), sql));
+    cr_assert(cluster_running(cluster_shared(), sql));
     cr_assert(!relay_saw_bytes(relay, CANCEL_CODE, sizeof CANCEL_CODE), "cancel: in the clear");
     relay_turn(relay, cluster_shared()->port);
     cancel(client);
@@ -225,7 +218,7 @@ static void query_and_cancel(struct proxy *proxy, const struct cluster *cluster,
                                           "pg_backend_pid()"),
                      "true");
     client_start(client, sql);
-    cr_assert(until(sleeps(cluster, sql), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster, sql), PATIENCE_MS));
     cancel(client);
     cr_assert_str_eq(client_finish(client, PATIENCE_MS), "57014");
     if (relay) {
@@ -306,7 +299,8 @@ SYSTEM_TEST(tls_everywhere, each_of_two_hosts_must_show_its_own_name)
         const char *sql = text_of("SELECT pg_sleep(85.%d)", port[i]);
 
         client_start(clients[i], sql);
-        cr_assert(until(sleeps(port[i] == first->port ? first : second, sql), PATIENCE_MS));
+        cr_assert(
+            until(cluster_running(port[i] == first->port ? first : second, sql), PATIENCE_MS));
         cancel(clients[i]);
         cr_assert_str_eq(client_finish(clients[i], PATIENCE_MS), "57014");
     }
@@ -353,7 +347,7 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     client_do(early, "BEGIN");
     int backend = client_backend(early);
     client_start(early, sql);
-    cr_assert(until(sleeps(cluster, sql), PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster, sql), PATIENCE_MS));
     replace(old->certificate, new->certificate, 0644);
     replace(old->key, new->key, 0600);
     kill(cluster->pid, SIGHUP);
@@ -361,13 +355,13 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     /* new data connections do not trust it yet, and a cancel does not either */
     client_refusal(proxy, "dbname=db2");
     cancel(early);
-    cr_assert(sleeps(cluster, sql));
+    cr_assert(cluster_running(cluster, sql));
 
     replace(ca_file, new_ca->certificate, 0644);
     cr_assert_null(proxy_reload(proxy));
     cr_assert_has(check_said(proxy, NAME, "login"), "ok: ");
     /* the connection of before serves on, and what it does can be cancelled */
-    cr_assert(sleeps(cluster, sql));
+    cr_assert(cluster_running(cluster, sql));
     cancel(early);
     cr_assert_str_eq(client_finish(early, PATIENCE_MS), "57014");
     client_do(early, "ROLLBACK");

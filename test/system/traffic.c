@@ -329,16 +329,14 @@ SYSTEM_TEST(traffic, session_mode_delivers_notifications)
 SYSTEM_TEST(traffic, a_client_that_says_terminate_behind_its_query_has_it_finished)
 {
     struct proxy *proxy = transaction_proxy();
+    static const char INSERT[] = "INSERT INTO traffic_parting SELECT 1 FROM pg_sleep(2)";
     struct wire *wire = wire_client(proxy);
     PGconn *other = client_open(proxy, NULL);
 
     client_do(other, "DROP TABLE IF EXISTS traffic_parting");
     client_do(other, "CREATE TABLE traffic_parting (a int)");
-    wire_query(wire, "INSERT INTO traffic_parting SELECT 1 FROM pg_sleep(2)");
-    cr_assert(until(cluster_number(cluster_shared(),
-                                   "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' "
-                                   "AND query LIKE 'INSERT INTO traffic_parting%'") == 1,
-                    PATIENCE_MS));
+    wire_query(wire, INSERT);
+    cr_assert(until(cluster_running(cluster_shared(), INSERT) == 1, PATIENCE_MS));
     wire_send(wire, 'X', NULL, 0);
     wire_close(wire);
     cr_assert(
@@ -350,13 +348,11 @@ SYSTEM_TEST(traffic, a_client_that_vanishes_has_its_query_cancelled)
     SKIP_ON_PGBOUNCER();
     struct proxy *proxy = transaction_proxy();
     struct wire *wire = wire_client(proxy);
-    const char *running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE "
-                          "'%pg_sleep(333)%' AND state = 'active' AND pid <> pg_backend_pid()";
 
     wire_query(wire, "SELECT pg_sleep(333)");
-    cr_assert(until(cluster_number(cluster_shared(), running) == 1, PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(333)") == 1, PATIENCE_MS));
     wire_reset(wire);
-    cr_assert(until(cluster_number(cluster_shared(), running) == 0, PATIENCE_MS));
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(333)") == 0, PATIENCE_MS));
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
