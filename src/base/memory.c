@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "pgstage/base/log.h"
 
@@ -64,6 +65,27 @@ void *memory_resize(void *old, size_t count, size_t size)
     if (!memory)
         memory_exhausted(count, size);
     return memory;
+}
+
+/* The kernel aligns to its own pages only: twice as much is asked for, and both ends go back. */
+void *memory_map(size_t size)
+{
+    uint8_t *memory =
+        mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t before;
+
+    if (memory == MAP_FAILED)
+        memory_exhausted(1, size);
+    before = -(uintptr_t)memory & (size - 1);
+    if (before)
+        memory_unmap(memory, before);
+    memory_unmap(memory + before + size, size - before);
+    return memory + before;
+}
+
+void memory_unmap(void *memory, size_t size)
+{
+    check(munmap(memory, size) == 0);
 }
 
 void memory_keep(uint8_t **kept, uint32_t *kept_count, const uint8_t *bytes, size_t count)

@@ -9,6 +9,7 @@ libpgstage_a_SOURCES += \
 	src/base/map.c include/pgstage/base/map.h \
 	src/base/memory.c include/pgstage/base/memory.h \
 	src/base/random.c include/pgstage/base/random.h \
+	src/base/slab.c include/pgstage/base/slab.h \
 	src/base/text.c include/pgstage/base/text.h \
 	include/pgstage/base/counter.h \
 	include/pgstage/base/list.h

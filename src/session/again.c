@@ -15,35 +15,41 @@
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 
-void again_forget(struct client *client)
+void again_fini(struct again *again)
 {
-    free(client->again.bytes);
-    client->again = (struct again){.used = client->again.used};
+    free(again->longer);
+    again->longer = NULL;
+    again->capacity = 0;
+}
+
+static uint8_t *bytes_of(struct again *again)
+{
+    return again->count > AGAIN_ROOM_BYTES ? again->longer : again->room;
 }
 
 void again_keep(struct client *client, const uint8_t *bytes, size_t count, bool describes)
 {
-    struct again *again = &client->again;
+    struct again *again = &client->exchange->again;
 
     if (again->used || count > AGAIN_BATCH_BYTES || !describes) {
-        again->count = 0;
-        again->used = false;
+        again_drop(again);
         return;
     }
-    if (count > again->capacity) {
-        free(again->bytes);
-        again->bytes = memory_get(count);
+    if (count > AGAIN_ROOM_BYTES && count > again->capacity) {
+        free(again->longer);
+        again->longer = memory_get(count);
         again->capacity = (uint32_t)count;
+        client->exchange->marked = true;
     }
-    memcpy(again->bytes, bytes, count);
     again->count = (uint32_t)count;
+    memcpy(bytes_of(again), bytes, count);
     again->owed = transaction_owed_to_client(&client->server->transaction);
     again->links = client->server->links;
 }
 
 bool again_try(struct client *client)
 {
-    struct again *again = &client->again;
+    struct again *again = &client->exchange->again;
     struct transaction *transaction = &client->server->transaction;
     size_t count = again->count + client->held_bytes;
     uint8_t *bytes;
@@ -54,7 +60,7 @@ bool again_try(struct client *client)
         !transaction_swallow_sync(transaction))
         return false;
     bytes = memory_get(count);
-    memcpy(bytes, again->bytes, again->count);
+    memcpy(bytes, bytes_of(again), again->count);
     if (client->held_bytes)
         memcpy(bytes + again->count, client->held, client->held_bytes);
     client_hold(client, bytes, count);

@@ -58,55 +58,43 @@ const char *client_state_name(enum client_state state)
     return names[state];
 }
 
-static enum client_tally tally_of(enum client_state state)
-{
-    switch (state) {
-    case CLIENT_IDLE:
-    case CLIENT_ACTIVE:
-        return TALLY_ACTIVE;
-    case CLIENT_WELCOME:
-    case CLIENT_WAITING:
-        return TALLY_WAITING;
-    default:
-        return TALLY_NONE;
-    }
-}
+static const uint8_t tally_of[] = {
+    [CLIENT_STARTUP] = TALLY_NONE,    [CLIENT_LOGIN] = TALLY_NONE,
+    [CLIENT_WELCOME] = TALLY_WAITING, [CLIENT_IDLE] = TALLY_ACTIVE,
+    [CLIENT_WAITING] = TALLY_WAITING, [CLIENT_ACTIVE] = TALLY_ACTIVE,
+    [CLIENT_CANCEL] = TALLY_NONE,     [CLIENT_CONSOLE] = TALLY_NONE,
+    [CLIENT_CLOSING] = TALLY_NONE,    [CLIENT_GONE] = TALLY_NONE,
+};
 
-static bool may_follow(enum client_state from, enum client_state to)
-{
-    static const uint16_t next[] = {
-        [CLIENT_STARTUP] = 1 << CLIENT_LOGIN | 1 << CLIENT_CANCEL,
-        [CLIENT_LOGIN] = 1 << CLIENT_WELCOME | 1 << CLIENT_CONSOLE,
-        [CLIENT_WELCOME] = 1 << CLIENT_IDLE,
-        [CLIENT_IDLE] = 1 << CLIENT_WAITING | 1 << CLIENT_ACTIVE,
-        [CLIENT_WAITING] = 1 << CLIENT_ACTIVE | 1 << CLIENT_IDLE,
-        [CLIENT_ACTIVE] = 1 << CLIENT_IDLE | 1 << CLIENT_WAITING,
-        [CLIENT_CANCEL] = 0,
-        [CLIENT_CONSOLE] = 0,
-        [CLIENT_CLOSING] = 0,
-        [CLIENT_GONE] = 0,
-    };
-    if (to == CLIENT_GONE)
-        return from != CLIENT_GONE;
-    if (to == CLIENT_CLOSING)
-        return from < CLIENT_CLOSING;
-    return next[from] >> to & 1;
-}
+/* Masks of the states that may follow. */
+#define ENDS (1 << CLIENT_CLOSING | 1 << CLIENT_GONE)
+static const uint16_t may_follow[] = {
+    [CLIENT_STARTUP] = 1 << CLIENT_LOGIN | 1 << CLIENT_CANCEL | ENDS,
+    [CLIENT_LOGIN] = 1 << CLIENT_WELCOME | 1 << CLIENT_CONSOLE | ENDS,
+    [CLIENT_WELCOME] = 1 << CLIENT_IDLE | ENDS,
+    [CLIENT_IDLE] = 1 << CLIENT_WAITING | 1 << CLIENT_ACTIVE | ENDS,
+    [CLIENT_WAITING] = 1 << CLIENT_ACTIVE | 1 << CLIENT_IDLE | ENDS,
+    [CLIENT_ACTIVE] = 1 << CLIENT_IDLE | 1 << CLIENT_WAITING | ENDS,
+    [CLIENT_CANCEL] = ENDS,
+    [CLIENT_CONSOLE] = ENDS,
+    [CLIENT_CLOSING] = 1 << CLIENT_GONE,
+    [CLIENT_GONE] = 0,
+};
 
 void client_set_state(struct client *client, enum client_state state)
 {
-    enum client_tally tally = tally_of(state);
+    uint8_t tally = tally_of[state];
 
-    check(may_follow(client->state, state));
+    check(may_follow[client->state] >> state & 1);
     if (log_wants(RANK_TRACE))
         client_log(client, RANK_TRACE, "client %s -> %s", client_state_name(client->state),
                    client_state_name(state));
     if (client->share && tally != client->tally) {
         client->share->tally[client->tally]--;
         client->share->tally[tally]++;
-        client->tally = (uint8_t)tally;
+        client->tally = tally;
     }
-    client->state = state;
+    client->state = (uint8_t)state;
     if (client->at_gate && state != CLIENT_WAITING)
         gate_leave(client);
 }
@@ -120,7 +108,6 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
 
     stream_adopt(&client->stream, fd, client_event);
     client->worker = worker;
-    client->door = door;
     client->connected_us = clock_wall_us();
     client->active_us = loop_now_us(worker->loop);
     client->tally = TALLY_NONE;
@@ -136,9 +123,7 @@ void client_accept(struct worker *worker, struct door *door, int fd, const struc
         atomic_fetch_sub_explicit(&worker->client_load, 1, memory_order_relaxed);
         return;
     }
-    client->waiter.id = client->id;
-    client->waiter.worker = worker->index;
-    client->login = login_new(peer);
+    client->login = login_new(peer, door);
     if (!address_is_local(peer)) {
         struct tuning tuning = tuning_of(snapshot_globals(worker->setup->snapshot));
 
@@ -163,7 +148,7 @@ static void client_event(struct stream *stream, enum stream_event event)
         break;
     case STREAM_DRAINED:
         if (client->state == CLIENT_CLOSING) {
-            if (client->farewell.length)
+            if (client->login && login_farewell(client)->length > 0)
                 break;                              /* they are still to come */
             client_close(client, REASON_SHUT_DOWN); /* it has read its last bytes */
             break;
@@ -195,7 +180,7 @@ void client_run(struct loop_task *task)
 {
     struct client *client = list_entry(task, struct client, task);
 
-    switch (client->state) {
+    switch ((enum client_state)client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
         login_readable(client);
@@ -229,7 +214,6 @@ bool client_send(struct client *client, const void *bytes, size_t count)
 {
     if (!stream_is_open(&client->stream))
         return false;
-    client->sent_bytes += count;
     if (stream_write(&client->stream, bytes, count) == STREAM_BROKEN) {
         client_close(client, REASON_CLIENT_BROKEN);
         return false;
@@ -265,7 +249,7 @@ void client_arm(struct client *client)
     const struct settings *globals;
     uint64_t due_us = 0;
 
-    switch (client->state) {
+    switch ((enum client_state)client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
     case CLIENT_CANCEL:
@@ -289,7 +273,7 @@ void client_arm(struct client *client)
     case CLIENT_ACTIVE:
         if (client->server && client->server->state != SERVER_ACTIVE)
             break; /* our own statements have a time of their own */
-        due_us = earlier(0, client->transaction_us, settings->transaction_timeout_us);
+        due_us = earlier(0, client->exchange->transaction_us, settings->transaction_timeout_us);
         if (!client->server || !transaction_is_settled(&client->server->transaction))
             due_us = earlier(due_us, client->request_us, settings->query_timeout_us);
         else if (client->server->transaction.status != 'I')
@@ -324,7 +308,7 @@ static void active_timed_out(struct client *client, uint64_t now_us)
                                                                : REASON_CLIENT_IDLE_TIMEOUT,
                     NULL);
     } else if (settings->transaction_timeout_us &&
-               now_us >= client->transaction_us + settings->transaction_timeout_us) {
+               now_us >= client->exchange->transaction_us + settings->transaction_timeout_us) {
         if (!settled)
             cancel_server(client->server);
         client_fail(client, REASON_TRANSACTION_TIMEOUT, NULL);
@@ -340,7 +324,7 @@ static void client_timer(struct loop *loop, struct timer *timer)
 {
     struct client *client = list_entry(timer, struct client, timer);
 
-    switch (client->state) {
+    switch ((enum client_state)client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
         login_timed_out(client);
@@ -379,7 +363,7 @@ void client_update_flow(struct client *client)
 
     if (!stream_is_open(&client->stream) || client->state == CLIENT_CLOSING)
         return;
-    switch (client->state) {
+    switch ((enum client_state)client->state) {
     case CLIENT_WELCOME:
     case CLIENT_WAITING:
         pause |= client->held_bytes >= LOOP_BUFFER_BYTES;
@@ -411,32 +395,38 @@ void client_update_flow(struct client *client)
 
 void client_parameter_reported(struct client *client, const char *name, const char *value)
 {
+    struct exchange *exchange = client->exchange;
     struct parameters *before = parameters_ref(client->parameters);
 
     client->parameters = parameters_with(client->parameters, name, value);
-    if (client->parameters == before || client->changes) {
+    if (client->parameters == before || exchange->changes) {
         parameters_unref(before);
         return;
     }
-    client->before = before;
-    client->changes = true;
+    exchange->before = before;
+    exchange->changes = true;
+    exchange->marked = true;
 }
 
 void client_parameters_stay(struct client *client)
 {
-    parameters_unref(client->before);
-    client->before = NULL;
-    client->changes = false;
+    struct exchange *exchange = client->exchange;
+
+    parameters_unref(exchange->before);
+    exchange->before = NULL;
+    exchange->changes = false;
 }
 
 void client_parameters_undo(struct client *client)
 {
-    if (!client->changes)
+    struct exchange *exchange = client->exchange;
+
+    if (!exchange->changes)
         return;
     parameters_unref(client->parameters);
-    client->parameters = client->before;
-    client->before = NULL;
-    client->changes = false;
+    client->parameters = exchange->before;
+    exchange->before = NULL;
+    exchange->changes = false;
 }
 
 /* ---- the end ---- */
@@ -482,14 +472,11 @@ static void client_free(void *object)
     login_free(client->login);
     parameters_unref(client->parameters);
     parameters_unref(client->startup);
-    parameters_unref(client->before);
     parameters_unref(client->mode_of);
     tracker_free(client->tracker);
     prepared_client_free(client);
     free(client->held);
-    free(client->statement);
-    loss_fini(&client->loss);
-    buffer_fini(&client->farewell);
+    exchange_free(client);
     free((char *)client->user);
     free((char *)client->database);
     free(client->address);
@@ -510,7 +497,7 @@ static void log_end(const struct client *client, enum reason reason, const char 
                client->share && pool_environment(client->share->backend->pool)
                    ? pool_environment(client->share->backend->pool)
                    : "-",
-               client->transactions, client->received_bytes, client->sent_bytes);
+               client->transactions, client->received_bytes, client->stream.offered_bytes);
 }
 
 /* A login has ended without a welcome: was it refused? */
@@ -639,9 +626,9 @@ static void say_farewell(struct client *client, struct buffer *out)
 
 void client_farewell(struct client *client)
 {
-    struct buffer out = client->farewell;
+    struct buffer *farewell = login_farewell(client), out = *farewell;
 
-    client->farewell = (struct buffer){0};
+    *farewell = (struct buffer){0};
     say_farewell(client, &out);
 }
 
@@ -686,7 +673,7 @@ void client_stop(struct client *client)
 {
     enum reason reason = client->worker->stopping ? REASON_SHUTDOWN : REASON_EXPIRED;
 
-    switch (client->state) {
+    switch ((enum client_state)client->state) {
     case CLIENT_STARTUP:
     case CLIENT_LOGIN:
     case CLIENT_WELCOME:

@@ -40,11 +40,12 @@ struct derivation {
     struct client *client; /* NULL: it has gone */
 };
 
-struct login *login_new(const struct address *peer)
+struct login *login_new(const struct address *peer, const struct door *door)
 {
     struct login *login = memory_new(sizeof(*login));
 
     login->peer = *peer;
+    login->door = door;
     return login;
 }
 
@@ -58,6 +59,7 @@ void login_free(struct login *login)
     fetch_forget(login);
     auth_client_free(login->auth);
     buffer_fini(&login->greeting);
+    buffer_fini(&login->farewell);
     setup_unref(login->setup);
     free(login->unknown_option);
     free(login->refusal);
@@ -680,6 +682,8 @@ void client_welcome(struct client *client, const struct parameters *server_param
     client->login = NULL;
     client->active_us = loop_now_us(client->worker->loop);
     client_set_state(client, CLIENT_IDLE);
+    if (client->exchange) /* it had to wait for its welcome */
+        exchange_end(client);
     if (!client_send_buffer(client, &out))
         return;
     client_arm(client);
@@ -717,6 +721,11 @@ const struct environment_config *login_environment(const struct client *client)
 const struct settings *login_settings(const struct client *client)
 {
     return snapshot_environment_settings(client->login->setup->snapshot, login_environment(client));
+}
+
+struct buffer *login_farewell(struct client *client)
+{
+    return client->login ? &client->login->farewell : NULL;
 }
 
 bool login_is_routed(const struct client *client)

@@ -19,6 +19,7 @@ struct lookup;
 
 struct login {
     struct address peer; /* whoever is at the other end of the socket */
+    const struct door *door;
     struct setup *setup; /* the configuration that this login stands under */
     bool proxy_passed;   /* the PROXY header has been read, or none is wanted */
     bool tls_asked, gss_asked;
@@ -38,8 +39,9 @@ struct login {
     struct buffer greeting; /* AuthenticationOk, sent together with the welcome */
     char *refusal;          /* what it will be told when the delay of a failed login is over */
     char refusal_sqlstate[6];
-    char *unknown_option; /* a startup parameter that cannot be had */
-    bool is_peer_admin;   /* console over a Unix socket, same system user */
+    char *unknown_option;   /* a startup parameter that cannot be had */
+    struct buffer farewell; /* CLOSING: said when the audit log has it */
+    bool is_peer_admin;     /* console over a Unix socket, same system user */
 };
 
 static inline struct setup *setup_of(struct client *client)
@@ -56,12 +58,12 @@ static inline const struct settings *globals_of(struct client *client)
 
 static inline const struct setup_door *door_of(struct client *client)
 {
-    return &setup_of(client)->doors[client->door->index];
+    return &setup_of(client)->doors[client->login->door->index];
 }
 
 static inline bool is_local(const struct client *client)
 {
-    return address_is_local(listener_address(client->door->listener));
+    return address_is_local(listener_address(client->login->door->listener));
 }
 
 /* startup.c. The bytes of the first packets; what comes behind them is kept. */

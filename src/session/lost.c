@@ -90,11 +90,12 @@ static void tell(struct server *server, struct client *client, enum reason reaso
         cause.sqlstate = server->query_sqlstate;
         cause.text = server->query_error;
     }
-    doomed = loss_tell(&client->loss, &server->transaction, &cause, &out);
+    client->exchange->marked = true;
+    doomed = loss_tell(&client->exchange->loss, &server->transaction, &cause, &out);
     if (cut)
-        loss_cut(&client->loss, cut, client->body_intent);
+        loss_cut(&client->exchange->loss, cut, client->body_intent);
     if (doomed || (cut && server->transaction.status != 'I'))
-        client->loss.doomed_bytes = unread_bytes(client);
+        client->exchange->loss.doomed_bytes = unread_bytes(client);
     free(detail);
     if (client_send_buffer(client, &out))
         go_on(client);

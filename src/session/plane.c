@@ -255,6 +255,8 @@ static bool make_workers(struct plane *plane)
         list_init(&worker->servers);
         list_init(&worker->cancels);
         list_init(&worker->shares);
+        slab_init(&worker->exchanges, sizeof(struct exchange));
+        slab_init(&worker->statement_heads, sizeof(struct statement_head));
         plane->loops[i] = worker->loop = loop_new(i, worker);
         if (!worker->loop)
             return false;
@@ -397,6 +399,8 @@ void plane_free(struct plane *plane)
         free(worker->slot_generation);
         free(worker->outgoing);
         buffer_fini(&worker->context);
+        slab_fini(&worker->exchanges);
+        slab_fini(&worker->statement_heads);
     }
     setup_unref(plane->setup);
     hosts_free(plane->hosts);

@@ -728,10 +728,13 @@ static void send_unnamed(struct client *client, const struct passing *passing,
     struct unnamed *unnamed = &client->unnamed;
 
     if (plan->kind == PLAN_REPARSE) {
+        size_t bytes;
+        const uint8_t *text = unnamed_text(unnamed, &bytes);
+
         ask_plain(client, 'P', ANSWER_QUIET);
-        outgoing_header(out, 'P', 1 + unnamed->bytes);
+        outgoing_header(out, 'P', 1 + bytes);
         outgoing_copy(out, "", 1);
-        outgoing_add(out, unnamed->text, unnamed->bytes);
+        outgoing_add(out, text, bytes);
         out->urgent = true; /* the text may be replaced by the next message */
         unnamed->batch = transaction_batch(transaction_of(client));
         unnamed->bound |= passing->type == 'B';

@@ -343,8 +343,7 @@ void prepared_client_free(struct client *client)
         statement_names_fini(client->names);
         free(client->names);
     }
-    free(client->unnamed.text);
-    again_forget(client);
+    unnamed_fini(&client->unnamed);
 }
 
 size_t prepared_client_count(const struct client *client)
@@ -359,7 +358,6 @@ size_t prepared_server_count(const struct server *server)
 
 const char *prepared_bound_text(const struct client *client, const uint8_t *body, size_t length)
 {
-    const struct unnamed *unnamed = &client->unnamed;
     const struct statement_name *name;
     struct reader reader;
     const char *called;
@@ -370,11 +368,12 @@ const char *prepared_bound_text(const struct client *client, const uint8_t *body
     called = reader_string(&reader);
     if (reader.failed)
         return NULL;
-    if (!*called) /* it is kept as it came: its Parse may have had no end */
-        return unnamed->state == UNNAMED_KEPT && unnamed->bytes &&
-                       memchr(unnamed->text, '\0', unnamed->bytes)
-                   ? (const char *)unnamed->text
-                   : NULL;
+    if (!*called) {
+        const uint8_t *text = unnamed_text(&client->unnamed, &bytes);
+
+        /* it is kept as it came: its Parse may have had no end */
+        return text && memchr(text, '\0', bytes) ? (const char *)text : NULL;
+    }
     name = client->names ? statement_names_find(client->names, called) : NULL;
     return name && name->asked ? (const char *)statement_text(name->asked, &bytes) : NULL;
 }

@@ -33,9 +33,9 @@ static void parse(struct client *client, const uint8_t *body, size_t there,
     if (!end) /* a name that fills the buffer */
         return;
     message->intent = read_text(client, end + 1, there - (size_t)(end + 1 - body));
-    client->recall.has_parsed = true;
-    client->recall.parsed = message->intent;
-    client->recall.parsed_name = map_hash(body, (size_t)(end - body));
+    client->exchange->recall.has_parsed = true;
+    client->exchange->recall.parsed = message->intent;
+    client->exchange->recall.parsed_name = map_hash(body, (size_t)(end - body));
     if (!(message->intent & (INTENT_ENDS | INTENT_EMPTY)) || !*body)
         return;
     message->name = (const char *)body;
@@ -44,7 +44,7 @@ static void parse(struct client *client, const uint8_t *body, size_t there,
 
 static void name_statement(struct client *client, const char *name, struct loss_message *message)
 {
-    const struct recall *recall = &client->recall;
+    const struct recall *recall = &client->exchange->recall;
 
     message->name = name;
     if (recall->has_parsed && recall->parsed_name == map_hash(name, strlen(name)))
@@ -63,11 +63,11 @@ void recall_message(struct client *client, const uint8_t *body, size_t there,
     message->target = there ? (char)body[0] : 0;
     switch (message->type) {
     case 'Q':
-        client->recall.has_parsed = false;
+        client->exchange->recall.has_parsed = false;
         message->intent = read_text(client, body, there);
         break;
     case 'S':
-        client->recall.has_parsed = false;
+        client->exchange->recall.has_parsed = false;
         break;
     case 'P':
         parse(client, body, there, message);
@@ -79,7 +79,7 @@ void recall_message(struct client *client, const uint8_t *body, size_t there,
         if (!reader.failed)
             name_statement(client, statement, message);
         if (there)
-            recall_bind(&client->recall, (uint8_t)*portal, message->intent);
+            recall_bind(&client->exchange->recall, (uint8_t)*portal, message->intent);
         break;
     case 'D':
         (void)reader_u8(&reader);
@@ -89,10 +89,10 @@ void recall_message(struct client *client, const uint8_t *body, size_t there,
         if (message->target == 'S')
             name_statement(client, statement, message);
         else
-            message->intent = recall_portal(&client->recall, (uint8_t)*statement);
+            message->intent = recall_portal(&client->exchange->recall, (uint8_t)*statement);
         break;
     case 'E':
-        message->intent = recall_portal(&client->recall, there ? body[0] : 0);
+        message->intent = recall_portal(&client->exchange->recall, there ? body[0] : 0);
         break;
     default:
         break;

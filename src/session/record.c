@@ -125,7 +125,7 @@ bool record_refused(struct client *client, const char *sqlstate, const char *tex
         audit_write(audit, record);
         return false;
     }
-    client->farewell = *farewell;
+    *login_farewell(client) = *farewell;
     *farewell = (struct buffer){0};
     audit_write_through(audit, record, client->worker->loop, on_refused, NULL, client->id);
     return true;

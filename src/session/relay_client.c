@@ -100,9 +100,9 @@ static bool is_local(struct client *client, const struct frame *frame, const uin
 {
     struct loss_message message = {.type = frame->type};
 
-    if (loss_is_busy(&client->loss)) {
+    if (client->exchange && loss_is_busy(&client->exchange->loss)) {
         recall_message(client, body, there, &message);
-        if (loss_message(&client->loss, &message, out)) {
+        if (loss_message(&client->exchange->loss, &message, out)) {
             recall_done(client, body, there, &message);
             return true;
         }
@@ -132,7 +132,8 @@ static enum step answer_locally(struct client *client, struct pass *pass, const 
     client->body_left = total > there ? (uint32_t)(total - there) : 0;
     client->body_dropped = client->body_left > 0;
     total -= client->body_left;
-    loss_passed(&client->loss, total);
+    if (client->exchange)
+        loss_passed(&client->exchange->loss, total);
     pass->at += total;
     pass->from = pass->at;
     return STEP_NEXT;
@@ -182,10 +183,10 @@ static void begin_request(struct client *client)
     if (client->share->watch)
         watch_began(client);
     if (server->transaction.status == 'I') {
-        if (client->changes)
+        if (client->exchange->changes)
             client_parameters_stay(client);
-        client->transaction_us = now_us;
-        recall_begin(&client->recall);
+        client->exchange->transaction_us = now_us;
+        recall_begin(&client->exchange->recall);
     }
 }
 
@@ -344,10 +345,10 @@ static uint8_t recall(struct client *client, const struct passing *passing, uint
     case 'P':
         return passing->intent;
     case 'B':
-        recall_bind(&client->recall, first, bound);
+        recall_bind(&client->exchange->recall, first, bound);
         return bound;
     case 'E':
-        return recall_portal(&client->recall, first);
+        return recall_portal(&client->exchange->recall, first);
     default:
         return 0;
     }
@@ -462,12 +463,13 @@ static enum step pass_body(struct client *client, struct pass *pass)
     if (!client->body_dropped)
         return STEP_NEXT;
     pass->from = pass->at;
-    loss_passed(&client->loss, count);
+    if (client->exchange)
+        loss_passed(&client->exchange->loss, count);
     if (client->body_left)
         return STEP_NEXT;
     client->body_dropped = false;
-    if (client->loss.cut)
-        loss_cut_over(&client->loss, &out);
+    if (client->exchange && client->exchange->loss.cut)
+        loss_cut_over(&client->exchange->loss, &out);
     return client_send_buffer(client, &out) ? STEP_NEXT : STEP_OVER;
 }
 
@@ -515,6 +517,8 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
         server_settled(client->server); /* the last bytes may have been what it waited for */
     if (client_is_over(client))
         return;
+    if (client->state == CLIENT_IDLE && client->exchange)
+        exchange_end(client); /* what its lost server left behind is over */
     client_arm(client);
     client_update_flow(client);
 }
@@ -538,7 +542,7 @@ static bool ends_with_terminate(const uint8_t *data, size_t length)
 static bool is_served(const struct client *client)
 {
     if (client->state == CLIENT_WAITING)
-        return pool_is_coming(client->share->backend->pool, &client->waiter);
+        return pool_is_coming(client->share->backend->pool, &client->exchange->waiter);
     return client->state == CLIENT_ACTIVE;
 }
 

@@ -54,7 +54,6 @@ static void gather_flush(struct server *server, struct gather *gather)
     gather->count = 0;
     if (!client || count == 0)
         return;
-    client->sent_bytes += gather->bytes;
     counter_add(&relay_stats(client)->bytes_sent, gather->bytes);
     gather->bytes = 0;
     switch (stream_writev(&client->stream, gather->pieces, count)) {
@@ -257,7 +256,7 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
         return WEIGHT_GONE;
     if (frame->type == 'E' || (frame->type == 'C' && there > 1 && body[0] == 'D'))
         note_prepared(server, frame, body, there, verdict == VERDICT_SWALLOW);
-    if (frame->type == 'C' && server->client && server->client->changes &&
+    if (frame->type == 'C' && server->client && server->client->exchange->changes &&
         there == sizeof("COMMIT") && memcmp(body, "COMMIT", there) == 0)
         client_parameters_stay(server->client);
     if (server->awaited)

@@ -108,10 +108,10 @@ struct client *replication_next(const struct share *share)
     list_for_each (node, &share->clients) {
         struct client *client = list_entry(node, struct client, share_node);
 
-        if (client->state != CLIENT_WELCOME || client->server ||
-            client->waiter.state != WAITER_QUEUED || opening_for(share, client))
+        if (client->state != CLIENT_WELCOME || client->server || !client->exchange ||
+            client->exchange->waiter.state != WAITER_QUEUED || opening_for(share, client))
             continue;
-        if (!next || client->waiter.since_us < next->waiter.since_us)
+        if (!next || client->exchange->waiter.since_us < next->exchange->waiter.since_us)
             next = client;
     }
     return next;
@@ -169,14 +169,14 @@ static void on_ready(struct server *server)
     struct client *client = server->aside_owner;
     struct pool_stats *stats = pool_stats(pool_of(server), server->worker->index);
 
-    if (!pool_opened_for(pool_of(server), &server->item, server->worker->index, &client->waiter,
-                         now_of(server))) {
+    if (!pool_opened_for(pool_of(server), &server->item, server->worker->index,
+                         &client->exchange->waiter, now_of(server))) {
         server_close(server, REASON_SERVER_NOT_NEEDED, NULL); /* paused meanwhile: it waits on */
         return;
     }
     HASH_ADD(hh, server->worker->servers_by_id, item.id, sizeof(server->item.id), server);
     counter_add(&stats->server_assignment_count, 1);
-    counter_add(&stats->wait_time, now_of(server) - client->waiter.since_us);
+    counter_add(&stats->wait_time, now_of(server) - client->exchange->waiter.since_us);
     server->client = client;
     client->server = server;
     server->links++;
@@ -390,7 +390,6 @@ static void on_readable(struct server *server)
     if (passed < 0)
         return;
     memory_keep(&server->tail, &server->tail_bytes, buffer + passed, length - (size_t)passed);
-    client->sent_bytes += (size_t)passed;
     counter_add(&pool_stats(pool_of(server), server->worker->index)->bytes_sent, (uint64_t)passed);
     if (passed > 0 && stream_write(&client->stream, buffer, (size_t)passed) == STREAM_BROKEN) {
         client_close(client, REASON_CLIENT_BROKEN);

@@ -11,6 +11,7 @@ libpgstage_a_SOURCES += \
 	src/session/choice.c include/pgstage/session/choice.h \
 	src/session/client.c include/pgstage/session/client.h \
 	src/session/console.c include/pgstage/session/console.h \
+	src/session/exchange.c include/pgstage/session/exchange.h \
 	src/session/expiry.c include/pgstage/session/expiry.h \
 	src/session/failures.c include/pgstage/session/failures.h \
 	src/session/door.c include/pgstage/session/door.h \

@@ -147,16 +147,17 @@ void server_link(struct server *server, struct client *client)
 
     counter_add(&stats->server_assignment_count, 1);
     if (client->state == CLIENT_WAITING)
-        counter_add(&stats->wait_time, now_us - client->waiter.since_us);
+        counter_add(&stats->wait_time, now_us - client->exchange->waiter.since_us);
     if (server->share->watch)
         watch_waited(client, server,
-                     client->state == CLIENT_WAITING ? now_us - client->waiter.since_us : 0);
+                     client->state == CLIENT_WAITING ? now_us - client->exchange->waiter.since_us
+                                                     : 0);
     server->client = client;
     client->server = server;
     server->links++;
     tracker_linked(client);
     server->request_us = 0;
-    client->request_us = client->transaction_us = client->active_us = now_us;
+    client->request_us = client->exchange->transaction_us = client->active_us = now_us;
     client_set_state(client, CLIENT_ACTIVE);
     timer_clear(&client->timer); /* what it waited does not count as what it does now */
     if (idle_us > settings->server_check_delay_us && check_query(settings) &&
@@ -233,7 +234,7 @@ void server_dispose(struct server *server, enum pool_outcome outcome,
 
     /* clients that only want to be welcomed need no more than to know that there is a server */
     while (outcome == POOL_LENT) {
-        struct client *client = list_entry(grant.waiter, struct client, waiter);
+        struct client *client = list_entry(grant.waiter, struct exchange, waiter)->client;
 
         if (client->state != CLIENT_WELCOME) {
             server_link(server, client);
@@ -355,6 +356,8 @@ void server_release(struct server *server)
     recycle(server);
     if (client_is_stopping(client) && client->state == CLIENT_IDLE && !client->held_bytes)
         client_stop(client);
+    else if (client->state == CLIENT_IDLE)
+        exchange_end(client);
 }
 
 static void abandon_running(struct server *server, bool terminated)
@@ -436,13 +439,13 @@ static void count_end(struct server *server)
         return;
     counter_add(&stats->query_time, now_us - server->request_us);
     if (server->share->watch)
-        watch_ended(client, server, now_us - server->request_us, now_us - client->transaction_us,
-                    server->transaction.status == 'I');
+        watch_ended(client, server, now_us - server->request_us,
+                    now_us - client->exchange->transaction_us, server->transaction.status == 'I');
     server->request_us = 0;
     client->active_us = now_us;
     if (server->transaction.status == 'I') {
         counter_add(&stats->xact_count, 1);
-        counter_add(&stats->xact_time, now_us - client->transaction_us);
+        counter_add(&stats->xact_time, now_us - client->exchange->transaction_us);
         client->transactions++;
     }
 }

@@ -82,7 +82,8 @@ void server_arrive(struct worker *worker, struct server *server, uint64_t waiter
     bool wanted;
 
     server_place(server, worker);
-    wanted = pool_accept(pool, &server->item, worker->index, client ? &client->waiter : NULL);
+    wanted = pool_accept(pool, &server->item, worker->index,
+                         client && client->exchange ? &client->exchange->waiter : NULL);
     server_set_state(server, SERVER_IDLE);
     if (server_is_outdated(server) || !choice_fits(server) || !border_still_allows(server) ||
         !stream_attach(&server->stream, worker->loop)) {
@@ -93,7 +94,7 @@ void server_arrive(struct worker *worker, struct server *server, uint64_t waiter
         return;
     }
     if (wanted) {
-        grant.waiter = &client->waiter;
+        grant.waiter = &client->exchange->waiter;
         server_dispose(server, POOL_LENT, &grant);
     } else {
         server_dispose(server, pool_return(pool, &server->item, server_now_us(server), &grant),

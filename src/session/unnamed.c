@@ -14,25 +14,54 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
 
+/* The room that a short text gets: with what malloc adds, 64 bytes. */
+#define SHORT_TEXT_BYTES 48
+
+struct unnamed_text {
+    uint32_t bytes, capacity;
+    uint8_t of[];
+};
+
+void unnamed_fini(struct unnamed *unnamed)
+{
+    free(unnamed->text);
+    unnamed->text = NULL;
+}
+
+const uint8_t *unnamed_text(const struct unnamed *unnamed, size_t *bytes)
+{
+    if (unnamed->state != UNNAMED_KEPT)
+        return NULL;
+    *bytes = unnamed->text->bytes;
+    return unnamed->text->of;
+}
+
+/* Room for so many bytes, nearly always that of the last text. */
+static struct unnamed_text *text_room(struct unnamed *unnamed, size_t bytes)
+{
+    uint32_t capacity = SHORT_TEXT_BYTES;
+
+    if (unnamed->text && unnamed->text->capacity >= bytes)
+        return unnamed->text;
+    while (capacity < bytes)
+        capacity *= 2;
+    free(unnamed->text);
+    unnamed->text = memory_get(sizeof(*unnamed->text) + capacity);
+    unnamed->text->capacity = capacity;
+    return unnamed->text;
+}
+
 void unnamed_keep(struct client *client, const uint8_t *text, size_t bytes, uint8_t intent)
 {
     struct unnamed *unnamed = &client->unnamed;
+    struct unnamed_text *kept = text_room(unnamed, bytes);
 
     unnamed->state = UNNAMED_KEPT;
     unnamed->intent = intent;
     unnamed->bound = false;
-    if (bytes > unnamed->capacity) {
-        uint32_t capacity = unnamed->capacity ? unnamed->capacity : 128;
-
-        while (capacity < bytes)
-            capacity *= 2;
-        free(unnamed->text);
-        unnamed->text = memory_get(capacity);
-        unnamed->capacity = capacity;
-    }
     if (bytes) /* a Parse may have no text behind its name */
-        memcpy(unnamed->text, text, bytes);
-    unnamed->bytes = (uint32_t)bytes;
+        memcpy(kept->of, text, bytes);
+    kept->bytes = (uint32_t)bytes;
 }
 
 void unnamed_parse(struct client *client, const uint8_t *text, size_t bytes, bool whole,
@@ -72,11 +101,9 @@ void unnamed_bound(struct client *client)
     unnamed->bound = true;
     if (client->pins)
         client_unpin(client, PIN_unnamed_statement);
-    if (unnamed->capacity <= UNNAMED_KEEP_BYTES)
+    if (!unnamed->text || unnamed->text->capacity <= UNNAMED_KEEP_BYTES)
         return;
-    free(unnamed->text);
-    unnamed->text = NULL;
-    unnamed->capacity = unnamed->bytes = 0;
+    unnamed_fini(unnamed);
     if (unnamed->state == UNNAMED_KEPT)
         unnamed->state = UNNAMED_LONG;
 }

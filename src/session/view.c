@@ -12,6 +12,7 @@
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/replication.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/wait.h"
 
 /* A moment of the monotonic clock as one of the wall clock. */
 static uint64_t wall_us(struct loop *loop, uint64_t us)
@@ -65,7 +66,7 @@ static void describe_client(const struct client *client, struct socket_view *vie
     view->connect_wall_us = client->connected_us;
     view->request_wall_us = wall_us(loop, client->request_us);
     if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME)
-        view->wait_us = loop_now_us(loop) - client->waiter.since_us;
+        view->wait_us = loop_now_us(loop) - wait_since_us(client);
     view->self = client;
     view->link = client->server;
     view->remote_pid = client->server ? client->server->remote_pid : 0;

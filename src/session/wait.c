@@ -26,13 +26,15 @@ bool client_borrow(struct client *client)
 {
     struct share *share = client->share;
     struct loop *loop = client->worker->loop;
-    struct pool_item *item = pool_borrow(share->backend->pool, &client->waiter, loop_now_us(loop));
+    struct pool_item *item;
 
+    exchange_begin(client);
+    item = pool_borrow(share->backend->pool, &client->exchange->waiter, loop_now_us(loop));
     client->wait_notified = false;
     if (client->state == CLIENT_IDLE && !item)
         client_set_state(client, CLIENT_WAITING);
     if (item) {
-        struct pool_grant grant = {.waiter = &client->waiter};
+        struct pool_grant grant = {.waiter = &client->exchange->waiter};
 
         server_dispose(list_entry(item, struct server, item), POOL_LENT, &grant);
         return !client_is_over(client) && client->server;
@@ -46,8 +48,8 @@ bool client_borrow(struct client *client)
 
 void client_forget_wait(struct client *client)
 {
-    if (client->share)
-        pool_forget(client->share->backend->pool, &client->waiter,
+    if (client->share && client->exchange)
+        pool_forget(client->share->backend->pool, &client->exchange->waiter,
                     loop_now_us(client->worker->loop));
 }
 
@@ -60,11 +62,16 @@ static uint64_t earlier(uint64_t due_us, uint64_t since_us, uint64_t limit_us)
     return limit_us && (!due_us || other_us < due_us) ? other_us : due_us;
 }
 
+uint64_t wait_since_us(const struct client *client)
+{
+    return client->exchange ? client->exchange->waiter.since_us : client->active_us;
+}
+
 /* When its patience ends; 0: never. */
 static uint64_t patience_ends(const struct client *client)
 {
     const struct settings *settings = share_settings(client->share);
-    uint64_t since_us = client->waiter.since_us;
+    uint64_t since_us = wait_since_us(client);
     uint64_t opened_us = gate_opened_us(client->share);
 
     if (gate_is_shut(client->share))
@@ -78,7 +85,7 @@ uint64_t wait_due(const struct client *client)
     uint64_t due_us = patience_ends(client);
 
     if (client->state == CLIENT_WAITING && !client->wait_notified)
-        due_us = earlier(due_us, client->waiter.since_us, settings->query_wait_notify_us);
+        due_us = earlier(due_us, wait_since_us(client), settings->query_wait_notify_us);
     return due_us;
 }
 
@@ -89,7 +96,8 @@ void wait_refuse(struct client *client, const char *sqlstate, const char *text)
     client_forget_wait(client);
     client_set_state(client, CLIENT_IDLE);
     client->active_us = loop_now_us(client->worker->loop);
-    loss_refuse(&client->loss, sqlstate, text, NULL);
+    client->exchange->marked = true;
+    loss_refuse(&client->exchange->loss, sqlstate, text, NULL);
     client->granted = true;
     loop_defer(client->worker->loop, &client->task);
     client_arm(client);
@@ -122,7 +130,7 @@ void wait_is_due(struct client *client, uint64_t now_us)
         return;
     }
     if (client->state == CLIENT_WAITING && !client->wait_notified && notify_us &&
-        now_us >= client->waiter.since_us + notify_us) {
+        now_us >= wait_since_us(client) + notify_us) {
         client->wait_notified = true;
         message_notice(&out, "NOTICE", "00000",
                        "No server connection available in postgres backend, client being queued");

@@ -155,18 +155,21 @@ static void count_wait(struct figures *figures, uint64_t wait_us)
 
 void watch_began(struct client *client)
 {
-    if (client->statement)
-        client->statement->bytes = client->statement->total_bytes = 0;
+    struct statement_head *head = client->exchange->statement;
+
+    if (head)
+        head->bytes = head->total_bytes = 0;
 }
 
 void watch_statement(struct client *client, uint8_t type, const uint8_t *body, size_t there,
                      size_t total)
 {
     const struct watch *watch = client->share->watch;
+    struct exchange *exchange = client->exchange;
     const uint8_t *text = body;
     struct statement_head *head;
 
-    if (watch->level < MONITORING_ENHANCED || (client->statement && client->statement->bytes))
+    if (watch->level < MONITORING_ENHANCED || (exchange->statement && exchange->statement->bytes))
         return;
     if (type == 'F') {
         text = (const uint8_t *)"(function call)";
@@ -180,9 +183,11 @@ void watch_statement(struct client *client, uint8_t type, const uint8_t *body, s
         there -= (size_t)(text - body);
         total -= (size_t)(text - body);
     }
-    if (!client->statement)
-        client->statement = memory_new(sizeof(*client->statement));
-    head = client->statement;
+    if (!exchange->statement) {
+        exchange->statement = slab_take(&client->worker->statement_heads);
+        exchange->marked = true;
+    }
+    head = exchange->statement;
     head->bytes =
         strnlen((const char *)text, there < STATEMENT_MAX_BYTES ? there : STATEMENT_MAX_BYTES);
     head->total_bytes =
@@ -201,7 +206,7 @@ static bool is_sampled(const struct client *client, int64_t percent)
 static void log_slow(const struct client *client, uint64_t query_us)
 {
     const struct settings *settings = share_settings(client->share);
-    const struct statement_head *head = client->statement;
+    const struct statement_head *head = client->exchange->statement;
     const char *environment = pool_environment(client->share->backend->pool);
     bool cut = head && head->total_bytes > head->bytes;
     struct buffer text = {0};
@@ -219,8 +224,8 @@ static void log_slow(const struct client *client, uint64_t query_us)
     client_log(client, RANK_LOG,
                "slow query: duration=%" PRIu64 ".%03u ms waited=%" PRIu64
                ".%03u ms environment=%s text: %.*s%s",
-               query_us / 1000, (unsigned)(query_us % 1000), client->waited_us / 1000,
-               (unsigned)(client->waited_us % 1000), environment ? environment : "-",
+               query_us / 1000, (unsigned)(query_us % 1000), client->exchange->waited_us / 1000,
+               (unsigned)(client->exchange->waited_us % 1000), environment ? environment : "-",
                (int)text.length, (const char *)text.data, cut ? "..." : "");
     buffer_fini(&text);
 }
@@ -231,7 +236,7 @@ void watch_waited(struct client *client, struct server *server, uint64_t wait_us
 {
     struct watch *watch = client->share->watch;
 
-    client->waited_us = wait_us;
+    client->exchange->waited_us = wait_us;
     count_time(watch, WATCH_wait, wait_us);
     if (watch->level >= MONITORING_ENHANCED && wait_us)
         count_wait(figures_of_client(client), wait_us);
@@ -256,7 +261,7 @@ void watch_ended(struct client *client, struct server *server, uint64_t query_us
     }
     if (watch->level >= MONITORING_COMPREHENSIVE)
         count_end(figures_of_server(server), query_us, transaction_us, is_over, is_slow);
-    client->waited_us = 0; /* it counts for the first query behind it */
+    client->exchange->waited_us = 0; /* it counts for the first query behind it */
 }
 
 /* ---- views ---- */

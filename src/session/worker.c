@@ -14,26 +14,18 @@
 #include "pgstage/session/client.h"
 #include "pgstage/session/server.h"
 
-#define SLOT_NONE UINT32_MAX
-
+/* What was not used yet is not touched: large arrays are no memory there. */
 static bool grow_slots(struct worker *worker)
 {
-    uint32_t old = worker->slot_count;
-    uint32_t count = old ? old * 2 : 64;
+    uint32_t capacity = worker->slot_capacity ? worker->slot_capacity * 2 : 64;
 
-    if (count > WORKER_CLIENTS_MAX)
+    if (capacity > WORKER_CLIENTS_MAX)
         return false;
-    worker->slots = memory_resize(worker->slots, count, sizeof(*worker->slots));
-    worker->slot_next = memory_resize(worker->slot_next, count, sizeof(*worker->slot_next));
+    worker->slots = memory_resize(worker->slots, capacity, sizeof(*worker->slots));
+    worker->slot_next = memory_resize(worker->slot_next, capacity, sizeof(*worker->slot_next));
     worker->slot_generation =
-        memory_resize(worker->slot_generation, count, sizeof(*worker->slot_generation));
-    for (uint32_t slot = old; slot < count; slot++) {
-        worker->slots[slot] = NULL;
-        worker->slot_generation[slot] = 1;
-        worker->slot_next[slot] = slot + 1 < count ? slot + 1 : SLOT_NONE;
-    }
-    worker->slot_free = old;
-    worker->slot_count = count;
+        memory_resize(worker->slot_generation, capacity, sizeof(*worker->slot_generation));
+    worker->slot_capacity = capacity;
     return true;
 }
 
@@ -41,10 +33,15 @@ bool worker_add_client(struct worker *worker, struct client *client)
 {
     uint32_t slot;
 
-    if ((worker->slot_count == 0 || worker->slot_free == SLOT_NONE) && !grow_slots(worker))
+    if (worker->slot_free) {
+        slot = worker->slot_free - 1;
+        worker->slot_free = worker->slot_next[slot];
+    } else if (worker->slot_count < worker->slot_capacity || grow_slots(worker)) {
+        slot = worker->slot_count++;
+        worker->slot_generation[slot] = 1;
+    } else {
         return false;
-    slot = worker->slot_free;
-    worker->slot_free = worker->slot_next[slot];
+    }
     worker->slots[slot] = client;
     client->id =
         (uint64_t)worker->index << 52 | (uint64_t)worker->slot_generation[slot] << 20 | slot;
@@ -59,7 +56,7 @@ void worker_remove_client(struct worker *worker, struct client *client)
     worker->slots[slot] = NULL;
     worker->slot_generation[slot]++;
     worker->slot_next[slot] = worker->slot_free;
-    worker->slot_free = slot;
+    worker->slot_free = slot + 1;
     list_remove(&worker->clients, &client->node);
 }
 

@@ -59,7 +59,7 @@ struct pool_item {
 
 enum pool_waiter_state { WAITER_IDLE, WAITER_QUEUED, WAITER_PROMISED, WAITER_GRANTED };
 
-/* Embedded in a client. */
+/* Embedded in what a client has while it wants an item. */
 struct pool_waiter {
     /* fixed */
     uint64_t id; /* the client's, unique in the process */

@@ -6,13 +6,10 @@
 
 #include "pgstage/base/log.h"
 #include "pgstage/net/stream.h"
-#include "pgstage/pool/pool.h"
-#include "pgstage/session/again.h"
 #include "pgstage/session/backend.h"
-#include "pgstage/session/loss.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/pin.h"
 #include "pgstage/session/reason.h"
-#include "pgstage/session/recall.h"
 #include "pgstage/session/unnamed.h"
 #include "pgstage/session/worker.h"
 
@@ -47,77 +44,68 @@ enum client_state {
 /* What the audit log knows of a login. */
 enum record_state { RECORD_NONE, RECORD_WAITING, RECORD_DONE };
 
-/* There are tens of thousands of them: fields stand so that no room is lost between them. */
+/*
+ * There are tens of thousands of them, nearly all idle: what one has no use for while it is idle
+ * stands elsewhere (struct exchange, struct login), and fields stand so that no room is lost.
+ */
 struct client {
     /* fixed */
     struct worker *worker;
     uint64_t id;
-    uint32_t secret; /* of its cancel key */
-    /* owner */
-    enum client_state state;
-    /* fixed */
-    struct door *door;
     uint64_t connected_us; /* of the wall clock */
+    uint32_t secret;       /* of its cancel key */
     /* owner */
-    struct address *address; /* the peer's, or what a believed PROXY header tells */
+    uint8_t state;             /* enum client_state */
+    uint8_t tally;             /* enum client_tally: where the share counts it */
+    uint8_t recorded;          /* enum record_state */
+    uint8_t replication;       /* enum replication: it has a server of its own */
+    struct address *address;   /* the peer's, or what a believed PROXY header tells */
+    struct login *login;       /* until it is logged in */
+    struct exchange *exchange; /* NULL: it is idle, or was never served yet */
+    struct server *server;
+    struct share *share; /* NULL: none yet, or console */
     struct stream stream;
     struct loop_task task;
     struct list_node node;       /* in worker->clients */
     struct list_node share_node; /* in share->clients */
     struct timer timer;
-    struct login *login; /* until it is logged in */
     /* NULL before the startup packet. While it has a share and they are the same as the pool's,
      * they are the pool's. */
     const char *user;
-    const char *database; /* as it asked */
-    struct share *share;  /* NULL: none yet, or console */
-    struct pool_waiter waiter;
-    struct server *server;
+    const char *database;            /* as it asked */
     struct parameters *parameters;   /* the session parameters that follow it */
     struct parameters *startup;      /* … as they were at its login: what RESET leads back to */
-    struct parameters *before;       /* … before its transaction, when that `changes` them */
+    struct parameters *mode_of;      /* … as they were when own_mode was read; a reference */
     struct cancel_name *cancel_name; /* its key, where peers see it too; NULL: there are none */
     struct hearing *hearing;         /* of notifications; NULL: it has never listened */
     struct tracker *tracker;         /* of its session's state; NULL: it has never changed any */
+    struct figures *figures;         /* of its user; the worker's */
+    struct statement_names *names;   /* of its prepared statements; NULL: none yet */
+    struct unnamed unnamed;          /* its unnamed prepared statement */
     uint8_t *held;                   /* bytes that have come and were not passed on */
-    struct buffer farewell;          /* CLOSING: said when the audit log has it */
     uint32_t held_bytes;             /* of `held` */
     uint32_t body_left;              /* of a message that is passed on in pieces */
     uint8_t body_type;               /* … of this type … */
     uint8_t body_intent;             /* … and intent */
     bool body_dropped;               /* … or that is dropped */
+    uint8_t protocol_minor;          /* 0 or 2: of protocol 3 */
     uint32_t held_in;                /* the last trouble of the environment that held it; 0: none */
-    struct loss loss;                /* what it is told in the place of a server */
-    struct recall recall;
-    bool changes;     /* its transaction has changed the parameters */
-    bool admitted;    /* counted in registry_admit */
-    bool admitted_to; /* counted in registry_admit_to */
+    uint32_t pins;    /* mask of enum pin: it keeps its server between transactions */
+    uint8_t sql_mode; /* enum sql_mode: how its texts are read */
+    uint8_t own_mode, own_mode_mask; /* … as far as its own parameters say */
+    bool admitted;                   /* counted in registry_admit */
+    bool admitted_to;                /* counted in registry_admit_to */
     bool console;
-    bool console_busy;      /* its last messages are with the control thread */
-    bool parting;           /* gone, with a Terminate at the end of `held` */
-    bool awaiting;          /* `held` goes on when more answers have come */
-    bool streams;           /* its last read was a full one */
-    bool granted;           /* `held` is to be passed on before more is read */
-    bool at_gate;           /* counted among those who wait for a primary */
-    bool wait_notified;     /* it has had its query_wait_notify */
-    uint8_t recorded;       /* enum record_state */
-    uint8_t replication;    /* enum replication: it has a server of its own */
-    uint8_t protocol_minor; /* 0 or 2: of protocol 3 */
-    uint32_t pins;          /* mask of enum pin: it keeps its server between transactions */
-    uint8_t tally;          /* enum client_tally: where the share counts it */
-    uint8_t sql_mode;       /* enum sql_mode: how its texts are read */
-    uint8_t own_mode, own_mode_mask;  /* … as far as its own parameters say, which were … */
-    struct parameters *mode_of;       /* … these; a reference */
-    struct figures *figures;          /* of its user; the worker's */
-    struct statement_head *statement; /* of the query it runs, where slow ones are logged */
-    struct statement_names *names;    /* of its prepared statements; NULL: none yet */
-    struct unnamed unnamed;           /* its unnamed prepared statement */
-    struct again again;               /* the batch that may be sent again */
-    uint64_t waited_us;               /* for its server, until the first query is over */
-    uint64_t request_us;              /* monotonic: when the last query or batch began */
-    uint64_t transaction_us;
+    bool console_busy;   /* its last messages are with the control thread */
+    bool parting;        /* gone, with a Terminate at the end of `held` */
+    bool awaiting;       /* `held` goes on when more answers have come */
+    bool streams;        /* its last read was a full one */
+    bool granted;        /* `held` is to be passed on before more is read */
+    bool at_gate;        /* counted among those who wait for a primary */
+    bool wait_notified;  /* it has had its query_wait_notify */
+    uint64_t request_us; /* monotonic: when the last query or batch began */
     uint64_t active_us;
-    uint64_t received_bytes, sent_bytes, transactions;
+    uint64_t received_bytes, transactions;
 };
 
 /* Takes over an accepted descriptor. The worker's thread. */

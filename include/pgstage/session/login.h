@@ -7,8 +7,9 @@
 #include "pgstage/net/stream.h"
 #include "pgstage/session/client.h"
 
-/* Made when a client is accepted; `peer` is whoever is at the other end of the socket. */
-struct login *login_new(const struct address *peer);
+/* Made when a client is accepted through the door; `peer` is whoever is at the other end of the
+ * socket. */
+struct login *login_new(const struct address *peer, const struct door *door);
 void login_free(struct login *login);
 /* Bytes can be read in STARTUP, LOGIN. */
 void login_readable(struct client *client);
@@ -24,6 +25,9 @@ void login_finish(struct client *client);
 const struct environment_config *login_environment(const struct client *client);
 /* … and its settings; only when there is one. */
 const struct settings *login_settings(const struct client *client);
+/* The last words of a client that was refused, while they wait for the audit log. NULL: it has
+ * logged in. */
+struct buffer *login_farewell(struct client *client);
 /* Is it known which database line serves it? */
 bool login_is_routed(const struct client *client);
 /* The audit log has its acceptance (`may_enter`), or could not be written and must be. */

@@ -23,15 +23,19 @@ enum unnamed_state {
     UNNAMED_LONG, /* only its server has it */
 };
 
+/* Small, since each client has one. */
 struct unnamed {
     /* owner */
-    uint8_t *text;
-    uint32_t bytes, capacity;
-    uint32_t batch; /* in which it was parsed */
-    uint8_t state;  /* enum unnamed_state */
-    uint8_t intent; /* enum intent, of its text */
-    bool bound;     /* since it was parsed */
+    struct unnamed_text *text; /* NULL: none is kept */
+    uint32_t batch;            /* in which it was parsed */
+    uint8_t state;             /* enum unnamed_state */
+    uint8_t intent;            /* enum intent, of its text */
+    bool bound;                /* since it was parsed */
 };
+
+void unnamed_fini(struct unnamed *unnamed);
+/* What is kept of it: the body of its Parse behind the name. NULL: nothing. */
+const uint8_t *unnamed_text(const struct unnamed *unnamed, size_t *bytes);
 
 enum unnamed_use {
     UNNAMED_THERE,     /* the server has it */

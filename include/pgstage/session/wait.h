@@ -9,6 +9,8 @@
 
 struct client;
 
+/* WELCOME and WAITING: when it began to wait, of the loop's clock. */
+uint64_t wait_since_us(const struct client *client);
 /* WELCOME and WAITING: when it is to be looked at; 0: never. */
 uint64_t wait_due(const struct client *client);
 /* It is time: a notice, or the end of its wait. */

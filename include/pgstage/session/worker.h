@@ -13,6 +13,7 @@
 #include "pgstage/base/buffer.h"
 #include "pgstage/base/counter.h"
 #include "pgstage/base/list.h"
+#include "pgstage/base/slab.h"
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/net/listener.h"
 #include "pgstage/net/resolver.h"
@@ -86,12 +87,15 @@ struct worker {
     struct loop_task refresh;         /* takes the present setup over into … */
     size_t refresh_left;              /* … so many of `shares`, from the front */
     struct client **slots;
-    uint32_t slot_count, slot_free; /* free slots are chained through slot_next */
-    uint32_t *slot_next;
+    uint32_t slot_count, slot_capacity; /* used so far; there is room for */
+    uint32_t slot_free;                 /* + 1; those behind it are chained in the same way … */
+    uint32_t *slot_next;                /* … through this; 0: none */
     uint32_t *slot_generation;
     struct figures *figures[FIGURE_KINDS]; /* uthash */
     uint64_t moved_servers;                /* handed to another worker, so far */
     struct outgoing *outgoing;             /* NULL until a message is rewritten */
+    struct slab exchanges;                 /* of clients that are not idle */
+    struct slab statement_heads;           /* … where slow queries are logged */
     struct buffer context;                 /* of the prepared statement that is looked at */
     bool stopping;                         /* clients end with their transaction */
     bool ended;                            /* all was closed: letters that still come are dropped */
