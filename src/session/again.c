@@ -12,6 +12,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/frame.h"
 

@@ -10,6 +10,7 @@
  * exactly their size and never more than one buffer; beyond that the client is paused.
  */
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

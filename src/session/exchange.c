@@ -1,5 +1,5 @@
 /*
- * exchange.c: blocks for clients that are at something.
+ * exchange.c: what few exchanges use.
  *
  * Beginning and ending are on the path of every transaction, and cost it a few dozen instructions:
  * a block goes back as clean as it came, and what few exchanges use is looked at only when it is
@@ -7,29 +7,16 @@
  */
 #include "pgstage/session/exchange.h"
 
-#include "pgstage/base/check.h"
-#include "pgstage/base/slab.h"
-#include "pgstage/session/client.h"
 #include "pgstage/session/watch.h"
 
-void exchange_begin(struct client *client)
-{
-    struct worker *worker = client->worker;
-    struct exchange *exchange;
+/* An idle client is what there are tens of thousands of. Whoever needs more for one finds out first
+ * whether an exchange, a login or a pointer would do. */
+_Static_assert(sizeof(struct client) <= 456, "an idle client has become larger");
 
-    if (client->exchange)
-        return;
-    exchange = slab_take(&worker->exchanges);
-    exchange->waiter.id = client->id;
-    exchange->waiter.worker = worker->index;
-    exchange->client = client;
-    exchange->waited_us = 0;
-    client->exchange = exchange;
-}
-
-/* Leaves it as a new one is, but for what the next exchange writes before it is read. */
-static void clear(struct client *client, struct exchange *exchange)
+void exchange_clear(struct client *client)
 {
+    struct exchange *exchange = client->exchange;
+
     loss_fini(&exchange->loss);
     exchange->loss = (struct loss){0};
     client_parameters_stay(client);
@@ -38,30 +25,4 @@ static void clear(struct client *client, struct exchange *exchange)
         slab_give(&client->worker->statement_heads, exchange->statement);
     exchange->statement = NULL;
     exchange->marked = false;
-}
-
-void exchange_free(struct client *client)
-{
-    struct exchange *exchange = client->exchange;
-
-    if (!exchange)
-        return;
-    check(exchange->waiter.state == WAITER_IDLE);
-    if (exchange->marked)
-        clear(client, exchange);
-    exchange->recall = (struct recall){0};
-    again_drop(&exchange->again);
-    client->exchange = NULL;
-    slab_give(&client->worker->exchanges, exchange);
-}
-
-void exchange_end(struct client *client)
-{
-    const struct loss *loss = &client->exchange->loss;
-
-    if (client->state != CLIENT_IDLE || client->server || client->held_bytes)
-        return;
-    if (client->exchange->marked && (loss_is_busy(loss) || loss->cut))
-        return;
-    exchange_free(client);
 }

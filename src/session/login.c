@@ -24,6 +24,7 @@
 #include "pgstage/session/access.h"
 #include "pgstage/session/cancel_key.h"
 #include "pgstage/session/console.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/proxy.h"
 #include "pgstage/session/record.h"

@@ -24,6 +24,7 @@
 #include "pgstage/session/change.h"
 #include "pgstage/session/client.h"
 #include "pgstage/session/door.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/expiry.h"
 #include "pgstage/session/failures.h"
 #include "pgstage/session/gate.h"

@@ -16,6 +16,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
+#include "pgstage/session/again.h"
 #include "pgstage/wire/frame.h"
 #include "pgstage/wire/intent.h"
 #include "pgstage/wire/message.h"

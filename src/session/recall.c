@@ -11,6 +11,7 @@
 
 #include "pgstage/base/map.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/loss.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/wire/frame.h"

@@ -15,6 +15,7 @@
 
 #include "pgstage/base/memory.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/lost.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"
@@ -512,7 +513,8 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
     }
     if (client->server && client->server->state == SERVER_ACTIVE)
         pass_flush(client, &pass);
-    client_hold(client, pass.data + pass.at, pass.length - pass.at);
+    if (pass.at < pass.length)
+        client_hold(client, pass.data + pass.at, pass.length - pass.at);
     if (client->server && client->server->state == SERVER_ACTIVE)
         server_settled(client->server); /* the last bytes may have been what it waited for */
     if (client_is_over(client))

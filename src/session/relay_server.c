@@ -15,6 +15,7 @@
 #include "pgstage/base/text.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/lost.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"

@@ -21,6 +21,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/record.h"
 #include "pgstage/session/server.h"

@@ -20,6 +20,7 @@
 #include "pgstage/session/cancel.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/listening.h"
 #include "pgstage/session/login.h"
 #include "pgstage/session/lost.h"
@@ -356,7 +357,7 @@ void server_release(struct server *server)
     recycle(server);
     if (client_is_stopping(client) && client->state == CLIENT_IDLE && !client->held_bytes)
         client_stop(client);
-    else if (client->state == CLIENT_IDLE)
+    else
         exchange_end(client);
 }
 

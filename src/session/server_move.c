@@ -11,6 +11,7 @@
 #include "pgstage/session/border.h"
 #include "pgstage/session/choice.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/standing.h"
 #include "pgstage/session/worker.h"
 #include "server_inside.h"

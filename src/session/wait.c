@@ -16,6 +16,7 @@
 #include "pgstage/base/clock.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/gate.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/message.h"

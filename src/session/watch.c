@@ -18,6 +18,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/server.h"
 #include "pgstage/wire/mask.h"
 

@@ -7,13 +7,13 @@
 #include "pgstage/base/log.h"
 #include "pgstage/net/stream.h"
 #include "pgstage/session/backend.h"
-#include "pgstage/session/exchange.h"
 #include "pgstage/session/pin.h"
 #include "pgstage/session/reason.h"
 #include "pgstage/session/unnamed.h"
 #include "pgstage/session/worker.h"
 
 struct cancel_name;
+struct exchange;
 struct figures;
 struct login;
 struct statement_head;

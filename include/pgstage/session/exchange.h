@@ -15,13 +15,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pgstage/base/check.h"
+#include "pgstage/base/slab.h"
 #include "pgstage/pool/pool.h"
 #include "pgstage/session/again.h"
+#include "pgstage/session/client.h"
 #include "pgstage/session/loss.h"
 #include "pgstage/session/recall.h"
 
-struct client;
-struct parameters;
 struct statement_head;
 
 struct exchange {
@@ -42,12 +43,51 @@ struct exchange {
     struct again again;               /* the batch that may be sent again; `longer` only */
 };
 
+/* For exchange_free: one that is marked is made as clean as a new one. */
+void exchange_clear(struct client *client);
+
 /* The client asks for a server; harmless when it has an exchange already. */
-void exchange_begin(struct client *client);
-/* The client may have become idle: if there is nothing left of its exchange, the block goes back.
- * It has one. */
-void exchange_end(struct client *client);
-/* The client's memory goes: so does this, if there is one. */
-void exchange_free(struct client *client);
+static inline void exchange_begin(struct client *client)
+{
+    struct worker *worker = client->worker;
+    struct exchange *exchange = client->exchange;
+
+    if (exchange)
+        return;
+    client->exchange = exchange = slab_take(&worker->exchanges);
+    exchange->waiter.id = client->id;
+    exchange->waiter.worker = worker->index;
+    exchange->client = client;
+    exchange->waited_us = 0;
+}
+
+/* Gives the block back, as when the client's memory goes; harmless when it has none. */
+static inline void exchange_free(struct client *client)
+{
+    struct exchange *exchange = client->exchange;
+
+    if (!exchange)
+        return;
+    check(exchange->waiter.state == WAITER_IDLE);
+    if (exchange->marked)
+        exchange_clear(client);
+    exchange->recall = (struct recall){0};
+    again_drop(&exchange->again);
+    client->exchange = NULL;
+    slab_give(&client->worker->exchanges, exchange);
+}
+
+/* The client, which has one, may have become idle: if nothing is left of its exchange, the block
+ * goes back. */
+static inline void exchange_end(struct client *client)
+{
+    const struct exchange *exchange = client->exchange;
+
+    if (client->state != CLIENT_IDLE || client->server || client->held_bytes)
+        return;
+    if (exchange->marked && (loss_is_busy(&exchange->loss) || exchange->loss.cut))
+        return;
+    exchange_free(client);
+}
 
 #endif

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "pgstage/base/memory.h"
-#include "pgstage/session/client.h"
+#include "pgstage/session/exchange.h"
 #include "pgstage/session/parameters.h"
 #include "pgstage/session/watch.h"
 
