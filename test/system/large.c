@@ -97,8 +97,9 @@ SYSTEM_TEST(large, a_64_mb_query_that_has_to_wait_does_not_disturb)
 SYSTEM_TEST(large, messages_of_every_size_around_a_buffer_pass_unchanged)
 {
     PGconn *client = client_open(proxy_start("pool_mode = transaction\n"), NULL);
-    static const int sizes[] = {1000,  2047,  2048,  4000,  4083,  4096,  4097,  8180,  8192,
-                                16300, 16370, 16384, 16385, 32767, 32768, 65530, 65536, 131072};
+    static const int sizes[] = {1000,  2047,  2048,  4000,   4083,  4096,  4097,
+                                8180,  8192,  16300, 16370,  16384, 16385, 32767,
+                                32768, 65530, 65536, 131072, 262144};
     size_t i;
     int delta;
 

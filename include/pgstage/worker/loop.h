@@ -20,10 +20,9 @@ struct loop;
 /* The read buffer that a loop lends for the length of a callback. */
 #define LOOP_BUFFER_BYTES 16384
 /* It is this long in truth, for streams of rows or COPY data that run at full speed: a larger read
- * saves calls and turns (on loopback results cost 0.24 to 0.38 s/GB instead of 0.45, and even more
- * than that brings nothing). What may have to be kept for a crowd is bounded by LOOP_BUFFER_BYTES,
- * so nothing else reads that much. */
-#define LOOP_STREAM_BYTES (64 * 1024)
+ * saves calls and turns (see doc/benchmarks.md). What may have to be kept for a crowd is bounded by
+ * LOOP_BUFFER_BYTES, so nothing else reads that much. */
+#define LOOP_STREAM_BYTES (128 * 1024)
 
 /* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
  * NULL when the kernel gives no epoll, eventfd or timerfd. */
