@@ -1,5 +1,6 @@
 # test/bench: what scripts/bench measures with. Built by `make bench-programs` only.
-bench_programs = test/bench/null_backend test/bench/generator test/bench/relay test/bench/pool_lock
+bench_programs = test/bench/null_backend test/bench/generator test/bench/relay test/bench/tls_floor \
+	test/bench/pool_lock
 EXTRA_PROGRAMS += $(bench_programs)
 EXTRA_DIST += test/bench/speed.py test/bench/scale.py test/bench/pgbench.py test/bench/failover.py test/bench/check-instructions test/bench/instructions.txt scripts/bench
 dist_doc_DATA += doc/benchmarks.md
@@ -12,6 +13,9 @@ test_bench_generator_SOURCES = test/bench/generator.c test/bench/generator.h tes
 test_bench_generator_LDADD = libpgstage.a $(PRODUCT_LIBS)
 
 test_bench_relay_SOURCES = test/bench/relay.c
+
+test_bench_tls_floor_SOURCES = test/bench/tls_floor.c
+test_bench_tls_floor_LDADD = libpgstage.a $(PRODUCT_LIBS)
 
 test_bench_pool_lock_SOURCES = test/bench/pool_lock.c
 test_bench_pool_lock_LDADD = libpgstage.a $(PRODUCT_LIBS)

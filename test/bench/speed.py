@@ -176,9 +176,15 @@ class Stage:
             path.chmod(0o600)
 
     def relay(self):
-        port = free_port()
+        """The least that each case can cost: a plain relay; of a login over TLS, a bare OpenSSL loop."""
+        port, tls_port = free_port(), free_port()
         process = self.start_program("relay", port, self.backend_port)
-        return Contender("relay", {"trust": port}, process.pid, can_tls=False)
+        floor = self.start_program("tls_floor", tls_port, self.folder / "server.crt",
+                                   self.folder / "server.key")
+        contender = Contender("relay", {"trust": port, "TLS login": tls_port}, process.pid,
+                              can_tls=False)
+        contender.pids = {"TLS login": floor.pid}
+        return contender
 
     def pooler(self, name, program, auth, extra="", cpu=None):
         """Starts pgbouncer or pgstage with the same file; returns (port, process)."""
@@ -306,13 +312,16 @@ class Bench:
             name: median(r["cpu_ns"] / r[key] for r in runs) for name, runs in results.items()})
 
     def logins(self, case, auth, tls):
+        def way(contender):
+            return "TLS login" if tls and "TLS login" in contender.ports else auth
+
         def run(contender):
-            pid = getattr(contender, "pids", {}).get(auth, contender.pid)
-            return self.stage.generate(contender.ports[auth], pid, "login", 8, self.seconds, tls,
-                                       host=contender.host)
+            pid = getattr(contender, "pids", {}).get(way(contender), contender.pid)
+            return self.stage.generate(contender.ports[way(contender)], pid, "login", 8,
+                                       self.seconds, tls, host=contender.host)
 
         results = self.take_turns(
-            run, lambda c: auth in c.ports and (c.can_tls or not tls))
+            run, lambda c: way(c) in c.ports and (c.can_tls or not tls or way(c) != auth))
         self.record(case, "CPU us per login", {
             name: median(r["cpu_ns"] / 1e3 / r["transactions"] for r in runs)
             for name, runs in results.items()})
