@@ -94,6 +94,8 @@ static void welcome(struct session *session)
     message_backend_key(&session->out, next_pid++, secret, sizeof(secret));
     message_ready(&session->out, 'I');
     session->started = true;
+    if (++sessions > most_sessions) /* cancel requests and probes are none */
+        most_sessions = sessions;
 }
 
 /* "SET name = value" or "SET name TO value": reports it, as a server does. */
@@ -354,7 +356,8 @@ static bool flush(struct session *session)
 
 static void end(struct session *session)
 {
-    sessions--;
+    if (session->started)
+        sessions--;
     close(session->fd);
     buffer_fini(&session->out);
     free(session);
@@ -387,8 +390,6 @@ static void accept_all(int listener)
 
         if (!session)
             abort();
-        if (++sessions > most_sessions)
-            most_sessions = sessions;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         session->fd = fd;
         session->status = 'I';

@@ -233,7 +233,7 @@ Test(pool, a_returned_item_lingers_for_its_worker_while_others_have_hardly_waite
     struct pool_item *items[BIG];
     struct pool_waiter remote, local = {0};
     struct pool_grant grant;
-    cr_assert_eq(return_from_big(199, items, &remote, &grant), POOL_LINGERS);
+    cr_assert_eq(return_from_big(299, items, &remote, &grant), POOL_LINGERS);
     cr_assert_gt(grant.until_us, now_us);
     cr_assert_leq(grant.until_us, now_us + 100);
     cr_assert_eq(counts_of(items[0]->pool).active, BIG);
@@ -251,7 +251,7 @@ Test(pool, nothing_lingers_beside_one_who_has_waited)
     struct pool_item *items[BIG];
     struct pool_waiter remote;
     struct pool_grant grant;
-    cr_assert_eq(return_from_big(200, items, &remote, &grant), POOL_MOVE);
+    cr_assert_eq(return_from_big(300, items, &remote, &grant), POOL_MOVE);
     stage_forget(&remote);
     stage_clear();
 }
