@@ -728,7 +728,7 @@ static void send_unnamed(struct client *client, const struct passing *passing,
     struct unnamed *unnamed = &client->unnamed;
 
     if (plan->kind == PLAN_REPARSE) {
-        size_t bytes;
+        size_t bytes = 0;
         const uint8_t *text = unnamed_text(unnamed, &bytes);
 
         ask_plain(client, 'P', ANSWER_QUIET);

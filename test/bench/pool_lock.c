@@ -1,13 +1,15 @@
 /*
  * pool_lock.c: what lending a server and taking it back costs the workers that share one pool. Each
  * thread borrows and returns a server of its own as fast as it can, which no worker with clients
- * ever does: so the mutex is asked for as often as possible.
+ * ever does: so the mutex is asked for as often as possible. Threads stay on a CPU each, as long as
+ * there are enough: the kernel needs longer to part them than this takes.
  *
  *   pool_lock THREADS PAIRS
  *
  * Prints nanoseconds of processor time for each pair of pool_borrow and pool_return.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ static struct lender lenders[THREADS_MAX];
 static unsigned lender_count;
 static unsigned long pairs;
 static struct pool *pool;
+static pthread_barrier_t begin;
 static unsigned opens_at; /* the worker that was asked to open */
 
 static void on_open(struct pool *asked, unsigned worker)
@@ -76,11 +79,33 @@ static uint64_t thread_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* The calling thread to the CPU of this number among those that the process may use. */
+static void stay_on(unsigned number)
+{
+    cpu_set_t allowed, one;
+
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return;
+    number %= (unsigned)CPU_COUNT(&allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed) || number-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)pthread_setaffinity_np(pthread_self(), sizeof(one), &one);
+        return;
+    }
+}
+
 static void *lend(void *argument)
 {
     struct lender *lender = argument;
     struct pool_grant grant;
-    uint64_t before = thread_ns();
+    uint64_t before;
+
+    stay_on(lender->waiter.worker);
+    pthread_barrier_wait(&begin);
+    before = thread_ns();
 
     for (unsigned long i = 0; i < pairs; i++) {
         struct pool_item *item = pool_borrow(pool, &lender->waiter, i);
@@ -116,6 +141,7 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < lender_count; i++)
         check(pool_return(pool, items[i], 1, &grant) == POOL_KEPT);
+    check(pthread_barrier_init(&begin, NULL, lender_count) == 0);
     for (unsigned i = 0; i < lender_count; i++)
         check(pthread_create(&lenders[i].thread, NULL, lend, &lenders[i]) == 0);
     for (unsigned i = 0; i < lender_count; i++) {
