@@ -9,6 +9,7 @@ import inspect
 import os
 import socket
 import sys
+import threading
 import traceback
 
 CASES = os.environ["PGSTAGE_TEST_CASES"].rstrip(";").split(";")
@@ -32,6 +33,24 @@ def restart_server():
 
 def equal(seen, expected):
     assert seen == expected, f"{seen!r} instead of {expected!r}"
+
+
+def concurrently(work):
+    """A thread for each client, which is given its number; what fails in one of them fails the case."""
+    failures = []
+
+    def keep_failure(number):
+        try:
+            work(number)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=keep_failure, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    equal(failures, [])
 
 
 def run_all(module, names):

@@ -1,7 +1,6 @@
 """Django with its defaults: server-side cursors, persistent connections, migrations."""
 import os
 import sys
-import threading
 
 import django
 from django.conf import settings
@@ -30,7 +29,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import IntegrityError, connection, transaction  # noqa: E402
 from django.db.utils import OperationalError  # noqa: E402
 
-from tap import CLIENTS, SESSION, equal, restart_server, run_own  # noqa: E402
+from tap import SESSION, concurrently, equal, restart_server, run_own  # noqa: E402
 
 
 def value(sql, *arguments):
@@ -91,8 +90,6 @@ def case_server_restart():
 
 
 def case_persistent_connections_of_threads():
-    failures = []
-
     def work(number):
         try:
             for n in range(30):
@@ -101,8 +98,6 @@ def case_persistent_connections_of_threads():
                     group.name = f"group {number}"
                     group.save()
                 equal(value("SELECT %s::int", number * 1000 + n), number * 1000 + n)
-        except Exception as error:
-            failures.append(error)
         finally:
             if SESSION:
                 connection.close()
@@ -110,12 +105,7 @@ def case_persistent_connections_of_threads():
                 connection.close_if_unusable_or_obsolete()  # stays open: CONN_MAX_AGE is None
 
     connection.close()
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    equal(failures, [])
+    concurrently(work)
 
 
 if __name__ == "__main__":

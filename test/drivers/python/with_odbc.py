@@ -8,7 +8,7 @@ import time
 
 import pyodbc
 
-from tap import CLIENTS, OTHERS, SESSION, TRANSACTIONS, Skip, equal, restart_server, run
+from tap import OTHERS, SESSION, TRANSACTIONS, Skip, concurrently, equal, restart_server, run
 
 LIBRARY = glob.glob("/usr/lib/*/odbc/psqlodbcw.so")[0]
 pyodbc.pooling = False
@@ -212,32 +212,23 @@ def case_large_object():
     raise Skip("ODBC has no large object interface")
 
 
-def client_work(number, failures):
-    try:
-        conn = connect()
-        conn.execute(f"SET application_name = 'client {number}'")
-        conn.execute(f"SET app.client = '{number}'")
-        conn.autocommit = False
-        for n in range(TRANSACTIONS):
-            conn.execute("INSERT INTO seen VALUES (?, ?)", number, n)
-            row = conn.execute("SELECT concat_ws(' ', ?::int, ?::int, current_setting('application_name'), "
-                               "current_setting('app.client'), count(*), max(n)) FROM seen WHERE client = ?",
-                               number, n, number).fetchone()
-            equal(row[0], f"{number} {n} client {number} {number} {n + 1} {n}")
-            conn.commit()
-        conn.close()
-    except Exception as error:
-        failures.append(error)
+def client_work(number):
+    conn = connect()
+    conn.execute(f"SET application_name = 'client {number}'")
+    conn.execute(f"SET app.client = '{number}'")
+    conn.autocommit = False
+    for n in range(TRANSACTIONS):
+        conn.execute("INSERT INTO seen VALUES (?, ?)", number, n)
+        row = conn.execute("SELECT concat_ws(' ', ?::int, ?::int, current_setting('application_name'), "
+                           "current_setting('app.client'), count(*), max(n)) FROM seen WHERE client = ?",
+                           number, n, number).fetchone()
+        equal(row[0], f"{number} {n} client {number} {number} {n + 1} {n}")
+        conn.commit()
+    conn.close()
 
 
 def case_20_clients_keep_to_themselves():
-    failures = []
-    threads = [threading.Thread(target=client_work, args=(number, failures)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    equal(failures, [])
+    concurrently(client_work)
 
 
 def case_declare_and_fetch():

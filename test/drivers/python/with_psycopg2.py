@@ -9,7 +9,7 @@ import psycopg2.errors
 import psycopg2.extensions
 import psycopg2.extras
 
-from tap import CLIENTS, SESSION, TRANSACTIONS, Skip, equal, restart_server, run
+from tap import SESSION, TRANSACTIONS, Skip, concurrently, equal, restart_server, run
 
 
 def connect(**settings):
@@ -266,33 +266,23 @@ def case_large_object():
     conn.close()
 
 
-def client_work(number, failures):
-    try:
-        conn = connect()
-        rows(conn, f"SET application_name = 'client {number}'")
-        rows(conn, f"SET app.client = '{number}'")
-        conn.autocommit = False
-        for n in range(TRANSACTIONS):
-            with conn:
-                rows(conn, "INSERT INTO seen VALUES (%s, %s)", number, n)
-                equal(rows(conn, "SELECT %s, %s, current_setting('application_name'), "
-                                 "current_setting('app.client')::int, count(*), max(n) "
-                                 "FROM seen WHERE client = %s", number, n, number),
-                      [(number, n, f"client {number}", number, n + 1, n)])
-        conn.close()
-    except Exception as error:
-        failures.append(error)
+def client_work(number):
+    conn = connect()
+    rows(conn, f"SET application_name = 'client {number}'")
+    rows(conn, f"SET app.client = '{number}'")
+    conn.autocommit = False
+    for n in range(TRANSACTIONS):
+        with conn:
+            rows(conn, "INSERT INTO seen VALUES (%s, %s)", number, n)
+            equal(rows(conn, "SELECT %s, %s, current_setting('application_name'), "
+                             "current_setting('app.client')::int, count(*), max(n) "
+                             "FROM seen WHERE client = %s", number, n, number),
+                  [(number, n, f"client {number}", number, n + 1, n)])
+    conn.close()
 
 
 def case_20_clients_keep_to_themselves():
-    failures = []
-    threads = [threading.Thread(target=client_work, args=(number, failures))
-               for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    equal(failures, [])
+    concurrently(client_work)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -19,12 +18,8 @@ import (
 
 var background = context.Background()
 
-func address(settings string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%s user=app dbname=app sslmode=disable %s", os.Getenv("PGPORT"), settings)
-}
-
 func open(settings string) *pgx.Conn {
-	conn, err := pgx.Connect(background, address(settings))
+	conn, err := pgx.Connect(background, tap.Address(settings))
 	tap.Must(err)
 	return conn
 }
@@ -349,7 +344,7 @@ func work(client int) {
 }
 
 func pool() {
-	config, err := pgxpool.ParseConfig(address("pool_max_conns=3"))
+	config, err := pgxpool.ParseConfig(tap.Address("pool_max_conns=3"))
 	tap.Must(err)
 	pool, err := pgxpool.ConnectConfig(background, config)
 	tap.Must(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -16,13 +15,9 @@ import (
 
 var background = context.Background()
 
-func address(settings string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%s user=app dbname=app sslmode=disable %s", os.Getenv("PGPORT"), settings)
-}
-
 // open gives a connection of its own, not a pool.
 func open(settings string) *sql.Conn {
-	pool, err := sql.Open("postgres", address(settings))
+	pool, err := sql.Open("postgres", tap.Address(settings))
 	tap.Must(err)
 	pool.SetMaxIdleConns(0) // closing the connection closes its socket
 	conn, err := pool.Conn(background)
@@ -106,7 +101,7 @@ func preparedOverTransactions() {
 }
 
 func preparedOverRestart() {
-	pool, err := sql.Open("postgres", address(""))
+	pool, err := sql.Open("postgres", tap.Address(""))
 	tap.Must(err)
 	defer pool.Close()
 	pool.SetMaxOpenConns(1)
@@ -276,7 +271,7 @@ func sessionState() {
 }
 
 func listenAndNotify() {
-	listener := pq.NewListener(address(""), time.Second, time.Minute, nil)
+	listener := pq.NewListener(tap.Address(""), time.Second, time.Minute, nil)
 	defer listener.Close()
 	tap.Must(listener.Listen("news"))
 	conn := open("")

@@ -41,6 +41,11 @@ func RestartServer() {
 	Equal(line, "done\n")
 }
 
+// Address is where pgstage is, as libpq's drivers write it, with these settings behind.
+func Address(settings string) string {
+	return fmt.Sprintf("host=127.0.0.1 port=%s user=app dbname=app sslmode=disable %s", os.Getenv("PGPORT"), settings)
+}
+
 // Must ends the case when there is an error.
 func Must(err error) {
 	if err != nil {
