@@ -258,27 +258,16 @@ void backend_set_meaning(struct backend *backend, struct meaning *meaning)
     meaning_unref(old);
 }
 
-struct client **share_clients(const struct share *share, size_t *count)
-{
-    struct client **clients = memory_resize(NULL, share->clients.length + 1, sizeof(*clients));
-
-    *count = 0;
-    list_for_each (node, &share->clients) {
-        clients[(*count)++] = list_entry(node, struct client, share_node);
-    }
-    return clients;
-}
-
 void share_look_at_expiry(struct share *share)
 {
     bool was_expired = share->expired;
-    struct client **clients;
+    void **clients;
     size_t count;
 
     share->expired = is_expired(share->meaning);
     if (!share->expired || was_expired)
         return;
-    clients = share_clients(share, &count);
+    clients = list_objects(&share->clients, offsetof(struct client, share_node), &count);
     for (size_t i = 0; i < count; i++)
         client_stop(clients[i]);
     free(clients);
@@ -398,15 +387,15 @@ static void surrender(struct server *server)
 static void tell_logins(struct share *share)
 {
     struct pool_counts counts;
-    struct client **clients;
+    void **clients;
     size_t count;
 
     pool_counts(share->backend->pool, &counts);
     if (counts.idle + counts.active + counts.reserved > 0)
         return;
-    clients = share_clients(share, &count);
+    clients = list_objects(&share->clients, offsetof(struct client, share_node), &count);
     for (size_t i = 0; i < count; i++)
-        if (clients[i]->state == CLIENT_WELCOME)
+        if (((struct client *)clients[i])->state == CLIENT_WELCOME)
             login_finish(clients[i]);
     free(clients);
 }

@@ -263,15 +263,17 @@ struct gate_letter {
 static void look_at(struct share *share)
 {
     size_t count;
-    struct client **clients = share_clients(share, &count);
+    void **clients = list_objects(&share->clients, offsetof(struct client, share_node), &count);
 
     for (size_t i = 0; i < count; i++) {
-        if (clients[i]->state == CLIENT_ACTIVE && clients[i]->held_bytes) {
-            clients[i]->granted = true;
-            loop_defer(share->worker->loop, &clients[i]->task);
+        struct client *client = clients[i];
+
+        if (client->state == CLIENT_ACTIVE && client->held_bytes) {
+            client->granted = true;
+            loop_defer(share->worker->loop, &client->task);
         }
-        if (!client_is_over(clients[i]))
-            wait_look(clients[i]);
+        if (!client_is_over(client))
+            wait_look(client);
     }
     free(clients);
     standing_retire(share);

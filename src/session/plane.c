@@ -104,24 +104,12 @@ static void take_setup(struct worker *worker, struct setup *setup)
     loop_defer(worker->loop, &worker->refresh);
 }
 
-/* All clients of now. One that ends may free a server for another, which turns out to be broken and
- * ends too: hence no walk over the list itself. Who ends stays readable up to the end of the turn.
- */
-static struct client **list_clients(struct worker *worker, size_t *count)
-{
-    struct client **clients = memory_resize(NULL, worker->clients.length + 1, sizeof(*clients));
-
-    *count = 0;
-    list_for_each (node, &worker->clients) {
-        clients[(*count)++] = list_entry(node, struct client, node);
-    }
-    return clients;
-}
-
+/* A client that ends may free a server for another, which turns out to be broken and ends too: hence
+ * no walk over the list itself. Who ends stays readable up to the end of the turn. */
 static void stop_clients(struct worker *worker)
 {
     size_t count;
-    struct client **clients = list_clients(worker, &count);
+    void **clients = list_objects(&worker->clients, offsetof(struct client, node), &count);
 
     worker->stopping = true;
     for (size_t i = 0; i < count; i++)
@@ -132,13 +120,13 @@ static void stop_clients(struct worker *worker)
 static void kill_pools(struct worker *worker, const char *database, const char *environment)
 {
     size_t count;
-    struct client **clients = list_clients(worker, &count);
+    void **clients = list_objects(&worker->clients, offsetof(struct client, node), &count);
 
     for (size_t i = 0; i < count; i++) {
-        struct share *share = clients[i]->share;
+        struct client *client = clients[i];
 
-        if (share && is_meant(share->backend->pool, database, environment))
-            client_fail(clients[i], REASON_KILLED, NULL);
+        if (client->share && is_meant(client->share->backend->pool, database, environment))
+            client_fail(client, REASON_KILLED, NULL);
     }
     free(clients);
     list_for_each_safe (node, &worker->servers) {

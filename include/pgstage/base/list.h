@@ -95,6 +95,11 @@ static inline struct list_node *list_pop_front(struct list *list)
     return node;
 }
 
+/* The objects of now, in memory that the caller frees: for a walk during which any of them may leave
+ * the list. `node_offset`: where in each its node is (offsetof). */
+void **list_objects(const struct list *list, size_t node_offset, size_t *count)
+    __attribute__((warn_unused_result));
+
 /* The object of type `type` that holds `node` as its member `member`. */
 #define list_entry(node, type, member) ((type *)((char *)(node)-offsetof(type, member)))
 

@@ -131,11 +131,6 @@ void share_refresh(struct share *share);
 /* Was its meaning made under another configuration than the worker's? Then its pool was made by a
  * login that a reload overtook, and the control thread makes its meaning anew. */
 void share_look_at_setup(struct share *share);
-/* All its clients of now, in memory that the caller frees. One that ends may free a server for
- * another, which turns out to be broken and ends too: hence no walk over the list itself. Who ends
- * stays readable up to the end of the turn. */
-struct client **share_clients(const struct share *share, size_t *count)
-    __attribute__((warn_unused_result));
 /* Sets `expired` by the clock and what the share's meaning says of its environment; when it just
  * has, its clients end, each with its transaction. */
 void share_look_at_expiry(struct share *share);

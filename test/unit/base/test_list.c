@@ -1,5 +1,6 @@
 /* list: order, length and the state of nodes that come and go. */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 #include "pgstage/base/list.h"
 
@@ -94,4 +95,24 @@ Test(list, can_lose_each_node_while_being_walked)
     }
     cr_assert_eq(seen, 1234);
     cr_assert(list_is_empty(&list));
+}
+
+Test(list, objects_of_a_moment_stay_as_they_were_while_the_list_changes)
+{
+    struct list list = LIST_INITIALIZER(list);
+    struct item items[3] = {{.number = 1}, {.number = 2}, {.number = 3}};
+    size_t count;
+    void **objects = list_objects(&list, offsetof(struct item, node), &count);
+
+    cr_assert_eq(count, 0);
+    free(objects);
+    for (int i = 0; i < 3; i++)
+        list_push_back(&list, &items[i].node);
+    objects = list_objects(&list, offsetof(struct item, node), &count);
+    cr_assert_eq(count, 3);
+    while (!list_is_empty(&list))
+        (void)list_pop_front(&list);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(objects[i], &items[i]);
+    free(objects);
 }
