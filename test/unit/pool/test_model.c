@@ -428,7 +428,7 @@ static void set_limits(int64_t database, int64_t user, int64_t environment)
 static void configure(struct account *account)
 {
     account->limits = (struct pool_limits){
-        .pool_size = dice(4) ? 1 + dice(8) : 0,
+        .pool_size = dice(4) ? 1 + dice(10) : 0,
         .min_pool_size = dice(3),
         .reserve_pool_size = dice(3),
         .reserve_pool_timeout_us = 1 + dice(5000),
@@ -453,7 +453,7 @@ static void step_control(struct account *account)
         configure(account);
         break;
     case 3:
-        set_limits(dice(10), dice(10), dice(10));
+        set_limits(dice(16), dice(16), dice(16));
         break;
     default:
         account->paused = false;
@@ -565,12 +565,12 @@ static void begin(uint64_t seed)
     }
     for (unsigned i = 0; i < CLIENTS; i++)
         clients[i] = (struct client){.waiter = {.id = i + 1, .worker = dice(WORKERS)}, .pool = -1};
-    set_limits(6, 5, 4);
+    set_limits(12, 10, 8);
 }
 
 static void step(void)
 {
-    now_us += dice(300);
+    now_us += dice(20);
     unsigned what = dice(100);
     if (what < 55)
         step_client(&clients[dice(CLIENTS)]);
@@ -623,7 +623,7 @@ static void was_about_something(unsigned steps)
 {
     cr_assert_gt(lent, steps / 20);
     cr_assert_gt(moved, steps / 200);
-    cr_assert_gt(lingered, steps / 4000);
+    cr_assert_gt(lingered, steps / 4000, "%zu of %zu", lingered, lent);
     cr_assert_gt(evicted, steps / 1000);
 }
 
