@@ -76,6 +76,9 @@ static struct worker_totals sum_totals(const struct gathering *gathering)
         sum.client_bytes += part->client_bytes;
         sum.server_bytes += part->server_bytes;
         sum.buffer_bytes += part->buffer_bytes;
+        sum.used_exchanges += part->used_exchanges;
+        sum.free_exchanges += part->free_exchanges;
+        sum.exchange_bytes += part->exchange_bytes;
         sum.moved_servers += part->moved_servers;
     }
     return sum;
@@ -164,6 +167,9 @@ static void put_mem(struct gathering *gathering)
     put_memory(result, "server_cache",
                totals.used_servers ? totals.server_bytes / totals.used_servers : 0,
                totals.used_servers, totals.free_servers, totals.server_bytes);
+    uint64_t exchanges = totals.used_exchanges + totals.free_exchanges;
+    put_memory(result, "exchange_cache", exchanges ? totals.exchange_bytes / exchanges : 0,
+               totals.used_exchanges, totals.free_exchanges, totals.exchange_bytes);
     put_memory(result, "iobuf_cache", 1, totals.buffer_bytes, 0, totals.buffer_bytes);
     put_memory(result, "heap", 1, heap.uordblks + heap.hblkhd, heap.fordblks,
                heap.arena + heap.hblkhd);

@@ -30,10 +30,10 @@ void unnamed_fini(struct unnamed *unnamed)
 
 const uint8_t *unnamed_text(const struct unnamed *unnamed, size_t *bytes)
 {
-    if (unnamed->state != UNNAMED_KEPT)
-        return NULL;
-    *bytes = unnamed->text->bytes;
-    return unnamed->text->of;
+    bool kept = unnamed->state == UNNAMED_KEPT;
+
+    *bytes = kept ? unnamed->text->bytes : 0;
+    return kept ? unnamed->text->of : NULL;
 }
 
 /* Room for so many bytes, nearly always that of the last text. */

@@ -202,6 +202,8 @@ void worker_totals(struct loop *loop, struct worker_totals *totals)
             totals->login_clients++;
         else
             totals->used_clients++;
+        if (client->exchange)
+            totals->used_exchanges++;
         totals->buffer_bytes += client->held_bytes + stream_queued_bytes(&client->stream);
     }
     list_for_each (node, &worker->servers) {
@@ -212,6 +214,9 @@ void worker_totals(struct loop *loop, struct worker_totals *totals)
     }
     totals->moved_servers = worker->moved_servers;
     totals->free_clients = worker->slot_count - worker->clients.length;
+    totals->free_exchanges =
+        worker->exchanges.page_count * worker->exchanges.page_blocks - totals->used_exchanges;
+    totals->exchange_bytes = worker->exchanges.page_count * SLAB_PAGE_BYTES;
     totals->client_bytes = worker->clients.length * sizeof(struct client);
     totals->server_bytes = worker->servers.length * sizeof(struct server);
 }

@@ -178,6 +178,39 @@ SYSTEM_TEST(views, pools_count_clients_and_servers_by_state)
     cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "cl_active"), 5);
 }
 
+static bool exchanges_are(struct proxy *proxy, int used)
+{
+    return until(proxy_figure(proxy, "MEM", "name", "exchange_cache", "used") == used, PATIENCE_MS);
+}
+
+SYSTEM_TEST(views, mem_tells_that_idle_clients_have_no_exchange)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    PGconn *first = client_open(proxy, NULL);
+    PGconn *second = client_open(proxy, NULL);
+    int backend;
+
+    client_do(first, "SELECT 1");
+    cr_assert(exchanges_are(proxy, 0));
+    client_do(first, "BEGIN");
+    client_start(second, "SELECT 1");
+    cr_assert(exchanges_are(proxy, 2), "one works, one waits");
+    client_do(first, "COMMIT");
+    client_finish(second, PATIENCE_MS);
+    cr_assert(exchanges_are(proxy, 0));
+    client_do(first, "BEGIN");
+    backend = client_backend(first);
+    cr_assert_eq(cluster_number(cluster_shared(),
+                                text_of("SELECT pg_terminate_backend(%d, 20000)::int", backend)),
+                 1);
+    cr_assert_str_eq(client_sqlstate(first, "SELECT 1"), "57P01");
+    cr_assert(exchanges_are(proxy, 1), "its transaction is over when it says so");
+    client_do(first, "ROLLBACK");
+    cr_assert(exchanges_are(proxy, 0));
+    cr_assert_gt(proxy_figure(proxy, "MEM", "name", "exchange_cache", "free"), 0);
+}
+
 SYSTEM_TEST(views, clients_and_servers_show_who_is_linked)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");

@@ -201,6 +201,7 @@ void worker_each_peer(struct loop *loop, void (*row)(void *argument, const struc
 struct worker_totals {
     uint64_t login_clients, used_clients, free_clients, used_servers, free_servers;
     uint64_t client_bytes, server_bytes, buffer_bytes;
+    uint64_t used_exchanges, free_exchanges, exchange_bytes; /* of clients that are not idle */
     uint64_t moved_servers; /* so far: handed to a client of another worker */
 };
 void worker_totals(struct loop *loop, struct worker_totals *totals);

@@ -34,7 +34,7 @@ struct unnamed {
 };
 
 void unnamed_fini(struct unnamed *unnamed);
-/* What is kept of it: the body of its Parse behind the name. NULL: nothing. */
+/* What is kept of it: the body of its Parse behind the name. NULL, and no bytes: nothing. */
 const uint8_t *unnamed_text(const struct unnamed *unnamed, size_t *bytes);
 
 enum unnamed_use {
