@@ -520,7 +520,7 @@ def cases(bench, quick):
         many = 19000 if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 20000 else 9000
         yield "memory, plain", lambda n: bench.memory(n, False, 0, 1000, many)
         yield "memory, plain, after a burst", lambda n: bench.memory(n, False, 200000, 1000, many)
-        yield "memory, TLS", lambda n: bench.memory(n, True, 0, 500, 3000)
+        yield "memory, TLS", lambda n: bench.memory(n, True, 0, 1000, many)
 
 
 def main():
