@@ -22,7 +22,7 @@ struct loop;
 /* It is this long in truth, for streams of rows or COPY data that run at full speed: a larger read
  * saves calls and turns (see doc/benchmarks.md). What may have to be kept for a crowd is bounded by
  * LOOP_BUFFER_BYTES, so nothing else reads that much. */
-#define LOOP_STREAM_BYTES (128 * 1024)
+#define LOOP_STREAM_BYTES (192 * 1024)
 
 /* `context` is the owner's (a struct worker, the control plane), `index` its number. Any thread.
  * NULL when the kernel gives no epoll, eventfd or timerfd. */
