@@ -167,15 +167,20 @@ Test(registry, each_visits_every_pool)
 
 #define MANY 200
 
-Test(registry, each_visits_more_pools_than_a_step_takes)
+static void many_unreferenced(void)
 {
     char name[16];
-    unsigned visits = 0;
-    stage_start(1);
     for (int i = 0; i < MANY; i++) {
         snprintf(name, sizeof(name), "app%d", i);
         unreferenced(name);
     }
+}
+
+Test(registry, each_visits_more_pools_than_a_step_takes)
+{
+    unsigned visits = 0;
+    stage_start(1);
+    many_unreferenced();
     registry_each(registry, count_pool, &visits);
     cr_assert_eq(visits, MANY);
     cr_assert_eq(registry_sweep(registry, now_us + 100, 100, NULL, NULL), MANY);
@@ -191,13 +196,9 @@ static void sweep_others(struct pool *pool, void *argument)
 /* The pool that a walk would look at next is gone when it comes there. */
 Test(registry, each_goes_on_when_pools_are_swept_meanwhile)
 {
-    char name[16];
     unsigned visits = 0;
     stage_start(1);
-    for (int i = 0; i < MANY; i++) {
-        snprintf(name, sizeof(name), "app%d", i);
-        unreferenced(name);
-    }
+    many_unreferenced();
     stage_pool("last", "alice", NULL, NO_LIMITS);
     registry_each(registry, sweep_others, &visits);
     cr_assert_gt(visits, 1); /* those of the first step, which it holds, and the one in use */
