@@ -269,6 +269,63 @@ Test(statements, all_names_go_but_what_is_pending_comes)
     cr_assert_eq(count(), 0);
 }
 
+static const char *name_of(int number)
+{
+    static char name[16];
+
+    snprintf(name, sizeof(name), "s%d", number);
+    return name;
+}
+
+static void name_it(struct statement_names *names, int number, struct statement *statement)
+{
+    struct statement_name *name = statement_names_get(names, name_of(number));
+
+    statement_names_ask(name, statement, 1);
+    statement_names_answer(names, name, statement, true);
+}
+
+Test(statements, a_few_names_need_no_table)
+{
+    struct statement_names names = {0};
+
+    for (int i = 0; i < 4; i++)
+        name_it(&names, i, take("SELECT 1"));
+    cr_assert_null(names.chains);
+    cr_assert_null(statement_names_find(&names, "s4"));
+    cr_assert_null(statement_names_find(&names, "s"));
+    cr_assert_null(statement_names_find(&names, ""));
+    statement_names_fini(&names);
+    cr_assert_eq(count(), 0);
+}
+
+Test(statements, many_names_are_found_while_others_come_and_go)
+{
+    struct statement_names names = {0};
+    struct statement *marked;
+
+    for (int i = 0; i < 5000; i++) {
+        name_it(&names, i, take("SELECT 1"));
+        cr_assert_eq(statement_names_count(&names), (size_t)i + 1);
+    }
+    for (int i = 0; i < 5000; i++)
+        cr_assert_str_eq(statement_names_find(&names, name_of(i))->name, name_of(i));
+    for (int i = 0; i < 5000; i += 2)
+        name_it(&names, i, NULL); /* deallocated */
+    for (int i = 0; i < 5000; i++)
+        cr_assert_eq(statement_names_find(&names, name_of(i)) != NULL, i % 2 == 1);
+    cr_assert_eq(statement_names_count(&names), 2500);
+    marked = take("SELECT 2");
+    name_it(&names, 5000, marked);
+    cr_assert_str_eq(statement_names_of_number(&names, statement_number(marked)), "s5000");
+    statement_names_clear(&names);
+    cr_assert_eq(statement_names_count(&names), 0);
+    name_it(&names, 1, take("SELECT 1"));
+    cr_assert_not_null(statement_names_find(&names, "s1"));
+    statement_names_fini(&names);
+    cr_assert_eq(count(), 0);
+}
+
 Test(statements, names_are_as_long_as_postgresqls)
 {
     struct statement_names names = {0};
