@@ -12,4 +12,5 @@ libpgstage_a_SOURCES += \
 	src/base/random.c include/pgstage/base/random.h \
 	src/base/slab.c include/pgstage/base/slab.h \
 	src/base/text.c include/pgstage/base/text.h \
-	include/pgstage/base/counter.h
+	include/pgstage/base/counter.h \
+	include/pgstage/base/kernel.h

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "pgstage/base/check.h"
+#include "pgstage/base/kernel.h"
 #include "pgstage/base/text.h"
 #include "stream_inside.h"
 
@@ -162,9 +163,21 @@ static void on_open_io(struct stream *stream, uint32_t events)
     tell(stream);
 }
 
+/* The way of nearly every query and answer: nothing else is to be told, done or waited for. */
+static bool is_plainly_readable(const struct stream *stream, uint32_t events)
+{
+    return events == EPOLLIN && stream->state == STREAM_STATE_OPEN && !stream->read_paused &&
+           !stream->blocked && !stream->later;
+}
+
 static void on_io(struct loop_watch *watch, uint32_t events)
 {
     struct stream *stream = list_entry(watch, struct stream, watch);
+    if (is_plainly_readable(stream, events)) {
+        stream->read_starved = false;
+        stream->on_event(stream, STREAM_READABLE);
+        return;
+    }
     if (events & (EPOLLERR | EPOLLHUP)) /* reading and writing will say what it is */
         events |= EPOLLIN | EPOLLOUT | EPOLLRDHUP;
     switch ((enum stream_state)stream->state) {
@@ -263,7 +276,7 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
     if (stream->ssl)
         return stream_tls_read(stream, buffer, size);
     for (;;) {
-        ssize_t count = recv(stream->watch.fd, buffer, size, 0); /* cheaper than read */
+        ssize_t count = kernel_recv(stream->watch.fd, buffer, size, 0);
         if (count > 0)
             return count;
         if (count == 0) {

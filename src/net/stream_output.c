@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgstage/base/kernel.h"
 #include "pgstage/base/memory.h"
 #include "stream_inside.h"
 
@@ -161,11 +162,15 @@ static void consume(struct stream_output *output, size_t bytes)
 /* > 0: that many bytes, 0: the socket takes nothing now, -1: broken. */
 static ssize_t plain_send(struct stream *stream, const struct iovec *pieces, int count)
 {
-    struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     for (;;) {
-        ssize_t sent = count == 1
-                           ? send(stream->watch.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL)
-                           : sendmsg(stream->watch.fd, &message, MSG_NOSIGNAL);
+        ssize_t sent;
+        if (count == 1) {
+            sent = kernel_send(stream->watch.fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL);
+        } else {
+            struct msghdr message = {.msg_iov = (struct iovec *)pieces,
+                                     .msg_iovlen = (size_t)count};
+            sent = sendmsg(stream->watch.fd, &message, MSG_NOSIGNAL);
+        }
         if (sent >= 0)
             return sent;
         if (errno == EAGAIN || errno == EWOULDBLOCK)

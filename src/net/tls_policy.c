@@ -87,7 +87,7 @@ bool tls_version_range(const char *protocols, const char **minimum, const char *
     unsigned allowed;
     if (!versions_parse(protocols && *protocols ? protocols : "secure", &allowed))
         return false;
-    *minimum = NULL;
+    *minimum = *maximum = NULL;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!(allowed & versions_known[i].version))
             continue;

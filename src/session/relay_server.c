@@ -269,14 +269,39 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     return verdict == VERDICT_SWALLOW ? WEIGHT_SWALLOW : WEIGHT_FORWARD;
 }
 
+/* Messages that go to a client without anything to be learned from them: how many bytes of them are
+ * whole here. They are rows, and what stands before and behind these; but of the command tags those
+ * of DEALLOCATE and DISCARD, and COMMIT after a SET, say something. */
+static size_t find_plain(const struct server *server, const uint8_t *data, size_t length)
+{
+    struct frame frame;
+    size_t at = 0;
+
+    if (server->state != SERVER_ACTIVE || !server->client || server->client->tracker ||
+        server->awaited || server->login || server->asking || server->cleaning)
+        return 0;
+    do {
+        if (frame_peek(data + at, length - at, UINT32_MAX, &frame) != FRAME_OK ||
+            frame.body_bytes > length - at - FRAME_HEADER_BYTES)
+            break;
+        if (frame.type == 'C' && (frame.body_bytes == 0 || data[at + FRAME_HEADER_BYTES] == 'D' ||
+                                  server->client->exchange->changes))
+            break;
+        at += FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+    } while (at < length && transaction_goes_on(&server->transaction, data[at]));
+    return at;
+}
+
 /* Passes on what is whole; returns how many bytes were dealt with, or -1 when the server is closed.
  */
 static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t length)
 {
-    struct gather gather = {.count = 0};
+    struct gather gather; /* its pieces need no value */
     struct besides besides = {.produced = 0};
     size_t at = 0;
 
+    gather.count = 0;
+    gather.bytes = 0;
     while (at < length) {
         size_t there = length - at, total, count;
         struct frame frame;
@@ -287,6 +312,14 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
             server->body_left -= (uint32_t)count;
             if (!server->body_swallowed)
                 gather_add(&gather, data + at, count);
+            at += count;
+            continue;
+        }
+        if (transaction_goes_on(&server->transaction, data[at]) &&
+            (count = find_plain(server, data + at, there)) > 0) {
+            gather_add(&gather, data + at, count);
+            if (gather.count == PIECES_MAX)
+                gather_flush(server, &gather);
             at += count;
             continue;
         }

@@ -75,7 +75,6 @@ static void grow(struct transaction *transaction)
 
 /* Beside ANSWER_TAGGED and ANSWER_NOTED in an entry's action: it ends a batch. */
 #define ENDS_BATCH 0x20
-#define ACTION_MASK 0x1f
 
 static bool ends_batch(const struct answer *entry)
 {
@@ -200,7 +199,7 @@ bool transaction_may_produce(const struct transaction *transaction)
 
 static unsigned action_of(const struct answer *entry)
 {
-    return entry->action & ACTION_MASK;
+    return entry->action & ANSWER_MASK;
 }
 
 static enum verdict verdict_of(const struct answer *entry)

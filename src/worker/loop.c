@@ -33,6 +33,7 @@
 
 #include "pgstage/base/check.h"
 #include "pgstage/base/clock.h"
+#include "pgstage/base/kernel.h"
 #include "pgstage/base/memory.h"
 #include "pgstage/worker/heap.h"
 
@@ -162,7 +163,7 @@ static void dispatch(struct loop *loop)
 static void poll_events(struct loop *loop, bool wait)
 {
     check(loop->batch_count == 0); /* no turn within a turn */
-    int count = epoll_wait(loop->epoll_fd, loop->batch, BATCH, wait ? -1 : 0);
+    int count = kernel_epoll_wait(loop->epoll_fd, loop->batch, BATCH, wait ? -1 : 0);
     check(count >= 0 || errno == EINTR);
     loop->now_us = 0;
     loop->turns++;
@@ -264,7 +265,8 @@ void loop_turn(struct loop *loop, bool wait)
 {
     poll_events(loop, wait && list_is_empty(&loop->tasks) && arm_timer(loop));
     deliver_mail(loop);
-    if (timer_heap_next_us(&loop->timers) != UINT64_MAX)
+    uint64_t next_us = timer_heap_next_us(&loop->timers);
+    if (next_us != UINT64_MAX && next_us <= loop_now_us(loop))
         timer_heap_run(&loop->timers, loop, loop_now_us(loop));
     run_tasks(loop);
     run_releases(loop);
@@ -273,8 +275,9 @@ void loop_turn(struct loop *loop, bool wait)
 void loop_run(struct loop *loop)
 {
     loop->now_us = 0;
-    while (!atomic_exchange_explicit(&loop->stop, false, memory_order_acquire))
+    while (!atomic_load_explicit(&loop->stop, memory_order_acquire))
         loop_turn(loop, true);
+    atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
 }
 
 static void wake(struct loop *loop)

@@ -137,11 +137,6 @@ void timer_heap_run(struct timer_heap *heap, struct loop *loop, uint64_t now_us)
     heap->floor_us = 0;
 }
 
-uint64_t timer_heap_next_us(const struct timer_heap *heap)
-{
-    return heap->count ? heap->items[0]->heap_us : UINT64_MAX;
-}
-
 void timer_heap_fini(struct timer_heap *heap)
 {
     free(heap->items);

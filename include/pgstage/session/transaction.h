@@ -28,6 +28,8 @@ enum answer_action {
     ANSWER_QUIET,   /* pgstage asked for the client's sake: only an error is the client's */
     ANSWER_PRODUCE, /* nothing was sent: ParseComplete is made here when its turn comes */
 };
+/* What of an entry's action is the above. */
+#define ANSWER_MASK 0x1f
 /* With any of these: whoever asked wants to know when it is answered or dropped (`tags_over`). */
 #define ANSWER_TAGGED 0x80
 /* … the tracker keeps a record of what was asked (`notes_over`). */
@@ -138,6 +140,21 @@ enum verdict {
 /* A message from the server. `status` is the body's byte of a ReadyForQuery, else ignored. */
 enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
     __attribute__((warn_unused_result));
+
+/* Is a message from the server of this type what most of them are: the client's, and nothing that
+ * changes the queue? Then transaction_answer need not be asked. */
+static inline bool transaction_goes_on(const struct transaction *transaction, uint8_t type)
+{
+    const struct answer *entry = &transaction->ring[transaction->first];
+
+    if ((type != 'D' && type != 'T' && type != 'C') || transaction->count == 0 ||
+        transaction->uncertain || transaction->failed || transaction->skipping ||
+        (entry->action & ANSWER_MASK) != ANSWER_FORWARD)
+        return false;
+    if (type == 'D')
+        return entry->type == 'Q' || entry->type == 'E';
+    return entry->type == 'Q' && (type == 'T' || transaction->copy == COPY_NONE);
+}
 
 /* Is nothing owed? */
 static inline bool transaction_is_settled(const struct transaction *transaction)

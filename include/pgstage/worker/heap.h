@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct loop;
-struct timer;
+#include "pgstage/worker/timer.h"
 
 /* Zeroed is empty. */
 struct timer_heap {
@@ -25,7 +24,10 @@ struct timer_heap *loop_timers(struct loop *loop);
 /* Fires what is due at `now_us`, at most a bounded number; the rest stays due. */
 void timer_heap_run(struct timer_heap *heap, struct loop *loop, uint64_t now_us);
 /* When to look again; UINT64_MAX when there is nothing to look at. */
-uint64_t timer_heap_next_us(const struct timer_heap *heap);
+static inline uint64_t timer_heap_next_us(const struct timer_heap *heap)
+{
+    return heap->count ? heap->items[0]->heap_us : UINT64_MAX;
+}
 /* Frees the heap; the timers stay their owners'. */
 void timer_heap_fini(struct timer_heap *heap);
 

@@ -34,9 +34,15 @@ static void play_answer(const char *script, const char *word, size_t length)
                                              : VERDICT_FORWARD;
     size_t at = expected == VERDICT_FORWARD ? 1 : 2;
     char status = at + 1 < length ? word[at + 1] : 0;
+    bool goes_on = transaction_goes_on(&owed, (uint8_t)word[at]);
+    struct transaction before;
 
+    memcpy(&before, &owed, sizeof before);
     cr_assert_eq(transaction_answer(&owed, (uint8_t)word[at], status), expected,
                  "at \"%.*s\" in: %s", (int)length, word, script);
+    /* where it says so, asking would have been for nothing */
+    cr_assert(!goes_on || (expected == VERDICT_FORWARD && !memcmp(&before, &owed, sizeof before)),
+              "goes on at \"%.*s\" in: %s", (int)length, word, script);
 }
 
 static void play_word(const char *script, const char *word, size_t length)
@@ -93,6 +99,27 @@ Test(transaction, a_new_server_is_free)
 Test(transaction, a_simple_query_ends_with_ready_for_query)
 {
     play("<Q busy >T busy >D >D >C busy >ZI free");
+}
+
+Test(transaction, rows_of_a_query_go_on_without_being_asked_about)
+{
+    play("<Q");
+    cr_assert(transaction_goes_on(&owed, 'T'));
+    cr_assert(transaction_goes_on(&owed, 'D'));
+    cr_assert(transaction_goes_on(&owed, 'C'));
+    cr_assert_not(transaction_goes_on(&owed, 'Z'));
+    cr_assert_not(transaction_goes_on(&owed, 'E'));
+    play(">E"); /* nothing but ReadyForQuery may follow */
+    cr_assert_not(transaction_goes_on(&owed, 'D'));
+    play(">ZI <P <B <D <E <S");
+    cr_assert_not(transaction_goes_on(&owed, 'D'));
+    play(">1 >2");
+    cr_assert_not(transaction_goes_on(&owed, 'T'), "it answers the Describe");
+    play(">T");
+    cr_assert(transaction_goes_on(&owed, 'D'));
+    cr_assert_not(transaction_goes_on(&owed, 'C'), "it answers the Execute");
+    play(">C >ZI <!Q");
+    cr_assert_not(transaction_goes_on(&owed, 'D'), "it is not the client's");
 }
 
 Test(transaction, every_statement_of_a_string_may_answer)
