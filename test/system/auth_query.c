@@ -182,7 +182,7 @@ SYSTEM_TEST(auth_query, a_password_ends_while_its_answer_is_kept)
 {
     SKIP_ON_PGBOUNCER();
     begin();
-    sql("DO $$ BEGIN EXECUTE format('ALTER ROLE dora VALID UNTIL %L', now() + '3 s'); END $$");
+    sql("DO $$ BEGIN EXECUTE format('ALTER ROLE dora VALID UNTIL %L', now() + '12 s'); END $$");
     struct proxy *proxy = asking("auth_query_ttl = 3600\n");
     PGconn *conn = NULL;
 

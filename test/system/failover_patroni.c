@@ -271,9 +271,10 @@ SYSTEM_TEST(failover_patroni, its_failover_and_its_switchover_are_followed_and_l
     struct member *one = &patroni->members[0], *two = &patroni->members[1];
     struct scene scene = {.sky = &patroni->sky};
     struct scene_options options = {
-        .environment = text_of("switchover_command = patronictl -c %s switchover --candidate pg1 "
-                               "--force drill\n",
-                               two->file)};
+        .environment = text_of(
+            "probe_timeout = 5\nswitchover_command = patronictl -c %s switchover --candidate pg1 "
+            "--force drill\n",
+            two->file)};
     long before;
 
     scene.proxy = scene_proxy(scene.sky, &options);

@@ -335,11 +335,12 @@ SYSTEM_TEST(failover_procedure, a_command_that_hangs_does_not_hold_clients_for_l
     struct scene *scene =
         quiet_scene(&options, UNFENCED "demote_command = % stop pg1; % sleep 300\n"
                                        "undemote_command = % start pg1\n"
-                                       "failover_command_timeout = 2\n");
+                                       "failover_command_timeout = 8\n");
     struct star *old = &scene->sky->stars[0];
     PGconn *client = client_open(scene->proxy, NULL);
     char *text;
 
+    /* the time is enough for a server to start, on a busy machine too */
     text = client_error(proxy_console(scene->proxy), "FAILOVER drill PLANNED");
     cr_assert_has(text, "demote_command did not end in time");
     cr_assert_has(text, "way back demote: done");
@@ -357,7 +358,8 @@ SYSTEM_TEST(failover_procedure, in_follow_mode_switchover_command_does_it_while_
     const char *hand = hand_start(sky);
     struct star *old = &sky->stars[0], *new = &sky->stars[1];
     struct scene_options given = {
-        .environment = text_of("switchover_command = %s stop pg1 && %s promote pg2\n", hand, hand)};
+        .environment = text_of(
+            "probe_timeout = 5\nswitchover_command = %s stop pg1 && %s promote pg2\n", hand, hand)};
     struct proxy *proxy = scene_proxy(sky, &given);
     struct load *load = load_start(proxy, &options);
     long done;
