@@ -51,7 +51,10 @@ SYSTEM_TEST(failover_standing, a_user_with_a_wrong_password_is_that_users_troubl
 
 SYSTEM_TEST(failover_standing, a_server_that_is_full_is_not_dead)
 {
-    struct scene_options options = {.sky = {.standbys = 1}, .general = "server_lifetime = 1\n"};
+    /* clients wait while there is no room, however long it takes here to fill the server */
+    struct scene_options options = {.sky = {.standbys = 1},
+                                    .general = "server_lifetime = 1\n",
+                                    .environment = "query_wait_timeout = 120\n"};
     struct scene *scene = hasty_scene(options);
     struct star *primary = &scene->sky->stars[0];
     PGconn *crowd[120];
