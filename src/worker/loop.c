@@ -275,9 +275,10 @@ void loop_turn(struct loop *loop, bool wait)
 void loop_run(struct loop *loop)
 {
     loop->now_us = 0;
-    while (!atomic_load_explicit(&loop->stop, memory_order_acquire))
+    /* only where it has come is it taken back, which costs more than a look */
+    while (!atomic_load_explicit(&loop->stop, memory_order_relaxed) ||
+           !atomic_exchange_explicit(&loop->stop, false, memory_order_acquire))
         loop_turn(loop, true);
-    atomic_store_explicit(&loop->stop, false, memory_order_relaxed);
 }
 
 static void wake(struct loop *loop)
