@@ -176,7 +176,6 @@ static void hear_notice(void *argument, const PGresult *notice)
 
 static void begin_period(struct listener *listener)
 {
-    listener->is_told = listener->has_gap = false;
     if (listener->period_count == PERIODS_MAX) {
         complain(listener->listeners, "too many gaps", PERIODS_MAX);
         return;
@@ -191,6 +190,8 @@ static void begin_to_listen(struct listener *listener)
     bool was_there = listener->period_count > 0;
     PGresult *result;
 
+    /* the end may be told in one piece with the answer to LISTEN */
+    listener->is_told = listener->has_gap = false;
     listener->conn = PQconnectdb(listener->listeners->conninfo);
     PQsetNoticeReceiver(listener->conn, hear_notice, listener);
     result = PQexec(listener->conn, listener->listeners->listen_sql);
@@ -242,6 +243,7 @@ static void listen(struct listener *listener)
         listener->conn = NULL;
     } else if (listener->has_gap) {
         atomic_fetch_add(&listeners->told, 1);
+        listener->has_gap = false;
         begin_period(listener);
     }
 }
