@@ -19,6 +19,7 @@
 #include "pgstage/session/lost.h"
 #include "pgstage/session/prepared.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/statement_names.h"
 #include "pgstage/session/tracker.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/frame.h"
@@ -448,6 +449,80 @@ static enum step pass_message(struct client *client, struct pass *pass)
     return pass_on(client, pass, &passing, tracked, prepared, &plan);
 }
 
+/* A batch is open, and nothing is to be looked at in what follows of it but what pass_plain does. */
+static bool is_plain_batch(const struct client *client)
+{
+    const struct server *server = client->server;
+    const struct transaction *transaction = &server->transaction;
+
+    return transaction->batch_open && !transaction->skipping && !transaction->uncertain &&
+           !client->tracker && !client->body_left && !(client->names && client->names->wiped) &&
+           server->state == SERVER_ACTIVE && !server->kept && !server->ahead.length &&
+           !server->stream.write_broken &&
+           share_settings(client->share)->pool_mode != POOL_MODE_SESSION;
+}
+
+/* Is it a Bind of the unnamed statement that this very batch has parsed? */
+static bool is_plain_bind(const struct client *client, const uint8_t *body, size_t there)
+{
+    const struct server *server = client->server;
+
+    return !client->names && there >= 2 && body[0] == '\0' && body[1] == '\0' &&
+           server->unnamed_links == server->links &&
+           client->unnamed.batch == transaction_batch(&server->transaction);
+}
+
+/* Passes on what nearly always follows in a batch, up to its end: Bind of what was just parsed,
+ * Describe and Execute of a portal, Sync. Anything else, and what is not whole, is left to
+ * pass_message, which would do the same with these. */
+static void pass_plain(struct client *client, struct pass *pass)
+{
+    const struct settings *globals = snapshot_globals(client->worker->setup->snapshot);
+    struct server *server = client->server;
+    struct transaction *transaction = &server->transaction;
+    struct recall *recall = &client->exchange->recall;
+    uint64_t end = server->stream.offered_bytes + pass_waiting(pass);
+    struct frame frame;
+
+    while (transaction->batch_open && !transaction_is_full(transaction)) {
+        const uint8_t *body = pass->data + pass->at + FRAME_HEADER_BYTES;
+        uint8_t intent = 0;
+
+        if (frame_peek(pass->data + pass->at, pass->length - pass->at,
+                       globals->max_packet_size_bytes, &frame) != FRAME_OK ||
+            frame.body_bytes > pass->length - pass->at - FRAME_HEADER_BYTES)
+            return;
+        switch (frame.type) {
+        case 'B':
+            if (!is_plain_bind(client, body, frame.body_bytes))
+                return;
+            intent = client->unnamed.intent;
+            unnamed_bound(client);
+            recall_bind(recall, 0, intent);
+            counter_add(&relay_stats(client)->bind_count, 1);
+            break;
+        case 'D':
+            if (frame.body_bytes == 0 || body[0] != 'P')
+                return;
+            pass->describes = true;
+            break;
+        case 'E':
+            intent = recall_portal(recall, frame.body_bytes ? body[0] : 0);
+            counter_add(&relay_stats(client)->query_count, 1);
+            break;
+        case 'S':
+            if (pass->batch || client->unnamed.state == UNNAMED_LONG)
+                return;
+            break;
+        default:
+            return;
+        }
+        pass->at += FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+        end += FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
+        transaction_ask_in_batch(transaction, frame.type, intent, end);
+    }
+}
+
 /* The rest of a message that streams. */
 static enum step pass_body(struct client *client, struct pass *pass)
 {
@@ -505,10 +580,13 @@ static void relay_bytes(struct client *client, const uint8_t *data, size_t lengt
                 server_close(server, REASON_SERVER_ABANDONED, NULL);
             return;
         }
-        if (step == STEP_NEXT && client->server &&
-            transaction_wants_fence(&client->server->transaction) && !client->body_left) {
+        if (step != STEP_NEXT || !client->server)
+            continue;
+        if (transaction_wants_fence(&client->server->transaction) && !client->body_left) {
             pass_flush(client, &pass);
             relay_fence(client->server);
+        } else if (is_plain_batch(client)) {
+            pass_plain(client, &pass);
         }
     }
     if (client->server && client->server->state == SERVER_ACTIVE)

@@ -269,10 +269,12 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
     return verdict == VERDICT_SWALLOW ? WEIGHT_SWALLOW : WEIGHT_FORWARD;
 }
 
-/* Messages that go to a client without anything to be learned from them: how many bytes of them are
- * whole here. They are rows, and what stands before and behind these; but of the command tags those
- * of DEALLOCATE and DISCARD, and COMMIT after a SET, say something. */
-static size_t find_plain(const struct server *server, const uint8_t *data, size_t length)
+/* Messages that go to a client without anything to be learned from them but that they answer what
+ * was asked: passes them in the queue, and tells how many bytes of them are whole here. They are
+ * rows, and what stands before and behind these; but of the command tags those of DEALLOCATE and
+ * DISCARD, and COMMIT after a SET, say something. `course` is that of the first. */
+static size_t take_plain(struct server *server, enum course course, const uint8_t *data,
+                         size_t length)
 {
     struct frame frame;
     size_t at = 0;
@@ -287,8 +289,11 @@ static size_t find_plain(const struct server *server, const uint8_t *data, size_
         if (frame.type == 'C' && (frame.body_bytes == 0 || data[at + FRAME_HEADER_BYTES] == 'D' ||
                                   server->client->exchange->changes))
             break;
+        if (course == COURSE_OVER)
+            transaction_pass(&server->transaction);
         at += FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
-    } while (at < length && transaction_goes_on(&server->transaction, data[at]));
+    } while (at < length &&
+             (course = transaction_course(&server->transaction, data[at])) != COURSE_OTHER);
     return at;
 }
 
@@ -305,6 +310,7 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
     while (at < length) {
         size_t there = length - at, total, count;
         struct frame frame;
+        enum course course;
         enum weight weight;
 
         if (server->body_left) {
@@ -315,8 +321,8 @@ static ssize_t relay_frames(struct server *server, const uint8_t *data, size_t l
             at += count;
             continue;
         }
-        if (transaction_goes_on(&server->transaction, data[at]) &&
-            (count = find_plain(server, data + at, there)) > 0) {
+        if ((course = transaction_course(&server->transaction, data[at])) != COURSE_OTHER &&
+            (count = take_plain(server, course, data + at, there)) > 0) {
             gather_add(&gather, data + at, count);
             if (gather.count == PIECES_MAX)
                 gather_flush(server, &gather);

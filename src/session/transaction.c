@@ -168,6 +168,16 @@ bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned act
     return transaction_ask_for(transaction, type, action, 0, 0);
 }
 
+void transaction_ask_in_batch(struct transaction *transaction, uint8_t type, uint8_t intent,
+                              uint64_t end)
+{
+    bool last = type == 'S';
+    uint8_t action = ANSWER_FORWARD | (last ? ENDS_BATCH : 0);
+
+    push(transaction, (struct answer){type, action, intent, end});
+    transaction->batch_open = !last;
+}
+
 bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigned note,
                           uint8_t intent, uint64_t end)
 {
@@ -583,6 +593,11 @@ enum verdict transaction_answer(struct transaction *transaction, uint8_t type, c
     if (transaction->count == 0 || transaction->failed || transaction->skipping)
         return VERDICT_BAD;
     return answer_head(transaction, type);
+}
+
+void transaction_pass(struct transaction *transaction)
+{
+    (void)finish(transaction);
 }
 
 bool transaction_head_is_noted(const struct transaction *transaction)

@@ -87,6 +87,10 @@ bool transaction_ask(struct transaction *transaction, uint8_t type, unsigned act
 /* The same with what is needed to tell the client if the answer never comes. */
 bool transaction_ask_for(struct transaction *transaction, uint8_t type, unsigned action,
                          uint8_t intent, uint64_t end);
+/* The same within a batch that is open and not skipped, for Bind, Describe, Execute and Sync of the
+ * client's, not noted. */
+void transaction_ask_in_batch(struct transaction *transaction, uint8_t type, uint8_t intent,
+                              uint64_t end);
 /* The same for the message that was entered last, when it was of this type; `note` is ANSWER_NOTED
  * or 0. False: it was not. */
 bool transaction_add_last(struct transaction *transaction, uint8_t type, unsigned note,
@@ -141,20 +145,47 @@ enum verdict {
 enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)
     __attribute__((warn_unused_result));
 
-/* Is a message from the server of this type what most of them are: the client's, and nothing that
- * changes the queue? Then transaction_answer need not be asked. */
-static inline bool transaction_goes_on(const struct transaction *transaction, uint8_t type)
+/* What a message from the server is to the queue, when it is what most of them are: the client's,
+ * and an answer to the head that was expected. */
+enum course {
+    COURSE_OTHER,   /* it is not: transaction_answer must be asked */
+    COURSE_GOES_ON, /* nothing changes */
+    COURSE_OVER,    /* the head is answered: when it is passed on, transaction_pass is told */
+};
+static inline enum course transaction_course(const struct transaction *transaction, uint8_t type)
 {
     const struct answer *entry = &transaction->ring[transaction->first];
+    bool over = false;
 
-    if ((type != 'D' && type != 'T' && type != 'C') || transaction->count == 0 ||
-        transaction->uncertain || transaction->failed || transaction->skipping ||
-        (entry->action & ANSWER_MASK) != ANSWER_FORWARD)
-        return false;
+    if (type == 'Z' || transaction->count == 0 || transaction->uncertain || transaction->failed ||
+        transaction->skipping || (entry->action & ANSWER_MASK) != ANSWER_FORWARD)
+        return COURSE_OTHER;
     if (type == 'D')
-        return entry->type == 'Q' || entry->type == 'E';
-    return entry->type == 'Q' && (type == 'T' || transaction->copy == COPY_NONE);
+        return entry->type == 'Q' || entry->type == 'E' ? COURSE_GOES_ON : COURSE_OTHER;
+    if (entry->type == 'Q')
+        return type == 'T' || (type == 'C' && transaction->copy == COPY_NONE) ? COURSE_GOES_ON
+                                                                              : COURSE_OTHER;
+    switch (type) {
+    case '1':
+        over = entry->type == 'P';
+        break;
+    case '2':
+        over = entry->type == 'B';
+        break;
+    case 'T':
+    case 'n':
+        over = entry->type == 'D';
+        break;
+    case 'C':
+        over = entry->type == 'E' && transaction->copy == COPY_NONE;
+        break;
+    default:
+        break;
+    }
+    return over ? COURSE_OVER : COURSE_OTHER;
 }
+/* After COURSE_OVER: the message is passed on, and its entry leaves the queue. */
+void transaction_pass(struct transaction *transaction);
 
 /* Is nothing owed? */
 static inline bool transaction_is_settled(const struct transaction *transaction)

@@ -34,14 +34,17 @@ static void play_answer(const char *script, const char *word, size_t length)
                                              : VERDICT_FORWARD;
     size_t at = expected == VERDICT_FORWARD ? 1 : 2;
     char status = at + 1 < length ? word[at + 1] : 0;
-    bool goes_on = transaction_goes_on(&owed, (uint8_t)word[at]);
+    enum course course = transaction_course(&owed, (uint8_t)word[at]);
     struct transaction before;
 
     memcpy(&before, &owed, sizeof before);
+    if (course == COURSE_OVER)
+        transaction_pass(&before);
     cr_assert_eq(transaction_answer(&owed, (uint8_t)word[at], status), expected,
                  "at \"%.*s\" in: %s", (int)length, word, script);
-    /* where it says so, asking would have been for nothing */
-    cr_assert(!goes_on || (expected == VERDICT_FORWARD && !memcmp(&before, &owed, sizeof before)),
+    /* where it says so, asking would have made no difference */
+    cr_assert(course == COURSE_OTHER ||
+                  (expected == VERDICT_FORWARD && !memcmp(&before, &owed, sizeof before)),
               "goes on at \"%.*s\" in: %s", (int)length, word, script);
 }
 
@@ -104,22 +107,59 @@ Test(transaction, a_simple_query_ends_with_ready_for_query)
 Test(transaction, rows_of_a_query_go_on_without_being_asked_about)
 {
     play("<Q");
-    cr_assert(transaction_goes_on(&owed, 'T'));
-    cr_assert(transaction_goes_on(&owed, 'D'));
-    cr_assert(transaction_goes_on(&owed, 'C'));
-    cr_assert_not(transaction_goes_on(&owed, 'Z'));
-    cr_assert_not(transaction_goes_on(&owed, 'E'));
+    cr_assert_eq(transaction_course(&owed, 'T'), COURSE_GOES_ON);
+    cr_assert_eq(transaction_course(&owed, 'D'), COURSE_GOES_ON);
+    cr_assert_eq(transaction_course(&owed, 'C'), COURSE_GOES_ON);
+    cr_assert_eq(transaction_course(&owed, 'Z'), COURSE_OTHER);
+    cr_assert_eq(transaction_course(&owed, 'E'), COURSE_OTHER);
     play(">E"); /* nothing but ReadyForQuery may follow */
-    cr_assert_not(transaction_goes_on(&owed, 'D'));
-    play(">ZI <P <B <D <E <S");
-    cr_assert_not(transaction_goes_on(&owed, 'D'));
-    play(">1 >2");
-    cr_assert_not(transaction_goes_on(&owed, 'T'), "it answers the Describe");
+    cr_assert_eq(transaction_course(&owed, 'D'), COURSE_OTHER);
+    play(">ZI <!Q");
+    cr_assert_eq(transaction_course(&owed, 'D'), COURSE_OTHER, "it is not the client's");
+}
+
+Test(transaction, answers_of_a_batch_go_on_without_being_asked_about)
+{
+    play("<P <B <D <E <S");
+    cr_assert_eq(transaction_course(&owed, 'D'), COURSE_OTHER);
+    cr_assert_eq(transaction_course(&owed, '1'), COURSE_OVER);
+    play(">1");
+    cr_assert_eq(transaction_course(&owed, '1'), COURSE_OTHER);
+    cr_assert_eq(transaction_course(&owed, '2'), COURSE_OVER);
+    play(">2");
+    cr_assert_eq(transaction_course(&owed, 'T'), COURSE_OVER);
+    cr_assert_eq(transaction_course(&owed, 'n'), COURSE_OVER);
+    cr_assert_eq(transaction_course(&owed, 'C'), COURSE_OTHER);
     play(">T");
-    cr_assert(transaction_goes_on(&owed, 'D'));
-    cr_assert_not(transaction_goes_on(&owed, 'C'), "it answers the Execute");
-    play(">C >ZI <!Q");
-    cr_assert_not(transaction_goes_on(&owed, 'D'), "it is not the client's");
+    cr_assert_eq(transaction_course(&owed, 'D'), COURSE_GOES_ON);
+    cr_assert_eq(transaction_course(&owed, 'C'), COURSE_OVER);
+    play(">D >C");
+    cr_assert_eq(transaction_course(&owed, 'C'), COURSE_OTHER);
+    play(">ZI <E <S >G");
+    cr_assert_eq(transaction_course(&owed, 'C'), COURSE_OTHER, "the COPY ends with it");
+}
+
+Test(transaction, what_is_asked_in_an_open_batch_is_asked_in_the_short_way)
+{
+    static const char messages[] = "BDES";
+    struct transaction long_way;
+
+    transaction_init(&long_way);
+    transaction_ask_for(&owed, 'P', ANSWER_FORWARD, 3, 10);
+    transaction_ask_for(&long_way, 'P', ANSWER_FORWARD, 3, 10);
+    for (size_t i = 0; messages[i]; i++) {
+        transaction_ask_in_batch(&owed, (uint8_t)messages[i], (uint8_t)i, 20 + i);
+        cr_assert(transaction_ask_for(&long_way, (uint8_t)messages[i], ANSWER_FORWARD, (uint8_t)i,
+                                      20 + i));
+        cr_assert_eq(owed.count, long_way.count);
+        cr_assert_eq(owed.batches, long_way.batches);
+        cr_assert_eq(owed.batch_open, long_way.batch_open);
+        cr_assert_eq(owed.few[i + 1].type, long_way.few[i + 1].type);
+        cr_assert_eq(owed.few[i + 1].action, long_way.few[i + 1].action);
+        cr_assert_eq(owed.few[i + 1].intent, long_way.few[i + 1].intent);
+        cr_assert_eq(owed.few[i + 1].end, long_way.few[i + 1].end);
+    }
+    transaction_fini(&long_way);
 }
 
 Test(transaction, every_statement_of_a_string_may_answer)
