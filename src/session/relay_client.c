@@ -254,6 +254,17 @@ static enum step ask_rewritten(struct client *client, struct pass *pass,
     return send_produced(client) ? STEP_NEXT : STEP_OVER;
 }
 
+/* Gets a server for the message that is looked at: relay_bytes arms the client behind it. */
+static bool borrow(struct client *client)
+{
+    bool lent;
+
+    client->asking = true;
+    lent = client_borrow(client);
+    client->asking = false;
+    return lent;
+}
+
 /* Can the client's server be sent something now? */
 static bool may_ask(struct client *client)
 {
@@ -424,7 +435,7 @@ static enum step pass_message(struct client *client, struct pass *pass)
         return answer_locally(client, pass, &frame, &out);
     if (!client->server && tracker_needs_more(client, frame.type, there, frame.body_bytes))
         return STEP_HOLD;
-    if (!client->server && !client_borrow(client))
+    if (!client->server && !borrow(client))
         return client_is_over(client) ? STEP_OVER : STEP_HOLD;
     if (!may_ask(client))
         return STEP_HOLD;

@@ -271,8 +271,9 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
 
 /* Messages that go to a client without anything to be learned from them but that they answer what
  * was asked: passes them in the queue, and tells how many bytes of them are whole here. They are
- * rows, and what stands before and behind these; but of the command tags those of DEALLOCATE and
- * DISCARD, and COMMIT after a SET, say something. `course` is that of the first. */
+ * rows, and what stands before and behind these, up to the end of the transaction; but of the
+ * command tags those of DEALLOCATE and DISCARD, and COMMIT after a SET, say something. `course` is
+ * that of the first. */
 static size_t take_plain(struct server *server, enum course course, const uint8_t *data,
                          size_t length)
 {
@@ -289,8 +290,13 @@ static size_t take_plain(struct server *server, enum course course, const uint8_
         if (frame.type == 'C' && (frame.body_bytes == 0 || data[at + FRAME_HEADER_BYTES] == 'D' ||
                                   server->client->exchange->changes))
             break;
-        if (course == COURSE_OVER)
+        if (course == COURSE_READY) {
+            if (frame.body_bytes != 1 || data[at + FRAME_HEADER_BYTES] != 'I')
+                break;
+            transaction_rest(&server->transaction);
+        } else if (course == COURSE_OVER) {
             transaction_pass(&server->transaction);
+        }
         at += FRAME_HEADER_BYTES + (size_t)frame.body_bytes;
     } while (at < length &&
              (course = transaction_course(&server->transaction, data[at])) != COURSE_OTHER);

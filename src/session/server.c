@@ -122,6 +122,8 @@ void server_activate(struct server *server)
 
     timer_clear(&server->timer);
     server_set_state(server, SERVER_ACTIVE);
+    if (client->asking)
+        return;
     if (client->held_bytes) {
         client->granted = true;
         loop_defer(client->worker->loop, &client->task);

@@ -600,6 +600,15 @@ void transaction_pass(struct transaction *transaction)
     (void)finish(transaction);
 }
 
+void transaction_rest(struct transaction *transaction)
+{
+    transaction->status = 'I';
+    pop(transaction);
+    transaction->ran = false;
+    transaction->intent = 0;
+    shrink_when_empty(transaction);
+}
+
 bool transaction_head_is_noted(const struct transaction *transaction)
 {
     for (uint32_t i = 0; i < transaction->count; i++) {

@@ -101,6 +101,7 @@ struct client {
     bool awaiting;       /* `held` goes on when more answers have come */
     bool streams;        /* its last read was a full one */
     bool granted;        /* `held` is to be passed on before more is read */
+    bool asking;         /* its bytes are being passed on: it is armed behind them */
     bool at_gate;        /* counted among those who wait for a primary */
     bool wait_notified;  /* it has had its query_wait_notify */
     uint64_t request_us; /* monotonic: when the last query or batch began */

@@ -151,17 +151,23 @@ enum course {
     COURSE_OTHER,   /* it is not: transaction_answer must be asked */
     COURSE_GOES_ON, /* nothing changes */
     COURSE_OVER,    /* the head is answered: when it is passed on, transaction_pass is told */
+    COURSE_READY,   /* it ends all that is owed; with status 'I', transaction_rest is told */
 };
 static inline enum course transaction_course(const struct transaction *transaction, uint8_t type)
 {
     const struct answer *entry = &transaction->ring[transaction->first];
     bool over = false;
 
-    if (type == 'Z' || transaction->count == 0 || transaction->uncertain || transaction->failed ||
+    if (transaction->count == 0 || transaction->uncertain || transaction->failed ||
         transaction->skipping || (entry->action & ANSWER_MASK) != ANSWER_FORWARD)
         return COURSE_OTHER;
     if (type == 'D')
         return entry->type == 'Q' || entry->type == 'E' ? COURSE_GOES_ON : COURSE_OTHER;
+    if (type == 'Z')
+        return (entry->type == 'Q' || entry->type == 'S') && transaction->count == 1 &&
+                       transaction->copy == COPY_NONE
+                   ? COURSE_READY
+                   : COURSE_OTHER;
     if (entry->type == 'Q')
         return type == 'T' || (type == 'C' && transaction->copy == COPY_NONE) ? COURSE_GOES_ON
                                                                               : COURSE_OTHER;
@@ -186,6 +192,8 @@ static inline enum course transaction_course(const struct transaction *transacti
 }
 /* After COURSE_OVER: the message is passed on, and its entry leaves the queue. */
 void transaction_pass(struct transaction *transaction);
+/* After COURSE_READY: a ReadyForQuery of status 'I' is passed on. */
+void transaction_rest(struct transaction *transaction);
 
 /* Is nothing owed? */
 static inline bool transaction_is_settled(const struct transaction *transaction)
