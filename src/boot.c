@@ -263,7 +263,7 @@ static uint64_t expected_servers(struct snapshot *snapshot)
             name ? snapshot_find_environment(snapshot, name) : NULL;
         struct effective *effective =
             snapshot_effective(snapshot, line, line->name, environment, NULL);
-        const struct settings *settings = &effective->settings;
+        const struct settings *settings = effective->settings;
         uint64_t pools = settings->user || user_count == 0 ? 1 : user_count;
         uint64_t most =
             pools * (uint64_t)(settings_pool_size(settings) + settings->reserve_pool_size);

@@ -112,7 +112,8 @@ static void put_hosts(struct result *result, const struct effective *effective)
     buffer_put_u8(&names, '\0');
     result_text(result, effective->host_count ? (const char *)names.data : NULL);
     buffer_fini(&names);
-    result_int(result, effective->host_count ? effective->hosts[0].port : effective->settings.port);
+    result_int(result,
+               effective->host_count ? effective->hosts[0].port : effective->settings->port);
 }
 
 static void put_database(struct effective *effective, void *argument)
@@ -120,7 +121,7 @@ static void put_database(struct effective *effective, void *argument)
     const struct listing *listing = argument;
     struct result *result = listing->result;
     struct registry *registry = plane_registry(listing->admin->plane);
-    const struct settings *settings = &effective->settings;
+    const struct settings *settings = effective->settings;
     const char *environment = effective->environment ? effective->environment->name : NULL;
     char *name = database_name(effective->database, environment);
     struct limit_counts counts = {0};

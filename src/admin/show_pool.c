@@ -116,10 +116,10 @@ static void put_row(struct result *result, const struct pool_view *view)
     result_text(result, pool_user(view->pool));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         result_uint(result, numbers[i]);
-    result_text(result, option_word("pool_mode", effective->settings.pool_mode));
+    result_text(result, option_word("pool_mode", effective->settings->pool_mode));
     result_text(result,
                 effective->host_count > 1
-                    ? option_word("load_balance_hosts", effective->settings.load_balance_hosts)
+                    ? option_word("load_balance_hosts", effective->settings->load_balance_hosts)
                     : NULL);
     result_text(result, environment);
     result_int(result, counts.paused);

@@ -238,6 +238,7 @@ static void build_database(struct build *build, const struct source_entry *entry
     }
     /* A later line for the same name stands in place of the whole earlier one. */
     database->config = config;
+    snapshot->has_bound_lines = snapshot->has_bound_lines || config.environment;
     database->origin = entry->origin;
     database->layer = (struct layer){0};
     bool whole = build_pairs(build, entry, SCOPE_DATABASE, &database->layer);

@@ -1,8 +1,9 @@
 /*
  * effective: what one database in one environment means for one user, all scopes resolved.
  *
- * A copy of the settings and a reference to the snapshot whose texts it points into; immutable, so
- * that any thread may read it, and counted, so that a RELOAD does not pull it away.
+ * A reference to the snapshot whose texts it points into, and the settings: those of the environment
+ * when neither the database's line nor the user's says anything else, as most do not, or a copy.
+ * Immutable, so that any thread may read it, and counted, so that a RELOAD does not pull it away.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,9 +18,21 @@
 /* The record that users see, with its count and the client's name for the database behind it. */
 struct held {
     struct effective effective;
+    struct settings *own; /* NULL: it has the environment's, or [pgstage]'s */
     atomic_uint references;
     char name[];
 };
+
+/* A copy of the settings, where a line says something of its own. */
+static void set_own(struct held *held, const struct layer *line, const struct layer *user)
+{
+    held->own = memory_get(sizeof(*held->own));
+    *held->own = *held->effective.settings;
+    layer_apply(line, held->own);
+    if (user)
+        layer_apply(user, held->own);
+    held->effective.settings = held->own;
+}
 
 struct effective *snapshot_effective(struct snapshot *snapshot, const struct database_config *line,
                                      const char *database,
@@ -33,15 +46,14 @@ struct effective *snapshot_effective(struct snapshot *snapshot, const struct dat
     atomic_init(&held->references, 1);
     memcpy(held->name, database, strlen(database));
     effective->settings =
-        environment ? *snapshot_environment_settings(snapshot, environment) : snapshot->globals;
-    layer_apply(&own->layer, &effective->settings);
+        environment ? snapshot_environment_settings(snapshot, environment) : &snapshot->globals;
     if (user)
         HASH_FIND_STR(snapshot->user_by_name, user, user_line);
-    if (user_line)
-        layer_apply(&user_line->layer, &effective->settings);
+    if (own->sets || (user_line && user_line->layer.count))
+        set_own(held, &own->layer, user_line ? &user_line->layer : NULL);
     effective->snapshot = snapshot_ref(snapshot);
     effective->database = held->name;
-    effective->dbname = effective->settings.dbname ? effective->settings.dbname : held->name;
+    effective->dbname = own->dbname ? own->dbname : held->name;
     effective->environment = environment;
     effective->fallback = line->is_fallback;
     effective->hosts = line->hosts;
@@ -69,6 +81,7 @@ void effective_unref(struct effective *effective)
     if (!held || atomic_fetch_sub_explicit(&held->references, 1, memory_order_acq_rel) != 1)
         return;
     snapshot_unref(effective->snapshot);
+    free(held->own);
     free(held);
 }
 
@@ -113,6 +126,12 @@ static void find_connection_rows(void)
         connection_rows[i] = connection_option(connection_options[i]);
 }
 
+bool effective_same_kind(const struct effective *a, const struct effective *b)
+{
+    return a->settings == b->settings && a->environment == b->environment && a->hosts == b->hosts &&
+           a->host_count == b->host_count;
+}
+
 bool effective_same_servers(const struct effective *a, const struct effective *b)
 {
     const struct environment_config *of_a = a->environment, *of_b = b->environment;
@@ -124,8 +143,8 @@ bool effective_same_servers(const struct effective *a, const struct effective *b
     pthread_once(&connection_rows_once, find_connection_rows);
     for (size_t i = 0; i < CONNECTION_OPTIONS; i++) {
         const struct option *option = connection_rows[i];
-        if (!option_value_equal(option, option_load(option, &a->settings),
-                                option_load(option, &b->settings)))
+        if (!option_value_equal(option, option_load(option, a->settings),
+                                option_load(option, b->settings)))
             return false;
     }
     return true;

@@ -183,15 +183,13 @@ static void fit_database(const struct snapshot *snapshot, const struct database 
                          struct report *report)
 {
     const struct environment *environment = NULL;
-    struct settings settings = snapshot->globals;
-    if (!line->layer.count)
+    if (!line->sets)
         return;
     for (size_t i = 0; i < snapshot->environments.count && !environment; i++) {
         const struct environment *one = snapshot->environments.items[i];
         environment = database_serves(&line->config, &one->config) ? one : NULL;
     }
-    if (environment)
-        settings = environment->settings;
+    struct settings settings = environment ? environment->settings : snapshot->globals;
     layer_apply(&line->layer, &settings);
     if (layer_find_name(&line->layer, "pool_size"))
         fit_preset(&line->layer, largest_preset(snapshot, line), report);

@@ -97,11 +97,13 @@ void inquiry_check(const struct snapshot *snapshot, struct report *report)
     }
     for (size_t i = 0; i < snapshot->databases.count; i++) {
         const struct database *line = snapshot->databases.items[i];
+        if (!layer_find_name(&line->layer, "auth_user") &&
+            !layer_find_name(&line->layer, "auth_query") &&
+            !layer_find_name(&line->layer, "auth_dbname"))
+            continue;
         const struct environment *environment = served_by(snapshot, line);
         struct asking own = {snapshot, report, &line->layer, environment,
                              environment ? environment->settings : snapshot->globals};
-        if (!line->layer.count)
-            continue;
         layer_apply(&line->layer, &own.settings);
         somewhere = somewhere || own.settings.auth_user;
         check_scope(&own);

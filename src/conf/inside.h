@@ -68,6 +68,8 @@ struct database {
     size_t key_length;
     const char *whole; /* the line as it stands when a variable holds all of it; else NULL */
     struct layer layer;
+    const char *dbname; /* NULL: the same name */
+    bool sets;          /* it says more than environment, host and dbname */
     struct origin origin;
     UT_hash_handle hh;
 };
@@ -111,6 +113,7 @@ struct snapshot {
     struct pointers environments, databases, users, listeners, peers; /* struct x * of each */
     struct environment *environment_by_name;
     struct database *database_by_key;
+    bool has_bound_lines; /* a line is called `name@environment` */
     struct user_line *user_by_name;
     struct sni_name *sni_by_name;
     struct environment *default_environment;

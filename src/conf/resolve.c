@@ -164,10 +164,14 @@ static void resolve_database(struct resolve *resolve, struct database *database)
     const struct assignment *host = layer_find_name(&database->layer, "host");
     const struct assignment *port = layer_find_name(&database->layer, "port");
     const struct assignment *environment = layer_find_name(&database->layer, "environment");
+    const struct assignment *dbname = layer_find_name(&database->layer, "dbname");
     struct database_config *config = &database->config;
     uint16_t number = port ? (uint16_t)port->value.number : 5432;
     read_secret_file(resolve, &database->layer, "password");
     config->in_environment = environment ? environment->value.text : NULL;
+    database->dbname = dbname ? dbname->value.text : NULL;
+    database->sets =
+        database->layer.count > (host != NULL) + (environment != NULL) + (size_t)(dbname != NULL);
     if (host && host->value.text) {
         resolve_hosts(resolve, host, number, &config->hosts, &config->host_count);
     } else if (port && resolve->snapshot->has_socket) {

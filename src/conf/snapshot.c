@@ -245,7 +245,7 @@ const struct database_config *snapshot_find_database(const struct snapshot *snap
     char key[512];
     size_t name_length = strlen(name), rest = environment ? strlen(environment) : 0;
     struct database *database;
-    if (name_length > 255 || rest > 255)
+    if (name_length > 255 || rest > 255 || (environment && !snapshot->has_bound_lines))
         return NULL;
     memcpy(key, name, name_length + 1);
     if (rest)

@@ -271,7 +271,6 @@ static void check_environment(const struct snapshot *snapshot,
 static void check_database_tls(const struct snapshot *snapshot, const struct database *line,
                                struct report *report)
 {
-    struct settings settings = snapshot->globals;
     const struct environment *own = NULL;
     bool changes = false;
     for (size_t i = 0; i < line->layer.count; i++)
@@ -282,8 +281,7 @@ static void check_database_tls(const struct snapshot *snapshot, const struct dat
         const struct environment *environment = snapshot->environments.items[i];
         own = database_serves(&line->config, &environment->config) ? environment : NULL;
     }
-    if (own)
-        settings = own->settings;
+    struct settings settings = own ? own->settings : snapshot->globals;
     layer_apply(&line->layer, &settings);
     check_files(snapshot, &line->layer, report);
     check_protocols(&line->layer, report, "server_tls_protocols");

@@ -230,7 +230,7 @@ static void on_login(struct probe *probe, void *context, const struct probe_resu
 static void try_one(struct drill *drill, struct login *login)
 {
     struct procedures *procedures = drill->procedures;
-    const struct settings *settings = &login->effective->settings;
+    const struct settings *settings = login->effective->settings;
     const struct host_report *report =
         monitor_find(procedures->monitor, drill->environment->name, login->host);
     uint64_t limit_us = loop_now_us(procedures->loop) + LOGIN_US;
@@ -313,7 +313,7 @@ static void add_login(void *argument, const struct host_report *report)
 
 static void add_user(struct drill *drill, struct effective *effective, const char *pool_user)
 {
-    const struct settings *settings = &effective->settings;
+    const struct settings *settings = effective->settings;
     const char *user = settings->user ? settings->user : pool_user;
     const char *password = NULL;
     if (settings->user && settings->password)
@@ -350,8 +350,8 @@ static void add_forced(struct drill *drill)
             continue;
         struct effective *effective =
             snapshot_effective(drill->snapshot, line, line->name, drill->environment, NULL);
-        if (effective->settings.user)
-            add_user(drill, effective, effective->settings.user);
+        if (effective->settings->user)
+            add_user(drill, effective, effective->settings->user);
         effective_unref(effective);
     }
 }

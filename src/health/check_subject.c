@@ -74,7 +74,7 @@ static const char *plain_secret(const struct users *users, const char *user)
 
 static void choose_login(struct check_subject *subject)
 {
-    const struct settings *settings = &subject->effective->settings;
+    const struct settings *settings = subject->effective->settings;
     const struct users *users = snapshot_users(subject->effective->snapshot);
     if (settings->monitor_user) {
         use(subject, settings->monitor_user, settings->monitor_password, "monitor_user");
@@ -139,7 +139,7 @@ static void sum(struct check_demands **demands, const struct effective *effectiv
         } else {
             free(key);
         }
-        add_pool(&found->demand, &effective->settings);
+        add_pool(&found->demand, effective->settings);
     }
 }
 
@@ -177,14 +177,14 @@ static bool is_same(const struct check_subject *subject, const struct effective 
     const struct effective *own = subject->effective;
     return own->environment == effective->environment &&
            host_lists_equal(own->hosts, own->host_count, effective->hosts, effective->host_count) &&
-           same_tls(&own->settings, &effective->settings) &&
-           same_login(&own->settings, &effective->settings);
+           same_tls(own->settings, effective->settings) &&
+           same_login(own->settings, effective->settings);
 }
 
 static void make_tls(struct check_subject *subject)
 {
     struct tls_settings tls;
-    tls_settings_of_servers(&tls, &subject->effective->settings);
+    tls_settings_of_servers(&tls, subject->effective->settings);
     if (tls.mode <= TLS_ALLOW) /* as on the data plane: allow never begins TLS */
         return;
     subject->tls = tls_context_for_servers(&tls, subject->tls_problem, sizeof subject->tls_problem);
@@ -229,7 +229,7 @@ static void expect_database(struct check_subject *subject, struct effective *eff
  * names none, whichever a client asks for. */
 static void ask_in(struct check_subject *subject, struct effective *effective)
 {
-    const struct settings *settings = &effective->settings;
+    const struct settings *settings = effective->settings;
     if (!subject->asking && settings->auth_user && settings->auth_query &&
         (!settings->auth_dbname || text_equal(settings->auth_dbname, effective->database)))
         subject->asking = effective_ref(effective);
@@ -250,7 +250,7 @@ static void collect(void *argument, const struct database_config *line, struct e
     if (!is_wanted(collecting, effective) || effective->host_count == 0)
         return;
     struct check_subject *subject = subject_of(collecting, effective);
-    if (!line->is_fallback || effective->settings.dbname)
+    if (!line->is_fallback || effective->dbname != effective->database)
         expect_database(subject, effective);
     ask_in(subject, effective);
 }

@@ -20,7 +20,7 @@
 
 static const struct settings *settings_of(const struct check_visit *visit)
 {
-    return &visit->host->subject->effective->settings;
+    return visit->host->subject->effective->settings;
 }
 
 static const char *environment_of(const struct check_visit *visit)
@@ -83,7 +83,7 @@ static void judge_lookup(struct check_visit *visit, const struct probe_result *r
     bool fine = result->error == PROBE_FINE;
     char *problem = fine ? NULL : problem_of(result);
     check_judge_lookup(&visit->rows, environment_of(visit), visit->label,
-                       fine ? result->rows : NULL, problem, asking->settings.auth_user,
+                       fine ? result->rows : NULL, problem, asking->settings->auth_user,
                        asking->dbname, result->duration_us);
     free(problem);
     end(visit);
@@ -99,7 +99,7 @@ static void on_auth_user_set_up(struct probe *probe, void *context,
                                 const struct probe_result *result)
 {
     struct check_visit *visit = context;
-    const struct settings *settings = &visit->host->subject->asking->settings;
+    const struct settings *settings = visit->host->subject->asking->settings;
     if (result->error == PROBE_FINE)
         probe_query_with(probe, settings->auth_query, settings->auth_user,
                          visit->host->check->deadline_us, on_looked_up);
@@ -129,11 +129,11 @@ static void look_at_lookup(struct check_visit *visit)
         return;
     }
     probe_close(visit->probe);
-    visit->probe = open_session(visit, asking->settings.auth_user,
-                                lookup_password(&asking->settings,
-                                                snapshot_users(visit->host->check->snapshot),
-                                                asking->settings.auth_user),
-                                asking->dbname, on_auth_user);
+    visit->probe =
+        open_session(visit, asking->settings->auth_user,
+                     lookup_password(asking->settings, snapshot_users(visit->host->check->snapshot),
+                                     asking->settings->auth_user),
+                     asking->dbname, on_auth_user);
 }
 
 /* ---- failover_user ---- */

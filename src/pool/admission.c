@@ -39,20 +39,25 @@ void registry_drop_limit(struct registry *registry, struct limit *limit)
 
 /* ---- setting ---- */
 
+static void set_max_servers(struct limit *limit, int64_t max_servers, uint64_t now_us)
+{
+    struct summons summons = {0};
+    limit_set_max(limit, max_servers, now_us, &summons);
+    summons_run(&summons, now_us);
+    limit_evict(limit, now_us);
+}
+
 static void set_limit(struct registry *registry, char kind, const char *name,
                       const char *environment, int64_t max_servers, int64_t max_clients,
                       uint64_t now_us)
 {
-    struct summons summons = {0};
     pthread_mutex_lock(&registry->mutex);
     struct limit *limit = registry_limit(registry, kind, name, environment, true);
     limit->users++;
     limit->max_clients = max_clients < 0 ? 0 : max_clients;
     pthread_mutex_unlock(&registry->mutex);
 
-    limit_set_max(limit, max_servers < 0 ? 0 : max_servers, now_us, &summons);
-    summons_run(&summons, now_us);
-    limit_evict(limit, now_us);
+    set_max_servers(limit, max_servers < 0 ? 0 : max_servers, now_us);
 
     pthread_mutex_lock(&registry->mutex);
     registry_drop_limit(registry, limit);
@@ -64,6 +69,18 @@ void registry_limit_database(struct registry *registry, const char *database,
                              uint64_t now_us)
 {
     set_limit(registry, LIMIT_DATABASE, database, environment, max_servers, max_clients, now_us);
+}
+
+void pool_limit_database(struct pool *pool, int64_t max_servers, int64_t max_clients,
+                         uint64_t now_us)
+{
+    struct limit *limit = pool->limits[0];
+    pthread_mutex_lock(&pool->registry->mutex);
+    limit->max_clients = max_clients < 0 ? 0 : max_clients;
+    pthread_mutex_unlock(&pool->registry->mutex);
+    /* where there was no limit and is none, nobody waits for a place */
+    if (max_servers > 0 || atomic_load(&limit->max_servers))
+        set_max_servers(limit, max_servers < 0 ? 0 : max_servers, now_us);
 }
 
 void registry_limit_user(struct registry *registry, const char *user, int64_t max_servers,

@@ -43,8 +43,8 @@ void access_limit_pool(struct registry *registry, const struct pool_key *key,
                        const struct effective *effective)
 {
     registry_limit_database(registry, key->database, key->environment,
-                            effective->settings.max_db_connections,
-                            effective->settings.max_db_client_connections, clock_now_us());
+                            effective->settings->max_db_connections,
+                            effective->settings->max_db_client_connections, clock_now_us());
     access_limit_user(registry, effective->snapshot, key->user);
 }
 

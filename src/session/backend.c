@@ -32,8 +32,17 @@
 
 /* ---- meaning ---- */
 
+/* The hosts and the TLS context of a meaning of the same kind under the same setup. */
+static void take_over(struct meaning *meaning, const struct meaning *like)
+{
+    meaning->tls = like->tls ? tls_context_ref(like->tls) : NULL;
+    meaning->dr_from = like->dr_from;
+    meaning->host_count = like->host_count;
+    memcpy(meaning->hosts, like->hosts, like->host_count * sizeof(struct host *));
+}
+
 struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct effective *effective,
-                            char *problem, size_t size)
+                            const struct meaning *like, char *problem, size_t size)
 {
     const struct environment_config *of = effective->environment;
     /* a line's own hosts have no disaster recovery site */
@@ -44,8 +53,12 @@ struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct eff
 
     atomic_init(&meaning->references, 1);
     meaning->effective = effective;
-    if (effective->settings.server_tls_sslmode > TLS_ALLOW) {
-        meaning->tls = setup_server_tls(setup, &effective->settings, problem, size);
+    if (like && effective_same_kind(like->effective, effective)) {
+        take_over(meaning, like);
+        return meaning;
+    }
+    if (effective->settings->server_tls_sslmode > TLS_ALLOW) {
+        meaning->tls = setup_server_tls(setup, effective->settings, problem, size);
         if (!meaning->tls) {
             meaning_unref(meaning);
             return NULL;
@@ -97,7 +110,7 @@ static bool is_expired(const struct meaning *meaning)
 
 void meaning_limits(const struct meaning *meaning, bool own_items, struct pool_limits *limits)
 {
-    const struct settings *settings = &meaning->effective->settings;
+    const struct settings *settings = meaning->effective->settings;
 
     limits->pool_size = settings_pool_size(settings);
     limits->min_pool_size = settings->min_pool_size;

@@ -210,7 +210,7 @@ bool choice_takes_any(const struct host *host)
 
 bool choice_wants_primary(const struct effective *effective)
 {
-    int target = effective->settings.target_session_attrs;
+    int target = effective->settings->target_session_attrs;
 
     return effective->environment && (target == TARGET_READ_WRITE || target == TARGET_PRIMARY);
 }
@@ -235,7 +235,7 @@ bool choice_knows_no_primary(const struct share *share)
 bool choice_needs_role(const struct server *server)
 {
     const struct effective *effective = server->meaning->effective;
-    int target = effective->settings.target_session_attrs;
+    int target = effective->settings->target_session_attrs;
 
     /* without an environment a database serves as in PgBouncer, unless it asks for a role */
     return effective->environment ? target != TARGET_ANY
@@ -264,7 +264,7 @@ static bool has_other(struct server *server, uint64_t now_us)
 
 bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us)
 {
-    int target = server->meaning->effective->settings.target_session_attrs;
+    int target = server->meaning->effective->settings->target_session_attrs;
     bool standby = wants_standby(target), fits = standby == in_recovery;
 
     if (target == TARGET_ANY)
@@ -287,7 +287,7 @@ bool choice_takes_role(struct server *server, bool in_recovery, uint64_t now_us)
 bool choice_allows(const struct server *server)
 {
     int target = server->stands_in ? TARGET_STANDBY
-                                   : server->meaning->effective->settings.target_session_attrs;
+                                   : server->meaning->effective->settings->target_session_attrs;
     struct standing standing = host_standing(server->host);
 
     return choice_rank(target, &standing) != CHOICE_NONE;
@@ -314,7 +314,7 @@ static bool has_better(const struct server *server, int target, enum choice_rank
 
 bool choice_fits(const struct server *server)
 {
-    int target = server->share->meaning->effective->settings.target_session_attrs;
+    int target = server->share->meaning->effective->settings->target_session_attrs;
     struct standing standing = host_standing(server->host);
     enum choice_rank rank = choice_rank(target, &standing);
 

@@ -59,7 +59,7 @@ static struct inquiry *inquiry_for(struct client *client)
     if (login_is_routed(client)) {
         own = snapshot_effective(setup->snapshot, login->route.line, login->route.database,
                                  environment, NULL);
-        settings = &own->settings;
+        settings = own->settings;
     }
     scope = inquiry_scope(settings, environment ? environment->name : NULL,
                           own ? login->route.database : NULL);

@@ -46,7 +46,7 @@ static void connect_next(struct inquirer *inquirer);
 
 static const struct settings *settings_of(const struct inquirer *inquirer)
 {
-    return &inquirer->source->meaning->effective->settings;
+    return inquirer->source->meaning->effective->settings;
 }
 
 static void lost(struct inquirer *inquirer, enum probe_error error, const char *text)
@@ -149,7 +149,7 @@ static void connect_next(struct inquirer *inquirer)
         .user = source->auth_user,
         .password = source->password,
         .dbname = effective->dbname,
-        .peer_user = effective->settings.server_peer_user,
+        .peer_user = effective->settings->server_peer_user,
     };
     const struct address *address = dial_next(&inquirer->dial);
     char text[ADDRESS_TEXT_BYTES], *why;
@@ -167,7 +167,7 @@ static void connect_next(struct inquirer *inquirer)
     inquirer->state = STATE_CONNECTING;
     if (!address_is_local(&inquirer->address))
         target.address = address_host_text(&inquirer->address, text);
-    tls_settings_of_servers(&target.tls, &effective->settings);
+    tls_settings_of_servers(&target.tls, effective->settings);
     inquirer->probe = probe_open(source->plane->control, source->plane->resolver, &target,
                                  inquirer->deadline_us, on_opened, inquirer);
 }

@@ -134,7 +134,7 @@ static struct source *source_new(struct inquiries *inquiries, const struct inqui
                                  char *problem, size_t size)
 {
     struct meaning *meaning = meaning_new(inquiries->plane, inquiry->setup,
-                                          effective_ref(inquiry->effective), problem, size);
+                                          effective_ref(inquiry->effective), NULL, problem, size);
     struct source *source;
 
     if (!meaning)
@@ -147,9 +147,8 @@ static struct source *source_new(struct inquiries *inquiries, const struct inqui
     source->scope = text_copy(inquiry->scope);
     source->auth_user = inquiry->auth_user;
     source->auth_query = inquiry->auth_query;
-    source->password =
-        lookup_password(&inquiry->effective->settings, snapshot_users(inquiry->setup->snapshot),
-                        inquiry->auth_user);
+    source->password = lookup_password(
+        inquiry->effective->settings, snapshot_users(inquiry->setup->snapshot), inquiry->auth_user);
     source->pump.fire = pump_due;
     list_init(&source->queue);
     HASH_ADD_KEYPTR(hh, inquiries->sources, source->scope, strlen(source->scope), source);

@@ -472,8 +472,8 @@ static struct pool *make_pool(struct client *client, const struct pool_key *key,
     struct pool *pool;
     char problem[256];
 
-    seed.meaning =
-        meaning_new(plane, setup_of(client), effective_ref(effective), problem, sizeof(problem));
+    seed.meaning = meaning_new(plane, setup_of(client), effective_ref(effective), NULL, problem,
+                               sizeof(problem));
     if (!seed.meaning) {
         registry_discharge_from(plane->registry, key, client->user);
         client_log(client, RANK_ERROR, "TLS to the servers cannot be set up: %s", problem);
@@ -532,15 +532,15 @@ static struct pool *find_pool(struct client *client)
     };
     struct pool *pool;
 
-    if (effective->settings.user && strcmp(effective->settings.user, client->user) != 0) {
+    if (effective->settings->user && strcmp(effective->settings->user, client->user) != 0) {
         /* all clients share the pool of the forced user: its line in [users] counts, not that of
          * whoever comes first */
-        struct effective *own = effective_of(client, effective->settings.user);
+        struct effective *own = effective_of(client, effective->settings->user);
 
         effective_unref(effective);
         effective = own;
     }
-    key.user = effective->settings.user ? effective->settings.user : client->user;
+    key.user = effective->settings->user ? effective->settings->user : client->user;
     pool = enter_pool(client, &key, effective);
     effective_unref(effective);
     return pool;

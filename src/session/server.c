@@ -76,7 +76,7 @@ void server_log(const struct server *server, enum log_rank rank, const char *for
     va_list arguments;
     char *text;
 
-    if (!log_wants_from(rank, settings_log_rank(&effective->settings)))
+    if (!log_wants_from(rank, settings_log_rank(effective->settings)))
         return;
     va_start(arguments, format);
     text = text_vprint(format, arguments);

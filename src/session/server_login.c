@@ -163,7 +163,7 @@ bool server_login_say(struct server *server, struct buffer *out)
 static bool find_fetched(const struct server *server, const char *user, struct fetched *fetched)
 {
     const struct effective *effective = server->meaning->effective;
-    char *scope = inquiry_scope(&effective->settings,
+    char *scope = inquiry_scope(effective->settings,
                                 effective->environment ? effective->environment->name : NULL,
                                 effective->database);
     bool found =
@@ -178,7 +178,7 @@ static bool find_fetched(const struct server *server, const char *user, struct f
 static void put_startup(struct server *server, struct buffer *out)
 {
     const struct effective *effective = server->meaning->effective;
-    const struct settings *settings = &effective->settings;
+    const struct settings *settings = effective->settings;
     enum replication replication = (enum replication)server->replication;
     const struct parameters *own = replication ? replication_client_of(server)->parameters : NULL;
     size_t count = 0, own_count = parameters_count(own);
@@ -217,7 +217,7 @@ static void put_startup(struct server *server, struct buffer *out)
 static void start_up(struct server *server)
 {
     const struct effective *effective = server->meaning->effective;
-    const struct settings *settings = &effective->settings;
+    const struct settings *settings = effective->settings;
     struct buffer out = {0};
     struct credentials credentials = {.user = pool_user(server->backend->pool)};
     const struct user_secret *secret;

@@ -23,7 +23,7 @@
 /* What follows when the host has proved to have a role that serves the pool, or may have any. */
 static void role_is_right(struct server *server)
 {
-    const struct settings *settings = &server->meaning->effective->settings;
+    const struct settings *settings = server->meaning->effective->settings;
     struct buffer out = {0};
 
     server->login->asks_role = server->login->asks_identity = false;

@@ -82,7 +82,9 @@ struct effective {
     const struct host_config *hosts;
     size_t host_count;
     bool fallback; /* came from `*` */
-    struct settings settings;
+    /* All options but `environment`, `host` and `dbname`, which the fields above tell of. Lines that
+     * say no more than these share their environment's record, or [pgstage]'s. */
+    const struct settings *settings;
 };
 
 /*
@@ -163,5 +165,8 @@ struct effective *effective_ref(struct effective *effective);
 /* True when a server connection opened under `a` may go on serving under `b` (same hosts, dbname,
  * forced user and password, TLS, connect_query). */
 bool effective_same_servers(const struct effective *a, const struct effective *b);
+/* True when they have one record of settings and one list of hosts: what effective_same_servers says
+ * of one, the database's name apart, holds for the other. Costs no look into the settings. */
+bool effective_same_kind(const struct effective *a, const struct effective *b);
 
 #endif

@@ -68,6 +68,10 @@ size_t registry_pool_count(struct registry *registry);
 void registry_limit_database(struct registry *registry, const char *database,
                              const char *environment, int64_t max_servers, int64_t max_clients,
                              uint64_t now_us);
+/* The same for the database of a pool that is there, which costs no search. The caller has a
+ * reference. */
+void pool_limit_database(struct pool *pool, int64_t max_servers, int64_t max_clients,
+                         uint64_t now_us);
 void registry_limit_user(struct registry *registry, const char *user, int64_t max_servers,
                          int64_t max_clients, uint64_t now_us);
 void registry_limit_environment(struct registry *registry, const char *environment,

@@ -94,7 +94,7 @@ static inline struct backend *backend_of(struct pool *pool)
 }
 static inline const struct settings *share_settings(const struct share *share)
 {
-    return &share->meaning->effective->settings;
+    return share->meaning->effective->settings;
 }
 
 /* registry_events.attach and detach. `argument` is a struct meaning (a reference is taken). */
@@ -106,11 +106,13 @@ struct backend_seed {
     struct meaning *meaning;
 };
 
-/* Makes the meaning of a pool under a configuration; takes over the reference of `effective`. NULL
+/* Makes the meaning of a pool under a configuration; takes over the reference of `effective`. What
+ * `like` (NULL: none), made under the same setup, has in common with it is not looked up again. NULL
  * and `problem` when a TLS file cannot be used. Control thread, or a worker at a client's login
  * (files were validated at load, and are read once for each new pool). */
 struct meaning *meaning_new(struct plane *plane, struct setup *setup, struct effective *effective,
-                            char *problem, size_t size) __attribute__((warn_unused_result));
+                            const struct meaning *like, char *problem, size_t size)
+    __attribute__((warn_unused_result));
 struct meaning *meaning_ref(struct meaning *meaning);
 void meaning_unref(struct meaning *meaning);
 /* Was the server behind a connected Unix socket started by the system user that the environment

@@ -52,7 +52,7 @@ Test(load, sections_may_repeat_and_later_lines_win)
     cr_expect_eq(snapshot_database_count(snapshot), 1);
     struct effective *effective = desk_effective(snapshot, "a", "u");
     cr_expect_str_eq(effective->dbname, "y");
-    cr_expect_eq(effective->settings.pool_size, -1, "a repeated line replaces the whole line");
+    cr_expect_eq(effective->settings->pool_size, -1, "a repeated line replaces the whole line");
     effective_unref(effective);
     snapshot_unref(snapshot);
 }
@@ -75,10 +75,10 @@ Test(load, an_environment_beats_its_class_and_a_line_beats_both)
     struct effective *app = desk_effective(snapshot, "app@test", "u");
     struct effective *slow = desk_effective(snapshot, "slow", "u");
     struct effective *hasty = desk_effective(snapshot, "slow", "hasty");
-    cr_expect_eq(app->settings.query_wait_timeout_us, 55000000);
-    cr_expect_eq(slow->settings.query_wait_timeout_us, 77000000);
-    cr_expect_eq(hasty->settings.query_wait_timeout_us, 3000000);
-    cr_expect_eq(settings_pool_size(&app->settings), 10);
+    cr_expect_eq(app->settings->query_wait_timeout_us, 55000000);
+    cr_expect_eq(slow->settings->query_wait_timeout_us, 77000000);
+    cr_expect_eq(hasty->settings->query_wait_timeout_us, 3000000);
+    cr_expect_eq(settings_pool_size(app->settings), 10);
     cr_expect_eq(app->host_count, 2);
     cr_expect_eq(app->hosts[1].port, 5433);
     effective_unref(app);
@@ -160,8 +160,8 @@ Test(load, a_variable_holds_a_value_a_part_of_it_or_a_whole_line)
                                              "b = ${LINE}\n");
     struct effective *a = desk_effective(snapshot, "a", "u"), *b = desk_effective(snapshot, "b", 0);
     cr_expect_str_eq(snapshot_globals(snapshot)->syslog_ident, "app");
-    cr_expect_str_eq(a->settings.password, "it's a ${secret}");
-    cr_expect_str_eq(a->settings.user, "ap x");
+    cr_expect_str_eq(a->settings->password, "it's a ${secret}");
+    cr_expect_str_eq(a->settings->user, "ap x");
     cr_expect_str_eq(b->dbname, "my db");
     cr_expect_eq(b->hosts[0].port, 7);
     effective_unref(a);
@@ -175,7 +175,7 @@ Test(load, the_run_as_user_is_no_forced_user)
         desk_accepts("[pgbouncer]\nuser = pooler\n[databases]\na = host=h\n");
     struct effective *a = desk_effective(snapshot, "a", "u");
     cr_expect_str_eq(snapshot_globals(snapshot)->run_as_user, "pooler");
-    cr_expect_null(a->settings.user);
+    cr_expect_null(a->settings->user);
     effective_unref(a);
     snapshot_unref(snapshot);
 }
@@ -188,7 +188,7 @@ Test(load, a_password_file_gives_the_password)
                      "[environment e]\nclass = review_apps\nhosts = x\nmonitor_user = m\n"
                      "monitor_password_file = pw\n");
     struct effective *a = desk_effective(snapshot, "a", "u");
-    cr_expect_str_eq(a->settings.password, "from a file");
+    cr_expect_str_eq(a->settings->password, "from a file");
     cr_expect_str_eq(snapshot_environment_settings(snapshot, snapshot_environment(snapshot, 0))
                          ->monitor_password,
                      "from a file");
@@ -326,11 +326,11 @@ Test(load, a_real_pgbouncer_file_loads_unchanged)
     struct effective *forced = desk_effective(snapshot, "forcedb", "user1");
     struct effective *many = desk_effective(snapshot, "hosts", "u");
     struct effective *included = desk_effective(snapshot, "included", "u");
-    cr_expect_str_eq(forced->settings.connect_query, "SELECT 1; SELECT 'a b'");
-    cr_expect_str_eq(forced->settings.user, "baz");
-    cr_expect_eq(forced->settings.pool_mode, POOL_MODE_TRANSACTION);
+    cr_expect_str_eq(forced->settings->connect_query, "SELECT 1; SELECT 'a b'");
+    cr_expect_str_eq(forced->settings->user, "baz");
+    cr_expect_eq(forced->settings->pool_mode, POOL_MODE_TRANSACTION);
     cr_expect_eq(many->host_count, 3);
-    cr_expect_eq(many->settings.load_balance_hosts, BALANCE_DISABLE);
+    cr_expect_eq(many->settings->load_balance_hosts, BALANCE_DISABLE);
     cr_expect_str_eq(included->hosts[0].name, "h9");
     cr_expect_eq(users_count(snapshot_users(snapshot)), 1);
     cr_expect(snapshot_find_database(snapshot, "odd name", NULL) != NULL);
@@ -405,6 +405,37 @@ Test(load, same_servers_are_told_from_others)
         snapshot_unref(before);
         snapshot_unref(after);
     }
+}
+
+Test(load, lines_that_say_nothing_of_their_own_have_one_record_of_settings)
+{
+    struct snapshot *snapshot =
+        desk_accepts("[environment e]\nclass = local_development\nhosts = h1\npool_size = 9\n"
+                     "[environment f]\nclass = local_development\nhosts = h1\npool_size = 9\n"
+                     "[databases]\na = environment=e dbname=x\nb = environment=e\n"
+                     "c = environment=e pool_size=3\nd = environment=f dbname=x\n"
+                     "[users]\nv = pool_size=4\n");
+    static const struct {
+        const char *database, *user;
+        bool same_kind;
+        int64_t pool_size;
+        const char *dbname;
+    } cases[] = {
+        {"a", "u", true, 9, "x"},  {"b", "u", true, 9, "b"},  {"c", "u", false, 3, "c"},
+        {"d", "u", false, 9, "x"}, {"a", "v", false, 4, "x"},
+    };
+    struct effective *first = desk_effective(snapshot, "b", "u");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct effective *one = desk_effective(snapshot, cases[i].database, cases[i].user);
+        cr_expect_eq(effective_same_kind(first, one), cases[i].same_kind, "%s of %s",
+                     cases[i].database, cases[i].user);
+        cr_expect_eq(one->settings->pool_size, cases[i].pool_size, "%s of %s", cases[i].database,
+                     cases[i].user);
+        cr_expect_str_eq(one->dbname, cases[i].dbname);
+        effective_unref(one);
+    }
+    effective_unref(first);
+    snapshot_unref(snapshot);
 }
 
 Test(load, a_thousand_databases_in_fifty_environments_load_at_once)

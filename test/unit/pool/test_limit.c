@@ -408,6 +408,34 @@ Test(limit, raised_serves_those_who_wait)
     stage_clear();
 }
 
+Test(limit, of_a_database_can_be_set_by_way_of_one_of_its_pools)
+{
+    start_with(2);
+    struct pool_item *first = server_active(a, 0);
+    struct pool_waiter clients[2];
+    struct limit_counts counts;
+    server_active(a, 0);
+    wait_in(b, &clients[0]);
+    wait_in(c, &clients[1]);
+    pool_limit_database(a, 3, 7, now_us);
+    opened_for(b, &clients[0]);
+    registry_database_counts(registry, "app", NULL, &counts);
+    cr_assert_eq(counts.max_servers, 3);
+    cr_assert_eq(counts.max_clients, 7);
+    cr_assert_eq(notes_of(NOTE_OPEN), 0);
+    pool_limit_database(c, 0, -1, now_us);
+    opened_for(c, &clients[1]);
+    registry_database_counts(registry, "app", NULL, &counts);
+    cr_assert_eq(counts.max_servers, 0);
+    cr_assert_eq(counts.max_clients, 0);
+    pool_limit_database(b, 3, 0, now_us);
+    struct pool_grant grant;
+    cr_assert_eq(server_return(first, &grant), POOL_DISCARD, "there are more than it has been");
+    server_close(first);
+    cr_assert_eq(servers_now(), 3);
+    stage_clear();
+}
+
 Test(limit, lowered_evicts_the_idle_surplus_and_discards_the_rest_when_it_returns)
 {
     start_with(5);
