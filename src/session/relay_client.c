@@ -96,19 +96,26 @@ static struct outgoing *pass_pieces(struct client *client, struct pass *pass)
     return pass->out;
 }
 
+/* Its server is lost in the middle of something: is the message part of that? */
+static bool is_lost(struct client *client, const struct frame *frame, const uint8_t *body,
+                    size_t there, struct buffer *out)
+{
+    struct loss_message message = {.type = frame->type};
+
+    recall_message(client, body, there, &message);
+    if (!loss_message(&client->exchange->loss, &message, out))
+        return false;
+    recall_done(client, body, there, &message);
+    return true;
+}
+
 /* The client has no server: does it get its answer here? */
 static bool is_local(struct client *client, const struct frame *frame, const uint8_t *body,
                      size_t there, struct buffer *out)
 {
-    struct loss_message message = {.type = frame->type};
-
-    if (client->exchange && loss_is_busy(&client->exchange->loss)) {
-        recall_message(client, body, there, &message);
-        if (loss_message(&client->exchange->loss, &message, out)) {
-            recall_done(client, body, there, &message);
-            return true;
-        }
-    }
+    if (client->exchange && loss_is_busy(&client->exchange->loss) &&
+        is_lost(client, frame, body, there, out))
+        return true;
     switch (frame->type) {
     case 'S':
         message_ready(out, 'I'); /* nothing is open: the answer is known */

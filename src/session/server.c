@@ -248,7 +248,8 @@ void server_dispose(struct server *server, enum pool_outcome outcome,
     }
     switch (outcome) {
     case POOL_KEPT:
-        server_set_state(server, SERVER_IDLE);
+        if (server->state != SERVER_IDLE)
+            server_set_state(server, SERVER_IDLE);
         idle_timer(server);
         break;
     case POOL_LINGERS: /* as idle, for us: it may end, and a client may borrow it */
