@@ -35,6 +35,19 @@ static struct proxy *start(const char *production_hosts, const char *other)
     return start_watching(production_hosts, "1", other);
 }
 
+/* A production environment on the cluster, and another one, `side`, that reaches it by a relay;
+ * `more` is the rest of the file, from the options of `side` on. */
+static struct proxy *start_beside(const struct cluster *cluster, const struct relay *relay,
+                                  const char *more)
+{
+    return start(text_of("pg.production.test@127.0.0.1:%d", cluster->port),
+                 text_of("[environment side]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+                         "monitor_user = other\n%s",
+                         relay->port, more));
+}
+
+#define SIDE_LINES "[databases]\napp@live =\napp@side =\n"
+
 static char *refused(struct proxy *proxy, const char *database)
 {
     return client_refusal(
@@ -114,11 +127,7 @@ SYSTEM_TEST(border, a_host_with_the_identity_of_production_is_refused)
     SKIP_ON_PGBOUNCER();
     struct cluster *cluster = cluster_start(NULL);
     struct relay *relay = relay_start(cluster->port);
-    static const char other[] = "[environment side]\nclass = local_development\nhosts = "
-                                "127.0.0.1:%d\nmonitor_user = other\n%s"
-                                "[databases]\napp@live =\napp@side =\n";
-    char *hosts = text_of("pg.production.test@127.0.0.1:%d", cluster->port);
-    struct proxy *proxy = start(hosts, text_of(other, relay->port, ""));
+    struct proxy *proxy = start_beside(cluster, relay, SIDE_LINES);
     PGconn *client = NULL;
 
     /* whether it was there before the monitor knew or not: it does not stay */
@@ -134,11 +143,7 @@ SYSTEM_TEST(border, a_copy_of_production_says_that_it_is_one)
     SKIP_ON_PGBOUNCER();
     struct cluster *cluster = cluster_start(NULL);
     struct relay *relay = relay_start(cluster->port);
-    struct proxy *proxy =
-        start(text_of("pg.production.test@127.0.0.1:%d", cluster->port),
-              text_of("[environment side]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
-                      "monitor_user = other\ncopy_of = live\n[databases]\napp@live =\napp@side =\n",
-                      relay->port));
+    struct proxy *proxy = start_beside(cluster, relay, "copy_of = live\n" SIDE_LINES);
 
     cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, PATIENCE_MS));
     client_do(enter(proxy, "app@side"), "SELECT 1");
@@ -151,10 +156,8 @@ SYSTEM_TEST(border, auth_query_asks_no_host_with_the_identity_of_production)
     SKIP_ON_PGBOUNCER();
     struct cluster *cluster = cluster_start(NULL);
     struct relay *relay = relay_start(cluster->port);
-    static const char other[] = "[environment side]\nclass = local_development\nhosts = "
-                                "127.0.0.1:%d\nmonitor_user = other\n%s"
-                                "auth_user = user_scram\nauth_query = SELECT * FROM get_auth($1)\n"
-                                "[databases]\napp@live =\napp@side = user=other\n";
+    static const char asks[] = "auth_user = user_scram\nauth_query = SELECT * FROM get_auth($1)\n"
+                               "[databases]\napp@live =\napp@side = user=other\n";
     PGconn *conn = cluster_connect(cluster, "app");
     struct proxy *proxy;
 
@@ -163,8 +166,7 @@ SYSTEM_TEST(border, auth_query_asks_no_host_with_the_identity_of_production)
                     "'SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = who'");
     PQfinish(conn);
     for (int copy = 1; copy >= 0; copy--) {
-        proxy = start(text_of("pg.production.test@127.0.0.1:%d", cluster->port),
-                      text_of(other, relay->port, copy ? "copy_of = live\n" : ""));
+        proxy = start_beside(cluster, relay, text_of("%s%s", copy ? "copy_of = live\n" : "", asks));
         cr_assert(until(proxy_rows(proxy, "HOSTS", "role", "primary") == 2, PATIENCE_MS));
         if (copy)
             client_do(client_open(proxy, STRANGER), "SELECT 1"); /* it is asked, and answers */

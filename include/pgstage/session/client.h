@@ -16,7 +16,6 @@ struct cancel_name;
 struct exchange;
 struct figures;
 struct login;
-struct statement_head;
 struct statement_names;
 struct server;
 struct hearing;
