@@ -40,7 +40,7 @@ struct episode *failover_claim(struct failover *failover, const char *environmen
                  environment);
     else if (ward->is_claimed)
         snprintf(problem, size, "a failover of \"%s\" is under way", environment);
-    else if (ward->change.is_under_way)
+    else if (ward_is_changing(ward))
         snprintf(problem, size, "\"%s\" is being switched to another primary", environment);
     else
         problem[0] = '\0';

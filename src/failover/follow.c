@@ -170,6 +170,7 @@ static void begin_episode(struct ward *ward, enum episode_type type, const char 
     uint64_t now_us = loop_now_us(ward->failover->loop);
     const char *from = ward->situation->accepted;
     const struct ward_host *old = from ? ward_host_find(ward, from) : NULL;
+    change_settle(ward, "another host has become the primary");
     /* While the old primary still answers, the event began with the sight of the new one. */
     bool was_lost = ward->last_writer_us &&
                     !(old && old->sighting.sight == SIGHT_WRITER && old->sighting.is_fresh);
@@ -226,13 +227,17 @@ static int64_t ms_since(const struct ward *ward, uint64_t since_us)
     return (int64_t)((loop_now_us(ward->failover->loop) - since_us) / CLOCK_MS);
 }
 
-void change_settle(struct ward *ward)
+bool ward_is_changing(const struct ward *ward)
+{
+    return ward->change.is_under_way || (ward->episode && !ward->is_claimed);
+}
+
+void change_settle(struct ward *ward, const char *failure)
 {
     const struct failover_world *world = &ward->failover->world;
     struct episode *episode = ward->episode;
     struct failover_counts counts = {-1, -1};
-    bool ok = ward->state == FAILOVER_STATE_OK;
-    if (ward->is_claimed)
+    if (!episode || ward->is_claimed)
         return;
     world->counts(world->context, ward->name, &counts);
     episode->clients_held = counts.held;
@@ -244,17 +249,16 @@ void change_settle(struct ward *ward)
     episode->hold_ms = ms_since(ward, since_us);
     episode->total_ms = ms_since(ward, ward->episode_began_us);
     episode_step(episode, NULL, loop_now_us(ward->failover->loop));
-    episode->result = ok ? EPISODE_DONE : EPISODE_FAILED;
-    if (!ok)
-        episode->text = text_print("the new primary is gone again: %s", ward->reason);
+    episode->result = failure ? EPISODE_FAILED : EPISODE_DONE;
+    episode->text = text_copy(failure);
     ward->episode = NULL;
     log_log("failover: %s: %s → %s %s: detected in %" PRId64 " ms, held for %" PRId64
             " ms, %" PRId64 " ms in all, %" PRId64 " clients held, %" PRId64 " lost a transaction",
             ward->name, episode->from ? episode->from : "(none)", episode->to,
-            ok ? "done" : "failed", episode->detection_ms, episode->hold_ms, episode->total_ms,
-            episode->clients_held, episode->clients_errored);
+            episode_result_word(episode->result), episode->detection_ms, episode->hold_ms,
+            episode->total_ms, episode->clients_held, episode->clients_errored);
     keep_episode(ward->failover, episode);
-    operation_changed(ward, ok);
+    operation_changed(ward, failure);
 }
 
 void change_stop(struct ward *ward)

@@ -145,8 +145,6 @@ void ward_record_episode(const struct ward *ward, const struct episode *episode)
 /* ---- looking (look.c) ---- */
 
 void ward_look(struct ward *ward);
-/* The configuration does not name it any more: nothing is held or alarmed. */
-void ward_leave(struct ward *ward);
 /* Tells the plane what each host may be used for: `writer` (NULL: none) takes the writes;
  * `unknown`: every host that is not shut out may, as far as its logins find it fit. */
 void ward_tell(struct ward *ward, const char *writer, bool unknown);
@@ -163,8 +161,11 @@ bool ward_unfence(struct ward *ward, const char *host, const char *why);
  * whatever they were (ACCEPT). */
 void change_begin(struct ward *ward, const struct sighting *to, enum episode_type type,
                   const char *trigger, bool replaces);
-/* The look after everything was closed: ends the episode. */
-void change_settle(struct ward *ward);
+/* Is one under way, or over without a look having said what became of it? */
+bool ward_is_changing(const struct ward *ward);
+/* Ends the episode of a change, if there is one that no claim owns, and answers who waits for it.
+ * `failure`: what the new primary came to; NULL: it is in use. */
+void change_settle(struct ward *ward, const char *failure);
 void change_stop(struct ward *ward);
 /* Has any host but this one (NULL: any at all) connections that may write? */
 bool writers_remain(const struct ward *ward, const char *but);
@@ -183,8 +184,9 @@ void keep_episode(struct failover *failover, struct episode *episode);
 
 /* ---- commands (operator.c) ---- */
 
-/* The change that a command waited for is over: its answer goes out when all is on the disk. */
-void operation_changed(struct ward *ward, bool ok);
+/* The change that a command waited for is over, as in change_settle: its answer goes out when all
+ * is on the disk. */
+void operation_changed(struct ward *ward, const char *failure);
 void operations_end(struct failover *failover);
 
 /* Frees what the plane and the disk will not answer any more. */

@@ -198,8 +198,7 @@ static void keep(struct ward *ward, const struct sighting *host)
     note_writer(ward, host);
     ward->state = FAILOVER_STATE_OK;
     ward_tell(ward, host->host, false);
-    if (ward->episode)
-        change_settle(ward);
+    change_settle(ward, NULL);
     ward->no_primary_since_us = 0;
     ward_release(ward);
 }
@@ -224,8 +223,9 @@ static void go_without(struct ward *ward, const struct decision *decision)
     ward_tell(ward, NULL, false);
     if (decision->verdict == VERDICT_STOP)
         close_writers(ward, NULL, decision->reason);
-    if (ward->episode)
-        change_settle(ward);
+    char failure[DECISION_TEXT_BYTES + 64];
+    snprintf(failure, sizeof failure, "the new primary is gone again: %s", decision->reason);
+    change_settle(ward, failure);
     if (decision->verdict != VERDICT_WAIT)
         ward_release(ward);
 }
@@ -237,6 +237,7 @@ static void go_unverified(struct ward *ward, const struct decision *decision)
                     "whether its host takes writes",
                     ward->name, decision->reason);
     ward->state = FAILOVER_STATE_UNVERIFIED;
+    change_settle(ward, decision->reason);
     ward->no_primary_since_us = 0;
     ward_tell(ward, NULL, true);
     ward_release(ward);
@@ -283,32 +284,31 @@ static void apply_verdict(struct ward *ward, const struct decision *decision,
     text_fit(ward->reason, sizeof ward->reason, decision->reason);
 }
 
-/* Nobody knows how to ask its hosts: everything is as without a monitor, but for fences. */
-static void leave_unwatched(struct ward *ward)
+static void forget_verdict(struct ward *ward)
 {
+    change_settle(ward, "its hosts are not watched any more");
     alarms_begin(&ward->alarms);
     alarms_end(&ward->alarms, ward->name);
     ward->state = FAILOVER_STATE_UNWATCHED;
     ward->no_primary_since_us = 0;
     ward->has_decided = false;
     ward->reason[0] = '\0';
+}
+
+/* Nobody knows how to ask its hosts: everything is as without a monitor, but for fences. */
+static void leave_unwatched(struct ward *ward)
+{
+    forget_verdict(ward);
     list_for_each (node, &ward->hosts)
         list_entry(node, struct ward_host, node)->is_shut_out = false;
     ward_tell(ward, NULL, true);
     ward_release(ward);
 }
 
-void ward_leave(struct ward *ward)
+/* The configuration does not name it any more: nothing is held or alarmed. */
+static void leave_unlisted(struct ward *ward)
 {
-    if (ward->is_claimed || ward->change.is_under_way)
-        return; /* the look at the end of that comes here again */
-    if (ward->episode)
-        change_settle(ward);
-    alarms_begin(&ward->alarms);
-    alarms_end(&ward->alarms, ward->name);
-    ward->state = FAILOVER_STATE_UNWATCHED;
-    ward->no_primary_since_us = 0;
-    ward->has_decided = false;
+    forget_verdict(ward);
     ward_release(ward);
 }
 
@@ -381,12 +381,15 @@ void ward_look(struct ward *ward)
     struct failover *failover = ward->failover;
     if (!failover->is_started || failover->is_stopped)
         return;
+    /* while one of these is at work the look at its end is the one that leaves */
+    bool may_leave = !ward->is_claimed && !ward->change.is_under_way;
     if (!ward->is_listed) {
-        ward_leave(ward);
+        if (may_leave)
+            leave_unlisted(ward);
         return;
     }
     ward_ask(ward);
-    if (!ward->is_watched && !ward->is_claimed && !ward->change.is_under_way) {
+    if (!ward->is_watched && may_leave) {
         leave_unwatched(ward);
         return;
     }

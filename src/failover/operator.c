@@ -177,7 +177,7 @@ static bool may_act(struct operation *operation)
     const struct ward *ward = operation->ward;
     if (ward->is_claimed)
         fill(&operation->answer, "55006", "a failover of \"%s\" is under way", ward->name);
-    else if (ward->change.is_under_way || ward->operation)
+    else if (ward_is_changing(ward) || ward->operation)
         fill(&operation->answer, "55006", "\"%s\" is being switched to another primary",
              ward->name);
     else
@@ -318,15 +318,14 @@ void failover_accept_command(struct failover *failover, const char *environment,
     free(trigger);
 }
 
-void operation_changed(struct ward *ward, bool ok)
+void operation_changed(struct ward *ward, const char *failure)
 {
     struct operation *operation = ward->operation;
     if (!operation)
         return;
     ward->operation = NULL;
-    if (!ok)
-        fill(&operation->answer, "55000", "it is accepted, but takes no writes any more: %s",
-             ward->reason);
+    if (failure)
+        fill(&operation->answer, "55000", "it is accepted, but %s", failure);
     save(operation);
 }
 

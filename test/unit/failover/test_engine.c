@@ -303,6 +303,23 @@ static const struct episode *last_episode(void)
     return last;
 }
 
+struct tally {
+    size_t of[EPISODE_RESULTS];
+};
+
+static void count_result(void *argument, const struct episode *episode)
+{
+    struct tally *tally = argument;
+    tally->of[episode->result]++;
+}
+
+static struct tally episode_results(void)
+{
+    struct tally tally = {0};
+    failover_each_episode(stage.failover, count_result, &tally);
+    return tally;
+}
+
 static const struct situation *situation(void)
 {
     return failover_situation(stage.failover, "e");
@@ -605,6 +622,38 @@ Test(engine, a_new_primary_that_goes_away_meanwhile_gets_nobody)
     cr_assert_eq(stage.standings[1].write, ALLOW_YES);
 }
 
+/* The second of two promotions is seen before the first was released. */
+Test(engine, a_failover_that_another_overtakes_is_kept_as_a_failed_one)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    down(1);
+    look(2, ROLE_PRIMARY, 3);
+    close_all();
+    cr_assert_str_eq(last_episode()->to, "c:3");
+    close_all();
+    cr_assert_eq(stage.standings[2].write, ALLOW_YES);
+    cr_assert_eq(episode_results().of[EPISODE_FAILED], 1);
+    cr_assert_eq(episode_results().of[EPISODE_DONE], 1);
+    cr_assert_eq(episode_results().of[EPISODE_RUNNING], 0);
+}
+
+Test(engine, a_failover_that_nobody_can_watch_any_more_ends)
+{
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    for (size_t i = 0; i < HOSTS; i++)
+        stage.hosts[i].login = PROBE_LOGIN_NONE;
+    close_all();
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_UNWATCHED);
+    cr_assert_eq(episode_results().of[EPISODE_FAILED], 1);
+    cr_assert_eq(episode_results().of[EPISODE_RUNNING], 0);
+}
+
 /* ---- what an operator says ---- */
 
 Test(engine, maintenance_stops_following_until_it_ends)
@@ -823,6 +872,30 @@ Test(engine, a_procedure_has_the_environment_for_itself)
     cr_assert(looked > 0);
     cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_FORMER);
     cr_assert_eq(last_episode()->result, EPISODE_DONE);
+}
+
+/* Everything of the change is done but for the look that says what became of it. */
+Test(engine, a_procedure_waits_until_a_change_has_been_looked_at)
+{
+    char problem[256];
+    settle(NULL);
+    down(0);
+    look(1, ROLE_PRIMARY, 2);
+    turn();
+    cr_assert_eq(stage.closing_count, 1);
+    stage.closing_count = 0;
+    stage.closing[0].done(stage.closing[0].argument);
+    cr_assert_null(failover_claim(stage.failover, "e", EPISODE_PLANNED, NULL, NULL, "x", problem,
+                                  sizeof problem));
+    cr_assert_str_eq(problem, "\"e\" is being switched to another primary");
+    failover_accept_command(stage.failover, "e", "b:2", "admin", on_answer, NULL);
+    turn();
+    cr_assert_str_eq(answer.sqlstate, "55006");
+    cr_assert_eq(last_episode()->result, EPISODE_DONE);
+    claim = failover_claim(stage.failover, "e", EPISODE_PLANNED, NULL, NULL, "x", problem,
+                           sizeof problem);
+    cr_assert_not_null(claim);
+    failover_end(stage.failover, claim, EPISODE_DONE, NULL);
 }
 
 /* The intent of a procedure that runs is no leftover of one that has ended. */
