@@ -157,7 +157,9 @@ static void follow_server(struct tracker *tracker, const struct server *server)
     if (!same) {
         journal_clear(&tracker->journal);
         names_fini(&tracker->portals);
-        tracker->failed = tracker->began = tracker->immediate = false;
+        tracker->failed = tracker->immediate = tracker->loose = false;
+        /* what was executed since the last ReadyForQuery may have ended the block unseen */
+        tracker->in_block = server->transaction.status != 'I' && !server->transaction.ran;
     }
     tracker->server_id = server->item.id;
     tracker->links = server->links;
@@ -449,6 +451,8 @@ static void apply_at_once(struct client *client, const struct entries *entries, 
 static bool enter(struct client *client, const struct entries *entries, uint32_t statement,
                   bool again)
 {
+    struct tracker *tracker = client->tracker;
+    bool loose = !tracker->in_block && !transaction_head_is_query(&client->server->transaction);
     bool to_savepoint = false;
 
     apply_at_once(client, entries, statement, true);
@@ -458,7 +462,8 @@ static bool enter(struct client *client, const struct entries *entries, uint32_t
         if (entry->at_once || entry->statement != statement || (again && entry->kind == ENTRY_SET))
             continue;
         to_savepoint |= entry->kind == ENTRY_ROLLBACK_TO;
-        journal_add(&client->tracker->journal, entry);
+        tracker->loose |= loose;
+        journal_add(&tracker->journal, entry);
     }
     return to_savepoint;
 }
@@ -521,21 +526,42 @@ static bool commits_at_once(const char *tag)
     return false;
 }
 
+/* What was done since the last commit is committed. */
+static void commit(struct tracker *tracker)
+{
+    journal_commit(&tracker->journal);
+    tracker->loose = false;
+}
+
+/* … is undone, by an error or a ROLLBACK. What was done in a transaction block is, and so is what was
+ * done in a string of statements, which is one transaction as far as no COMMIT stands in it. But in a
+ * pipeline outside of a block something may have committed what was before it, which nothing tells: a
+ * CREATE INDEX CONCURRENTLY, a procedure, even one that failed in the end. */
+static void undo(struct client *client)
+{
+    struct tracker *tracker = client->tracker;
+
+    if (tracker->loose)
+        tracker_doubt(client);
+    journal_rollback(&tracker->journal);
+    tracker->loose = false;
+}
+
 static void command(struct client *client, struct record *record, const char *tag)
 {
     struct tracker *tracker = client->tracker;
     bool to_savepoint = done(client, record, false);
 
     if (strcmp(tag, "COMMIT") == 0 || strcmp(tag, "PREPARE TRANSACTION") == 0) {
-        journal_commit(&tracker->journal);
-        tracker->failed = tracker->began = false;
+        commit(tracker);
+        tracker->failed = tracker->in_block = false;
     } else if (strcmp(tag, "ROLLBACK") == 0 && !to_savepoint) {
-        journal_rollback(&tracker->journal);
-        tracker->failed = tracker->began = false;
+        undo(client);
+        tracker->failed = tracker->in_block = false;
     } else if (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0) {
-        tracker->began = true;
+        tracker->in_block = true;
     } else if (commits_at_once(tag)) {
-        journal_commit(&tracker->journal);
+        commit(tracker);
         tracker->immediate = true;
     }
 }
@@ -582,35 +608,22 @@ static void bound(struct tracker *tracker, const struct record *record)
         overflow(tracker);
 }
 
-/* An error has undone what was done since the last commit. A string of statements is one
- * transaction, as far as no COMMIT stands in it. In a pipeline outside of a transaction block
- * something may have committed what was before it, which nothing tells: a CREATE INDEX
- * CONCURRENTLY, a procedure, even one that failed in the end. */
-static bool is_undone(const struct tracker *tracker, const struct transaction *transaction)
-{
-    bool was_in_block = transaction->status != 'I' || tracker->began;
-
-    if (tracker->immediate)
-        return false; /* older servers commit some of them with the Sync only */
-    return was_in_block || transaction_head_is_query(transaction) ||
-           tracker->journal.count == tracker->journal.certain;
-}
-
 static void ready(struct server *server, char status)
 {
     struct client *client = server->client;
     struct tracker *tracker = client->tracker;
 
     if (status == 'I' && tracker->failed) {
-        if (!is_undone(tracker, &server->transaction))
-            tracker_doubt(client);
-        journal_rollback(&tracker->journal);
+        /* older servers commit some of what commits by itself with the Sync only */
+        tracker->loose |= tracker->immediate;
+        undo(client);
     } else if (status == 'I') {
-        journal_commit(&tracker->journal);
+        commit(tracker);
     }
     if (status == 'I')
         names_fini(&tracker->portals); /* they end with their transaction */
-    tracker->failed = tracker->began = tracker->immediate = false;
+    tracker->failed = tracker->immediate = false;
+    tracker->in_block = status != 'I';
     tracker_commit(client);
 }
 

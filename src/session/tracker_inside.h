@@ -53,8 +53,9 @@ struct tracker {
     bool overflown;     /* there were too many of them: any other may do something, too */
     bool other_setting; /* one that is not in the client's set */
     bool failed;        /* an error has come since the last ReadyForQuery */
-    bool began;         /* … a BEGIN, and no end of a transaction behind it */
     bool immediate;     /* … something that commits by itself */
+    bool in_block;      /* a transaction block is open, as far as tags and status have told */
+    bool loose;         /* the journal has entries of a pipeline outside of one */
     bool scanning;      /* the message that streams is looked at */
     uint8_t scan_tail[3];
     bool ask;     /* the server is to be asked which pins are still true */

@@ -151,6 +151,87 @@ SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_
     client_do(b, "DROP TABLE t; DROP PROCEDURE p");
 }
 
+/* Several statements, each in its own Parse, Bind and Execute, and one Sync. */
+static char *pipeline(struct wire *wire, const char *const *texts)
+{
+    for (; *texts; texts++)
+        ask(wire, *texts, 0);
+    wire_sync(wire);
+    return wire_types(wire, 'Z', PATIENCE_MS);
+}
+
+SYSTEM_TEST(session_pipelines, what_was_committed_before_a_block_is_not_undone_with_it)
+{
+    static const struct {
+        const char *before, *texts[6], *after;
+    } cases[] = {
+        /* the transaction that is rolled back began behind it */
+        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN"}, "ROLLBACK"},
+        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "SELECT 1/0"}, "ROLLBACK"},
+        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "ROLLBACK"}, NULL},
+        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "ROLLBACK AND CHAIN"}, "ROLLBACK"},
+        /* there is none to be rolled back */
+        {NULL, {"SET my.x = 'leaked'", "CALL p()", "ROLLBACK"}, NULL},
+        /* the block that the pipeline began in has ended before it */
+        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "SELECT 1/0"}, NULL},
+        {"BEGIN", {"ROLLBACK", "SET my.x = 'leaked'", "CALL p()", "ROLLBACK"}, NULL},
+        {"BEGIN; SET LOCAL my.y = 1",
+         {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "ROLLBACK"},
+         NULL},
+        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "BEGIN"}, "ROLLBACK"},
+    };
+    struct proxy *proxy = proxy_start(ONE);
+    PGconn *b = client_open(proxy, NULL);
+
+    client_do(b, "CREATE OR REPLACE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct wire *a = wire_client(proxy);
+
+        if (cases[i].before)
+            free(query(a, cases[i].before));
+        free(pipeline(a, cases[i].texts));
+        if (cases[i].after)
+            free(query(a, cases[i].after));
+        cr_expect_str_eq(secret_of(b), "", "case %zu", i);
+        wire_close(a);
+        cr_expect_str_eq(secret_of(b), "", "case %zu, afterwards", i);
+    }
+    client_do(b, "DROP PROCEDURE p");
+}
+
+/* Where nothing is in doubt, nothing is asked, and what was set and rolled back is not kept. */
+SYSTEM_TEST(session_pipelines, what_was_set_in_a_block_is_undone_with_it)
+{
+    static const struct {
+        const char *before, *texts[6], *after, *then;
+    } cases[] = {
+        {NULL, {"SET my.x = 'set'", "BEGIN"}, "ROLLBACK", ""},
+        {NULL, {"BEGIN", "SET my.x = 'set'"}, "ROLLBACK", ""},
+        {NULL, {"BEGIN", "SET my.x = 'set'", "ROLLBACK"}, NULL, ""},
+        {NULL, {"BEGIN", "SET my.x = 'set'", "SELECT 1/0"}, "COMMIT", ""},
+        {"BEGIN", {"SET my.x = 'set'", "ROLLBACK"}, NULL, ""},
+        {"BEGIN", {"SELECT 1", "SET my.x = 'set'"}, "ROLLBACK", ""},
+        {"BEGIN", {"COMMIT", "SET my.x = 'set'"}, NULL, "set"},
+        {"BEGIN", {"SET my.x = 'set'", "COMMIT", "BEGIN", "SELECT 1"}, "ROLLBACK", "set"},
+    };
+    struct proxy *proxy = proxy_start(ONE);
+    PGconn *b = client_open(proxy, NULL);
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct wire *a = wire_client(proxy);
+
+        if (cases[i].before)
+            free(query(a, cases[i].before));
+        free(pipeline(a, cases[i].texts));
+        if (cases[i].after)
+            free(query(a, cases[i].after));
+        cr_expect_str_eq(secret_of(b), "", "case %zu", i);
+        cr_expect_str_eq(value(a, "SELECT coalesce(current_setting('my.x', true), '')"),
+                         cases[i].then, "case %zu", i);
+        wire_close(a);
+    }
+}
+
 SYSTEM_TEST(session_pipelines, an_error_before_the_loss_of_a_server_counts_for_nothing_behind_it)
 {
     struct proxy *proxy =
