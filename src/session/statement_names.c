@@ -12,76 +12,24 @@
 
 #include "pgstage/base/memory.h"
 
+/* Most clients have a few names, and each that has any keeps its table while it is idle: a table
+ * begins with one bucket, and grows when ten names stand in it. */
+#undef HASH_INITIAL_NUM_BUCKETS
+#undef HASH_INITIAL_NUM_BUCKETS_LOG2
+#define HASH_INITIAL_NUM_BUCKETS 1U
+#define HASH_INITIAL_NUM_BUCKETS_LOG2 0U
+
 static size_t length_of(const char *name)
 {
     return strnlen(name, STATEMENT_NAME_MAX_BYTES);
 }
 
-/* ---- the table ---- */
-
-/* So many names a chain has on average at most. */
-#define CHAIN_NAMES 4
-/* The least number of chains, once there is more than one. */
-#define CHAINS_FIRST 8
-
-static struct statement_name **chain_of(struct statement_names *names, uint32_t hash)
+struct statement_name *statement_names_find(const struct statement_names *names, const char *name)
 {
-    return names->chains ? &names->chains[hash & (names->chain_count - 1)] : &names->first;
-}
-
-/* The place that points to it, or where its chain ends. */
-static struct statement_name **place_of(struct statement_names *names,
-                                        const struct statement_name *name)
-{
-    struct statement_name **place = chain_of(names, name->hash);
-
-    while (*place && *place != name)
-        place = &(*place)->next;
-    return place;
-}
-
-/* The one behind it, in any order; from NULL the first. */
-static struct statement_name *next_of(const struct statement_names *names,
-                                      const struct statement_name *name)
-{
-    uint32_t chain = 0;
-
-    if (name && name->next)
-        return name->next;
-    if (!names->chains)
-        return name ? NULL : names->first;
-    if (name)
-        chain = (name->hash & (names->chain_count - 1)) + 1;
-    while (chain < names->chain_count && !names->chains[chain])
-        chain++;
-    return chain < names->chain_count ? names->chains[chain] : NULL;
-}
-
-static void grow(struct statement_names *names)
-{
-    struct statement_names old = *names;
-    struct statement_name *name = next_of(&old, NULL), *next;
-
-    names->chain_count = old.chains ? 2 * old.chain_count : CHAINS_FIRST;
-    names->chains = memory_new(names->chain_count * sizeof(struct statement_name *));
-    names->first = NULL;
-    for (; name; name = next) {
-        next = next_of(&old, name);
-        name->next = NULL;
-        *place_of(names, name) = name;
-    }
-    free(old.chains);
-}
-
-struct statement_name *statement_names_find(struct statement_names *names, const char *name)
-{
+    struct statement_name *found;
     size_t length = length_of(name);
-    uint32_t hash = map_hash(name, length);
-    struct statement_name *found = *chain_of(names, hash);
 
-    while (found && (found->hash != hash || strncmp(found->name, name, length) != 0 ||
-                     found->name[length] != '\0'))
-        found = found->next;
+    HASH_FIND(hh, names->by_name, name, length, found);
     return found;
 }
 
@@ -92,17 +40,11 @@ struct statement_name *statement_names_get(struct statement_names *names, const 
 
     if (found)
         return found;
-    if (names->count >= CHAIN_NAMES * (names->chains ? names->chain_count : 1))
-        grow(names);
     found = memory_new(sizeof(*found) + length + 1);
     memcpy(found->name, name, length);
-    found->hash = map_hash(name, length);
-    *place_of(names, found) = found;
-    names->count++;
+    HASH_ADD_KEYPTR(hh, names->by_name, found->name, length, found);
     return found;
 }
-
-/* ---- what names stand for ---- */
 
 /* What it stands for changes; the old reference is given back. */
 static void stand_for(struct statement_names *names, struct statement_name *name,
@@ -122,8 +64,7 @@ static void drop_when_unused(struct statement_names *names, struct statement_nam
 {
     if (name->statement || name->pending || name->uses)
         return;
-    *place_of(names, name) = name->next;
-    names->count--;
+    HASH_DEL(names->by_name, name);
     free(name);
 }
 
@@ -156,10 +97,9 @@ void statement_names_replace(struct statement_names *names, struct statement_nam
 
 void statement_names_forget_long(struct statement_names *names)
 {
-    struct statement_name *name = next_of(names, NULL), *next;
+    struct statement_name *name, *next;
 
-    for (; name; name = next) {
-        next = next_of(names, name);
+    HASH_ITER (hh, names->by_name, name, next) {
         if (!name->statement || !statement_is_long(name->statement))
             continue;
         stand_for(names, name, NULL);
@@ -175,10 +115,9 @@ void statement_names_used(struct statement_names *names, struct statement_name *
 
 void statement_names_clear(struct statement_names *names)
 {
-    struct statement_name *name = next_of(names, NULL), *next;
+    struct statement_name *name, *next;
 
-    for (; name; name = next) {
-        next = next_of(names, name);
+    HASH_ITER (hh, names->by_name, name, next) {
         stand_for(names, name, NULL);
         drop_when_unused(names, name);
     }
@@ -187,21 +126,19 @@ void statement_names_clear(struct statement_names *names)
 void statement_names_fini(struct statement_names *names)
 {
     statement_names_clear(names);
-    check(names->count == 0);
-    free(names->chains);
-    *names = (struct statement_names){0};
+    check(!names->by_name);
 }
 
 size_t statement_names_count(const struct statement_names *names)
 {
-    return names->count;
+    return HASH_COUNT(names->by_name);
 }
 
 const char *statement_names_of_number(const struct statement_names *names, uint64_t number)
 {
-    const struct statement_name *name = next_of(names, NULL);
+    const struct statement_name *name, *next;
 
-    for (; name; name = next_of(names, name)) {
+    HASH_ITER (hh, names->by_name, name, next) {
         if ((name->asked && statement_number(name->asked) == number) ||
             (name->statement && statement_number(name->statement) == number))
             return name->name;

@@ -25,21 +25,16 @@ struct statement_name {
     /* owner */
     struct statement *statement; /* a name's reference; NULL: none yet, or no more */
     struct statement *asked;     /* whose reference is `statement`'s or a pending change's */
-    struct statement_name *next; /* in its chain */
-    uint32_t hash;
-    uint32_t pending; /* changes that await their answer */
-    uint32_t batch;   /* of the last of them */
-    uint32_t uses;    /* messages that name it and await their answer */
-    char name[];      /* of STATEMENT_NAME_MAX_BYTES at most */
+    uint32_t pending;            /* changes that await their answer */
+    uint32_t batch;              /* of the last of them */
+    uint32_t uses;               /* messages that name it and await their answer */
+    UT_hash_handle hh;
+    char name[]; /* of STATEMENT_NAME_MAX_BYTES at most */
 };
 
-/* Zeroed is empty. Most clients have a few names, and each client that has any keeps this while it
- * is idle: so the table grows with the names, from a single chain. */
+/* Zeroed is empty. */
 struct statement_names {
-    struct statement_name *first;   /* the only chain … */
-    struct statement_name **chains; /* … or this many, a power of two */
-    uint32_t chain_count;
-    uint32_t count;       /* of names */
+    struct statement_name *by_name; /* uthash */
     uint32_t wiped_batch; /* in which a text was asked, last, that may deallocate all names … */
     uint32_t long_ones;   /* names that stand for a long statement */
     bool wiped;           /* … if one was */
@@ -48,7 +43,7 @@ struct statement_names {
 /* Gives all references back. Nothing may be pending. */
 void statement_names_fini(struct statement_names *names);
 /* NULL: nothing is known of this name. */
-struct statement_name *statement_names_find(struct statement_names *names, const char *name);
+struct statement_name *statement_names_find(const struct statement_names *names, const char *name);
 /* The same, made when it is not there. */
 struct statement_name *statement_names_get(struct statement_names *names, const char *name);
 /* A change to `statement` (NULL: to nothing) was asked for in this batch. */

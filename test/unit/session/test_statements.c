@@ -2,6 +2,7 @@
  * Prepared statements: the shared cache of texts, a client's names, a server's set.
  */
 #include <criterion/criterion.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -285,17 +286,39 @@ static void name_it(struct statement_names *names, int number, struct statement 
     statement_names_answer(names, name, statement, true);
 }
 
-Test(statements, a_few_names_need_no_table)
+#ifdef __SANITIZE_ADDRESS__
+size_t __sanitizer_get_current_allocated_bytes(void);
+#endif
+
+/* What the process has from the allocator at present. */
+static size_t allocated(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    return mallinfo2().uordblks;
+#endif
+}
+
+Test(statements, a_few_names_need_little_memory)
 {
     struct statement_names names = {0};
+    struct statement *statement[10];
+    size_t before;
 
-    for (int i = 0; i < 4; i++)
-        name_it(&names, i, take("SELECT 1"));
-    cr_assert_null(names.chains);
-    cr_assert_null(statement_names_find(&names, "s4"));
+    for (int i = 0; i < 10; i++)
+        statement[i] = take("SELECT 1");
+    before = allocated();
+    name_it(&names, 0, statement[0]);
+    cr_assert_leq(allocated() - before, 300);
+    for (int i = 1; i < 10; i++)
+        name_it(&names, i, statement[i]);
+    cr_assert_leq(allocated() - before, 1400);
+    cr_assert_null(statement_names_find(&names, "s10"));
     cr_assert_null(statement_names_find(&names, "s"));
     cr_assert_null(statement_names_find(&names, ""));
     statement_names_fini(&names);
+    cr_assert_leq(allocated(), before, "nothing is kept");
     cr_assert_eq(count(), 0);
 }
 
