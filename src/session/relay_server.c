@@ -250,7 +250,7 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
             return WEIGHT_GONE;
     }
     verdict = transaction_answer(&server->transaction, frame->type, status);
-    if (verdict == VERDICT_BAD)
+    if (verdict == VERDICT_BAD || (verdict == VERDICT_LAST && !server->fatal))
         return WEIGHT_CLOSE;
     if (verdict == VERDICT_SWALLOW && frame->type == 'Z' && server->undecided &&
         server->state == SERVER_ACTIVE && !server_decide_ahead(server))

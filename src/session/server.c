@@ -497,6 +497,8 @@ void server_settled(struct server *server)
 {
     struct transaction *transaction = &server->transaction;
 
+    if (server->body_left)
+        return; /* a long notice behind the last answer: its rest is nobody else's */
     if (!transaction_is_settled(transaction)) {
         if (server->state == SERVER_DRAINING && !transaction_can_settle(transaction))
             server_close(server, REASON_SERVER_ABANDONED, NULL); /* nobody will send the rest */

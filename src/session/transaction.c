@@ -433,7 +433,7 @@ static enum verdict answer_error(struct transaction *transaction)
     enum verdict verdict;
 
     if (transaction->count == 0)
-        return VERDICT_FORWARD; /* a dying server's last word */
+        return VERDICT_LAST;
     if (transaction->copy == COPY_IN)
         return error_in_copy_in(transaction);
     transaction->copy = COPY_NONE;

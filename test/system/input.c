@@ -608,6 +608,94 @@ static void serve_then_lie(struct wire *wire, struct fake *fake)
     }
 }
 
+struct excess {
+    const char *how;
+    _Atomic bool go_on; /* the test wants the rest */
+};
+
+/* Answers each query, and says more than it was asked for. */
+static void serve_too_much(struct wire *wire, struct fake *fake)
+{
+    struct excess *excess = (struct excess *)fake->context;
+    static const unsigned char notice[40000] = "SNOTICE\0CWARNING\0Mlong";
+    struct wire_message message;
+
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    wire_cork(wire, true);
+    while (wire_read(wire, &message, PATIENCE_MS)) {
+        if (message.type != 'Q')
+            continue;
+        wire_send(wire, 'C', "SELECT 0", 9);
+        wire_send(wire, 'Z', "I", 1);
+        if (!strcmp(excess->how, "error"))
+            fake_error(wire, "ERROR", "22012", "division by zero");
+        else if (!strcmp(excess->how, "answer"))
+            wire_send(wire, 'C', "SELECT 0", 9);
+        else if (!strcmp(excess->how, "ready"))
+            wire_send(wire, 'Z', "I", 1);
+        if (!strcmp(excess->how, "notice") && !excess->go_on) {
+            wire_write(wire, "N\0\0\x9c\x44", 5);
+            wire_write(wire, notice, 20000);
+            wire_cork(wire, false);
+            (void)until(excess->go_on, PATIENCE_MS);
+            wire_write(wire, notice, 20000);
+        }
+        wire_cork(wire, false);
+        wire_cork(wire, true);
+    }
+}
+
+SYSTEM_TEST(input, a_server_that_says_more_than_it_owes_is_lent_to_nobody_else)
+{
+    SKIP_ON_PGBOUNCER();
+    static const char *const ways[] = {"error", "answer", "ready"};
+
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct excess excess = {.how = ways[i]};
+        struct fake *fake = fake_start(serve_too_much, &excess);
+        struct proxy *proxy = proxy_start(
+            "pool_mode = transaction\n[databases]\n* = %s pool_size=1\n", fake_route(fake));
+        struct wire *a = wire_client(proxy), *b = wire_client(proxy);
+
+        for (int round = 1; round <= 3; round++) {
+            struct wire *wire = round % 2 ? a : b;
+
+            wire_query(wire, "SELECT");
+            cr_expect_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ", "%s", ways[i]);
+            cr_expect_eq(fake->accepted, round, "%s", ways[i]);
+            cr_assert(until(proxy_figure(proxy, "POOLS", "database", "app", "sv_idle") == 0 &&
+                                proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 0,
+                            PATIENCE_MS));
+        }
+        wire_close(a);
+        wire_close(b);
+        proxy_stop(proxy);
+    }
+}
+
+SYSTEM_TEST(input, the_rest_of_a_long_notice_reaches_no_other_client)
+{
+    SKIP_ON_PGBOUNCER();
+    struct excess excess = {.how = "notice"};
+    struct fake *fake = fake_start(serve_too_much, &excess);
+    struct proxy *proxy =
+        proxy_start("pool_mode = transaction\n[databases]\n* = %s pool_size=1\n", fake_route(fake));
+    struct wire *a = wire_client(proxy), *b = wire_client(proxy);
+
+    wire_query(a, "SELECT");
+    cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "CZ");
+    wire_query(b, "SELECT");
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
+    excess.go_on = true;
+    cr_expect_str_eq(wire_types(b, 'Z', PATIENCE_MS), "CZ");
+    wire_query(a, "SELECT");
+    cr_expect_str_eq(wire_types(a, 'Z', PATIENCE_MS), "CZ");
+    cr_expect_eq(fake->accepted, 1);
+}
+
 SYSTEM_TEST(input, a_server_that_breaks_the_protocol_loses_its_connection)
 {
     SKIP_ON_PGBOUNCER();

@@ -139,7 +139,8 @@ static inline bool transaction_is_full(const struct transaction *transaction)
 enum verdict {
     VERDICT_FORWARD,
     VERDICT_SWALLOW,
-    VERDICT_BAD, /* it answers nothing that was asked: the server cannot be trusted any more */
+    VERDICT_LAST, /* an error when nothing is owed: a dying server's last word, or VERDICT_BAD */
+    VERDICT_BAD,  /* it answers nothing that was asked: the server cannot be trusted any more */
 };
 /* A message from the server. `status` is the body's byte of a ReadyForQuery, else ignored. */
 enum verdict transaction_answer(struct transaction *transaction, uint8_t type, char status)

@@ -6,6 +6,7 @@
  *     +      it is due now                   -      it is not
  *     >T     the server sends it, and it has to be forwarded; >ZI is a ReadyForQuery of status I
  *     >!3    … it has to be swallowed        >?D    … it answers nothing that was asked
+ *     >*E    … it is the last word of a server that dies
  *     free, busy   may another client have the server?
  *     fence, none  must a fence be sent? (`fence` sends it)
  */
@@ -31,6 +32,7 @@ static void play_answer(const char *script, const char *word, size_t length)
 {
     enum verdict expected = word[1] == '!'   ? VERDICT_SWALLOW
                             : word[1] == '?' ? VERDICT_BAD
+                            : word[1] == '*' ? VERDICT_LAST
                                              : VERDICT_FORWARD;
     size_t at = expected == VERDICT_FORWARD ? 1 : 2;
     char status = at + 1 < length ? word[at + 1] : 0;
@@ -558,7 +560,7 @@ Test(transaction, bytes_that_are_no_message_are_bad)
 
 Test(transaction, an_error_that_nobody_asked_for_is_a_dying_servers_last_word)
 {
-    play(">E <P >E >E <S >E >ZI free");
+    play(">*E <P >E >*E <S >E >ZI free >*E");
 }
 
 Test(transaction, copy_data_and_flush_are_not_owed)
