@@ -8,10 +8,13 @@
  * A key names worker and slot, so the letter goes to the right place at once. While the connection
  * for the cancel is being made the query may end; it is looked at again right before the request is
  * sent, and until the cancel connection has ended the server is lent to nobody else
- * (server->cancels). The connection to the server has the same TLS policy as its other ones.
+ * (server->cancels). When the postmaster does not end it in time, the request may still be carried
+ * out later: then the server is lent to nobody else at all. The connection to the server has the
+ * same TLS policy as its other ones.
  */
 #include "pgstage/session/cancel.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +51,7 @@ struct cancel {
     struct stream stream;
     struct timer timer;
     bool asked_tls, sent, over;
+    bool heard; /* the postmaster has ended it: the signal was passed on */
     struct address address;
 };
 
@@ -110,8 +114,14 @@ static void cancel_over(struct cancel *cancel)
     cancel->share->cancels--;
     cancel_tell(cancel->worker->plane, cancel->requester_id, cancel->sent);
     loop_release(loop, cancel, cancel_free);
-    if (server)
-        server_cancel_over(server);
+    if (!server)
+        return;
+    if (cancel->sent && !cancel->heard) {
+        server_log(server, RANK_WARNING,
+                   "a cancel request was not taken in time: the connection is not used again");
+        server->stained = true;
+    }
+    server_cancel_over(server);
 }
 
 /* Does it run something? Of a replication connection, which is nobody else's, that is not known. */
@@ -159,11 +169,19 @@ static void tls_answered(struct cancel *cancel)
         cancel_over(cancel);
 }
 
+/* Has the postmaster ended the connection, in whatever way? A network that gives up has not. */
+static bool is_end(const struct stream *stream, ssize_t count)
+{
+    return count < 0 && stream->error != ETIMEDOUT && stream->error != EHOSTUNREACH &&
+           stream->error != ENETUNREACH;
+}
+
 static void cancel_event(struct stream *stream, enum stream_event event)
 {
     struct cancel *cancel = list_entry(stream, struct cancel, stream);
     uint8_t scrap[64];
     struct buffer out = {0};
+    ssize_t count;
 
     switch (event) {
     case STREAM_CONNECTED:
@@ -186,12 +204,19 @@ static void cancel_event(struct stream *stream, enum stream_event event)
         send_request(cancel);
         break;
     case STREAM_READABLE:
-        if (cancel->asked_tls && !stream->ssl && !cancel->sent)
+        if (cancel->asked_tls && !stream->ssl && !cancel->sent) {
             tls_answered(cancel);
-        else if (stream_read(stream, scrap, sizeof(scrap)) != 0)
-            cancel_over(cancel); /* its end: the postmaster has passed the signal on */
+            break;
+        }
+        count = stream_read(stream, scrap, sizeof(scrap));
+        cancel->heard = is_end(stream, count);
+        if (count != 0)
+            cancel_over(cancel);
         break;
     case STREAM_CLOSED:
+        cancel->heard = true;
+        cancel_over(cancel);
+        break;
     case STREAM_FAILED:
         cancel_over(cancel);
         break;

@@ -261,3 +261,68 @@ SYSTEM_TEST(cancel, of_a_waiting_query_refuses_that_query_and_not_the_next)
         wire_close(cancel);
     }
 }
+
+/* A server whose postmaster takes cancel requests and does not carry them out for now. */
+struct busy {
+    _Atomic int connections, queries, requests;
+};
+
+static void serve_busy(struct wire *wire, struct fake *fake)
+{
+    struct busy *busy = (struct busy *)fake->context;
+    struct wire_message message;
+    int number;
+
+    if (!fake_startup(wire, 'N'))
+        return;
+    if (wire->version == 80877102) {
+        busy->requests++;
+        fake_hang(wire);
+        return;
+    }
+    number = ++busy->connections;
+    fake_welcome(wire);
+    while (number == 1 && wire_read(wire, &message, PATIENCE_MS)) {
+        if (message.type != 'Q')
+            continue;
+        busy->queries++;
+        (void)until(busy->requests > 0, PATIENCE_MS);
+        wire_send(wire, 'C', "SELECT 0", 9);
+        wire_send(wire, 'Z', "I", 1);
+        break;
+    }
+    fake_answer(wire, text_of("%d", number));
+}
+
+SYSTEM_TEST(cancel, a_request_that_may_still_be_carried_out_hits_nobody_else)
+{
+    SKIP_ON_PGBOUNCER();
+    for (int vanish = 0; vanish < 2; vanish++) {
+        struct busy busy = {0};
+        struct proxy *proxy = proxy_start("pool_mode = transaction\ncancel_wait_timeout = 1\n"
+                                          "[databases]\n* = %s pool_size=1\n",
+                                          fake_route(fake_start(serve_busy, &busy)));
+        struct wire *wire = wire_client(proxy), *request = NULL;
+        PGconn *other = client_open(proxy, NULL);
+
+        wire_query(wire, "SELECT");
+        cr_assert(until(busy.queries == 1, PATIENCE_MS));
+        if (vanish) {
+            wire_close(wire);
+        } else {
+            request = wire_open(proxy);
+            wire_cancel_key(request, wire->key, wire->key_bytes);
+            cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
+        }
+        cr_expect_str_eq(client_value(other, "SELECT"), "2");
+        cr_expect_eq(busy.requests, 1);
+        cr_expect(proxy_logged(proxy, "a cancel request was not taken in time"));
+        if (request) {
+            cr_expect(wire_is_closed(request, PATIENCE_MS));
+            wire_close(request);
+            wire_close(wire);
+        }
+        PQfinish(other);
+        proxy_stop(proxy);
+    }
+}

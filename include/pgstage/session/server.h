@@ -80,7 +80,7 @@ struct server {
     bool kept;         /* by a client in no transaction, and counted so at the gate */
     bool close_needed; /* it goes when it is free */
     bool fatal;        /* it said FATAL: its end follows */
-    bool stained;      /* state is left in its session that can only go with it */
+    bool stained;      /* what is left in its session, or may still hit it, can only go with it */
     bool soiled;   /* a client's state may be left in its session: it is cleaned when it is free */
     bool cleaning; /* RESET: by the tracker's statements */
     uint8_t sql_mode;          /* enum sql_mode, by what it reported at its login */
