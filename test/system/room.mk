@@ -65,6 +65,11 @@ test_system_test_health_SOURCES = test/system/health.c test/system/system.h
 test_system_test_health_CFLAGS = $(SYSTEM_CFLAGS)
 test_system_test_health_LDADD = $(SYSTEM_LIBS)
 
+SYSTEM_TESTS += test/system/test_hostile
+test_system_test_hostile_SOURCES = test/system/hostile.c test/system/system.h
+test_system_test_hostile_CFLAGS = $(SYSTEM_CFLAGS)
+test_system_test_hostile_LDADD = $(SYSTEM_LIBS)
+
 SYSTEM_TESTS += test/system/test_isolation
 test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
 test_system_test_isolation_CFLAGS = $(SYSTEM_CFLAGS)
