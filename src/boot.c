@@ -181,10 +181,12 @@ static void on_signal(struct run *run, int number)
 static void on_signals(struct loop_watch *watch, uint32_t events)
 {
     struct run *run = list_entry(watch, struct run, signal_watch);
-    struct signalfd_siginfo info;
+    struct signalfd_siginfo infos[SIGNAL_COUNT];
     (void)events;
-    while (read(watch->fd, &info, sizeof info) == sizeof info)
-        on_signal(run, (int)info.ssi_signo);
+    /* all that have come, once: those that come meanwhile wait for the next turn */
+    ssize_t got = read(watch->fd, infos, sizeof infos);
+    for (ssize_t i = 0; i < got / (ssize_t)sizeof infos[0]; i++)
+        on_signal(run, (int)infos[i].ssi_signo);
 }
 
 /* Before any thread begins, since threads inherit what is blocked. */

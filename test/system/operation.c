@@ -2,6 +2,8 @@
  * operation: the process itself: its command line, signals, pid file, log, and how it ends.
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "system.h"
 
@@ -136,6 +138,56 @@ SYSTEM_TEST(operation, hup_reloads_the_configuration)
     proxy_signal(proxy, SIGHUP);
     cr_assert(until(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value") == 51,
                     PATIENCE_MS));
+}
+
+static char *many_lines(int count)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    for (int i = 0; i < count; i++)
+        fprintf(out, "d%d = host=127.0.0.1 dbname=app\n", i);
+    fclose(out);
+    return text;
+}
+
+struct storm {
+    pid_t pid;
+    atomic_bool over;
+};
+
+static void *storm_main(void *argument)
+{
+    struct storm *storm = argument;
+
+    while (!atomic_load(&storm->over))
+        kill(storm->pid, SIGHUP);
+    return NULL;
+}
+
+SYSTEM_TEST(operation, a_storm_of_hup_stops_neither_the_console_nor_a_stop)
+{
+    SKIP_ON_PGBOUNCER();
+    char *lines = many_lines(4000); /* the next one comes while they are read */
+    struct proxy *proxy = proxy_start("[databases]\n%s", lines);
+    struct storm storm = {.pid = proxy->pid};
+    PGconn *console = proxy_console(proxy);
+    bool answered, heard;
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, storm_main, &storm), 0);
+    cr_expect(until(proxy_log_count(proxy, "got SIGHUP") > 3, PATIENCE_MS));
+    client_start(console, "SHOW VERSION");
+    answered = until(client_is_ready(console), 20000);
+    proxy_signal(proxy, SIGINT);
+    heard = until(proxy_logged(proxy, "got SIGINT"), 20000);
+    atomic_store(&storm.over, true);
+    pthread_join(thread, NULL);
+    cr_assert(answered);
+    cr_assert(heard);
+    cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
+    free(lines);
 }
 
 SYSTEM_TEST(operation, usr1_pauses_and_usr2_resumes)
