@@ -17,8 +17,10 @@ bool stream_connect(struct stream *stream, struct loop *loop, const struct addre
 {
     *stream = (struct stream){.watch.fd = -1};
     int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    if (fd < 0) {
+        stream->error = errno;
         return false;
+    }
     stream_init(stream, fd, on_event);
     int result;
     do {

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -505,6 +506,25 @@ Test(stream, a_missing_unix_socket_fails_at_once)
     cr_assert_not(peer_connect(&c, loop, &address));
     cr_assert_eq(errno, ENOENT);
     cr_assert_not(stream_is_open(&c.stream));
+}
+
+Test(stream, says_why_there_is_no_socket)
+{
+    struct address address;
+    struct peer c;
+    struct rlimit limit, none;
+    int fd = listen_at(&address);
+    char text[64];
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){0, limit.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool begun = peer_connect(&c, loop, &address);
+    int error = errno;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_not(begun);
+    cr_assert_eq(error, EMFILE);
+    cr_assert_str_eq(stream_problem(&c.stream, text, sizeof text), strerror(EMFILE));
+    close(fd);
 }
 
 static void connect_again(struct peer *peer, enum stream_event event)
