@@ -109,6 +109,13 @@ static bool name_check(struct span name, const char *what, char *problem, size_t
     return true;
 }
 
+bool socket_folder_fits(const char *folder, uint16_t port)
+{
+    char digits[8];
+    int length = snprintf(digits, sizeof(digits), "%u", port);
+    return strlen(folder) + strlen(SOCKET_FILE) + (size_t)length <= SOCKET_PATH_MAX_BYTES;
+}
+
 static bool host_parse(struct arena *arena, struct span text, uint16_t port,
                        struct host_config *host, char *problem, size_t size)
 {
@@ -119,7 +126,10 @@ static bool host_parse(struct arena *arena, struct span text, uint16_t port,
             !name_check(text, "socket folder", problem, size))
             return false;
         host->name = arena_copy_n(arena, text.start, span_length(text));
-        return true;
+        if (socket_folder_fits(host->name, host->port))
+            return true;
+        snprintf(problem, size, SOCKET_TOO_LONG, host->name, host->port);
+        return false;
     }
     struct span name = text;
     const char *at = span_length(text) ? memchr(text.start, '@', span_length(text)) : NULL;

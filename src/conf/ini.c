@@ -277,8 +277,13 @@ static bool scan_next(struct scan *scan)
         file->line++;
         /* Moved on before the line acts: an include puts another file on top. */
         file->at += length + (newline != NULL);
+        const char *carriage_return = memchr(line, '\r', length);
         if (memchr(line, '\0', length))
             scan_error(scan, "there is a NUL byte in this line");
+        else if (carriage_return &&
+                 strspn(carriage_return, BLANKS) != (size_t)(line + length - carriage_return))
+            scan_error(scan, "there is a carriage return inside this line: lines end with a "
+                             "newline, with or without one before it");
         else
             found = scan_line(scan, line);
         text_wipe(line, length);

@@ -189,9 +189,14 @@ static void check_listener(const struct snapshot *snapshot, size_t index, struct
     if (listener->config.environment)
         check_environment_name(snapshot, report, origin_of(layer, "environment", &listener->origin),
                                listener->config.environment);
+    const struct origin *folder = origin_of(layer, "unix_socket_dir", &listener->origin);
     if (!settings->listen_addr && !settings->unix_socket_dir)
-        origin_error(report, origin_of(layer, "listen_addr", &listener->origin),
+        origin_error(report, origin_of(layer, "listen_addr", folder),
                      "neither listen_addr nor unix_socket_dir is set: nobody could connect");
+    if (settings->unix_socket_dir &&
+        !socket_folder_fits(settings->unix_socket_dir, (uint16_t)settings->listen_port))
+        origin_error(report, folder, SOCKET_TOO_LONG, settings->unix_socket_dir,
+                     (unsigned)settings->listen_port);
     if (listener->config.name) {
         check_files(snapshot, layer, report);
         check_protocols(layer, report, "client_tls_protocols");

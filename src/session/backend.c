@@ -326,6 +326,8 @@ uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longes
     pause_us = backend->failure.pause_us ? backend->failure.pause_us * 2 : BACKEND_FIRST_PAUSE_US;
     if (pause_us > longest_us)
         pause_us = longest_us;
+    if (pause_us < SERVER_LEAST_PAUSE_US)
+        pause_us = SERVER_LEAST_PAUSE_US;
     backend->failure.pause_us = pause_us;
     pthread_mutex_unlock(&backend->mutex);
     return now_us + pause_us;

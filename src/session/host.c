@@ -26,7 +26,6 @@
 #include "pgstage/conf/host.h"
 #include "pgstage/session/plane.h"
 
-#define HOST_FIRST_PAUSE_US (100 * CLOCK_MS)
 /* Another role is told no more often than this. */
 #define HOST_NEWS_US (100 * CLOCK_MS)
 
@@ -382,9 +381,11 @@ uint64_t host_failed(struct host *host, uint64_t now_us, uint64_t longest_us, co
     retry_at_us = host_retry_at(host);
     if (now_us >= retry_at_us) {
         /* attempts that began together fail together: they count once */
-        host->pause_us = host->pause_us ? host->pause_us * 2 : HOST_FIRST_PAUSE_US;
+        host->pause_us *= 2;
         if (host->pause_us > longest_us)
             host->pause_us = longest_us;
+        if (host->pause_us < SERVER_LEAST_PAUSE_US)
+            host->pause_us = SERVER_LEAST_PAUSE_US;
         retry_at_us = now_us + host->pause_us;
         atomic_store_explicit(&host->retry_at_us, retry_at_us, memory_order_relaxed);
     }

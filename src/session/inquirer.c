@@ -37,7 +37,7 @@ struct inquirer {
     struct address address;
     struct probe *probe;
     struct question *question;
-    uint64_t deadline_us; /* of connecting */
+    uint64_t deadline_us; /* of connecting; UINT64_MAX: none */
     struct timer timer;   /* RESOLVING: the deadline; IDLE: it is closed */
     struct loop_task task;
 };
@@ -204,6 +204,7 @@ struct inquirer *inquirer_open(struct source *source, uint64_t *retry_at_us)
     uint64_t now_us = loop_now_us(loop);
     struct host *host = choice_pick_any(source->meaning, now_us, retry_at_us);
     struct inquirer *inquirer;
+    uint64_t limit_us;
 
     if (!host)
         return NULL;
@@ -213,7 +214,8 @@ struct inquirer *inquirer_open(struct source *source, uint64_t *retry_at_us)
     dial_init(&inquirer->dial, loop, source->plane->resolver, resolved);
     inquirer->task.run = begin;
     inquirer->timer.fire = on_timer;
-    inquirer->deadline_us = now_us + settings_of(inquirer)->server_connect_timeout_us;
+    limit_us = settings_of(inquirer)->server_connect_timeout_us;
+    inquirer->deadline_us = limit_us ? now_us + limit_us : UINT64_MAX;
     timer_set(loop, &inquirer->timer, inquirer->deadline_us);
     loop_defer(loop, &inquirer->task);
     return inquirer;

@@ -183,9 +183,7 @@ static void limit_answers(struct hub *hub)
     if (list_is_empty(&hub->sent))
         timer_clear(&server->timer);
     else
-        timer_set(hub->worker->loop, &server->timer,
-                  loop_now_us(hub->worker->loop) +
-                      share_settings(server->share)->server_connect_timeout_us);
+        server_limit_own(server);
 }
 
 /* `word` is LISTEN or UNLISTEN. */

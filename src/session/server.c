@@ -34,6 +34,9 @@
 #include "pgstage/wire/sql.h"
 #include "server_inside.h"
 
+/* How long a statement of our own may take when connecting may take for ever. */
+#define OWN_STATEMENT_US (60 * CLOCK_SECOND)
+
 static void recycle(struct server *server);
 
 /* ---- states ---- */
@@ -89,11 +92,12 @@ void server_log(const struct server *server, enum log_rank rank, const char *for
     free(text);
 }
 
-/* Our own statements may not take for ever. */
-static void limit_own_statement(struct server *server)
+void server_limit_own(struct server *server)
 {
+    uint64_t limit_us = share_settings(server->share)->server_connect_timeout_us;
+
     timer_set(server->worker->loop, &server->timer,
-              server_now_us(server) + share_settings(server->share)->server_connect_timeout_us);
+              server_now_us(server) + (limit_us ? limit_us : OWN_STATEMENT_US));
 }
 
 bool server_query(struct server *server, const char *sql)
@@ -110,7 +114,7 @@ bool server_query(struct server *server, const char *sql)
         server_close(server, REASON_SERVER_BROKEN, NULL);
         return false;
     }
-    limit_own_statement(server);
+    server_limit_own(server);
     return true;
 }
 
@@ -381,7 +385,7 @@ static void abandon_running(struct server *server, bool terminated)
     if (!terminated && action == CLIENT_GONE_CANCEL) {
         if (server->cancels == 0)
             cancel_server(server);
-        limit_own_statement(server);
+        server_limit_own(server);
     }
 }
 

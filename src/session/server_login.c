@@ -63,14 +63,15 @@ static void begin(struct server *server)
     struct share *share = server->share;
     struct host *host = server->host;
     struct loop *loop = share->worker->loop;
-    uint64_t now_us = loop_now_us(loop);
+    uint64_t limit_us = share_settings(share)->server_connect_timeout_us;
     struct server_login *login;
 
     login = memory_new(sizeof(*login));
     login->server = server;
     dial_init(&login->dial, loop, share->backend->plane->resolver, resolved);
     server->login = login;
-    timer_set(loop, &server->timer, now_us + share_settings(share)->server_connect_timeout_us);
+    if (limit_us)
+        timer_set(loop, &server->timer, loop_now_us(loop) + limit_us);
     if (dial_begin(&login->dial, host_target(host), host_port(host)))
         connect_next(server);
 }

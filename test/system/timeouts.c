@@ -209,6 +209,19 @@ static void serve_nothing(struct wire *wire, struct fake *fake)
     fake_hang(wire);
 }
 
+SYSTEM_TEST(timeouts, server_connect_timeout_of_0_is_none)
+{
+    struct proxy *proxy = proxy_start("server_connect_timeout = 0\npool_mode = session\n"
+                                      "server_check_delay = 0\nserver_check_query = SELECT 1\n"
+                                      "default_pool_size = 1\nquery_wait_timeout = 20\n");
+    PGconn *client = client_open(proxy, NULL);
+    int backend = client_backend(client);
+
+    /* what pgstage asks on its own account, to clean and to check, is not cut short either */
+    PQfinish(client);
+    cr_assert_eq(client_backend(client_open(proxy, NULL)), backend);
+}
+
 SYSTEM_TEST(timeouts, server_connect_timeout_ends_an_attempt_that_hangs)
 {
     struct fake *silent = fake_start(serve_nothing, NULL);

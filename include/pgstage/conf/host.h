@@ -22,6 +22,13 @@
 bool host_list_parse(struct arena *arena, const char *text, uint16_t port,
                      const struct host_config **hosts, size_t *count, char *problem, size_t size)
     __attribute__((warn_unused_result));
+/* What the file of a Unix socket is called in its folder, before the port. */
+#define SOCKET_FILE "/.s.PGSQL."
+#define SOCKET_PATH_MAX_BYTES 107 /* the kernel's bound, less the NUL */
+/* Words for one that is longer: with its folder and port. */
+#define SOCKET_TOO_LONG "the path %.300s" SOCKET_FILE "%u is longer than 107 bytes"
+/* Is the path of the socket in this folder short enough? */
+bool socket_folder_fits(const char *folder, uint16_t port);
 /* A Unix socket rather than a host on the network? */
 bool host_is_socket(const struct host_config *host);
 /*

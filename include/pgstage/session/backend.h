@@ -146,8 +146,8 @@ void backends_end(struct plane *plane);
 /* A login on a server failed with an ErrorResponse; later clients hear it until `retry_at_us`. */
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
                           uint64_t retry_at_us);
-/* When a login that was refused may be tried again: the pause doubles from 200 ms to `longest_us`,
- * until a login succeeds. */
+/* When a login that was refused may be tried again: the pause doubles from 200 ms to `longest_us`
+ * (but is SERVER_LEAST_PAUSE_US at least), until a login succeeds. */
 uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longest_us);
 /* Has the last login failed so recently that a client should hear it? `text` allocated. */
 bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[6], char **text);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pgstage/base/clock.h"
 #include "pgstage/conf/snapshot.h"
 
 struct host;
@@ -73,8 +74,10 @@ void host_close_generation(struct host *host);
 
 /* When a connection may be tried again; 0: now. */
 uint64_t host_retry_at(struct host *host);
-/* A connection could not be made: the pause doubles from 100 ms up to `longest_us`. Returns when to
- * try again. */
+/* The first pause, and the shortest of all: a server that refuses at once must not keep us busy. */
+#define SERVER_LEAST_PAUSE_US (100 * CLOCK_MS)
+/* A connection could not be made: the pause doubles from the least one up to `longest_us`. Returns
+ * when to try again. */
 uint64_t host_failed(struct host *host, uint64_t now_us, uint64_t longest_us, const char *problem);
 /* A connection stands. */
 void host_succeeded(struct host *host);

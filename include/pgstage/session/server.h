@@ -172,6 +172,9 @@ bool server_decide_ahead(struct server *server);
 void server_ask(struct server *server, const char *sql);
 /* A statement of our own, answers swallowed. */
 bool server_query(struct server *server, const char *sql);
+/* What was sent on our own account is over when server_connect_timeout is, or a minute where that is
+ * none: then the server's timer fires. */
+void server_limit_own(struct server *server);
 void server_log(const struct server *server, enum log_rank rank, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Room-internal: server_login.c hands over a server that has logged in. */

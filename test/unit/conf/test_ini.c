@@ -168,6 +168,14 @@ Test(ini, reports_a_nul_byte)
     done();
 }
 
+Test(ini, reports_a_carriage_return_inside_a_line)
+{
+    read_text("[a]\rx = 1\r\n[b]\r\ny = 2\r\n");
+    cr_expect_str_eq(collected, "b|y|2|3;");
+    cr_expect(desk_said(1, "carriage return"));
+    done();
+}
+
 static void read_file(const char *file)
 {
     struct arena arena = {0};

@@ -74,6 +74,10 @@ Test(option, numbers_out_of_range_are_refused_with_the_range)
     cr_expect(strstr(refusal("default_pool_size", "99999999999999999999999"), "out of range"));
     cr_expect(strstr(refusal("query_timeout", "99999999999999999999d"), "out of range"));
     cr_expect(strstr(refusal("stats_period", "0"), "out of range"));
+    /* what the kernel would not take */
+    cr_expect(strstr(refusal("tcp_keepidle", "32768"), "0 to 32767"));
+    cr_expect(strstr(refusal("tcp_keepintvl", "32768"), "0 to 32767"));
+    cr_expect(strstr(refusal("tcp_keepcnt", "128"), "0 to 127"));
 }
 
 Test(option, numbers_with_something_behind_are_refused)

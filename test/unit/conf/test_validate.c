@@ -113,7 +113,25 @@ Test(validate, two_listeners_cannot_share_a_port)
 
 Test(validate, somebody_must_be_able_to_connect)
 {
-    desk_refuses("[pgstage]\nunix_socket_dir =\n", 0, "nobody could connect");
+    desk_refuses("[pgstage]\nunix_socket_dir =\n", 2, "nobody could connect");
+}
+
+Test(validate, a_socket_has_a_path_that_the_kernel_takes)
+{
+    static const char longest[] = "/a234567890b234567890c234567890d234567890e234567890f234567890g23"
+                                  "4567890h234567890i234567890";
+    static const char *const forms[] = {
+        "[pgstage]\nlisten_port = 65432\nunix_socket_dir = %s%s\n",
+        "[databases]\n\na = host=%s%s port=65432\n",
+        "[environment e]\nclass = review_apps\nhosts = %s%s:65432\n",
+    };
+    char text[512];
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        snprintf(text, sizeof(text), forms[i], longest, "1");
+        snapshot_unref(desk_accepts(text));
+        snprintf(text, sizeof(text), forms[i], longest, "12");
+        desk_refuses(text, 3, "longer than 107 bytes");
+    }
 }
 
 Test(validate, ldap_and_pam_must_be_able_to_work)

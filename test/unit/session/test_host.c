@@ -159,6 +159,20 @@ Test(host, trouble_is_told_once_in_a_while)
     cr_assert(host_saw_role(host, true, 2000001, 500000));
 }
 
+Test(host, that_refuses_is_left_alone_for_a_moment_whatever_the_option_says)
+{
+    struct host *host = hosts_get(hosts, "e", &config);
+    uint64_t now_us = 1000000;
+
+    for (int i = 0; i < 3; i++) {
+        uint64_t retry_at_us = host_failed(host, now_us, 0, "refused");
+
+        cr_assert_eq(retry_at_us, now_us + SERVER_LEAST_PAUSE_US);
+        now_us = retry_at_us;
+    }
+    cr_assert_eq(host_failed(host, now_us, 300000, "refused"), now_us + 200000);
+}
+
 Test(host, is_forgiven_when_somebody_knows_better)
 {
     struct host *host = hosts_get(hosts, "e", &config);
