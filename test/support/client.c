@@ -16,7 +16,7 @@
 const char *client_conninfo(const struct proxy *proxy, const char *extra)
 {
     return text_of("host=127.0.0.1 port=%d dbname=app user=app sslmode=disable "
-                   "gssencmode=disable connect_timeout=25 %s",
+                   "gssencmode=disable connect_timeout=50 %s",
                    proxy->port, extra ? extra : "");
 }
 
@@ -30,7 +30,7 @@ static void ignore_notice(void *argument, const char *text)
 PGconn *client_try(const struct proxy *proxy, const char *extra)
 {
     PGconn *conn = PQconnectStart(client_conninfo(proxy, extra));
-    int64_t deadline = now_ms() + 25000;
+    int64_t deadline = now_ms() + PATIENCE_MS;
     PostgresPollingStatusType step = PGRES_POLLING_WRITING;
 
     if (!conn)

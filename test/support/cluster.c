@@ -119,7 +119,7 @@ static const char *template_file(const char *name)
 
 static PGconn *connect_once(const struct cluster *cluster, const char *database)
 {
-    return PQconnectdb(text_of("host=%s port=%d user=postgres dbname=%s connect_timeout=10 "
+    return PQconnectdb(text_of("host=%s port=%d user=postgres dbname=%s connect_timeout=50 "
                                "sslmode=disable gssencmode=disable",
                                cluster->socket_folder, cluster->port, database));
 }
@@ -147,7 +147,7 @@ static void postmaster_start(struct cluster *cluster)
                                       .death_signal = SIGQUIT};
 
     cluster->pid = process_start(arguments, &options);
-    if (!until(answers(cluster) || !process_is_alive(cluster->pid), 20000) ||
+    if (!until(answers(cluster) || !process_is_alive(cluster->pid), PATIENCE_MS) ||
         !process_is_alive(cluster->pid))
         support_fail("PostgreSQL did not start:\n%s", file_text(log));
 }
@@ -302,7 +302,7 @@ struct cluster *cluster_standby(const struct cluster *primary,
     postmaster_start(standby);
     if (!until(cluster_number(standby, "SELECT count(*) FROM pg_stat_wal_receiver "
                                        "WHERE status = 'streaming'") == 1,
-               30000))
+               PATIENCE_MS))
         support_fail("the standby does not stream:\n%s",
                      file_text(text_of("%s/postgres.log", standby->folder)));
     return standby;
@@ -328,7 +328,7 @@ static void orphans_kill(struct cluster *cluster)
 
         if (is_orphan(cluster, pid))
             kill(pid, SIGKILL);
-        if (!until(!is_orphan(cluster, pid), 5000))
+        if (!until(!is_orphan(cluster, pid), PATIENCE_MS))
             support_fail("a backend of a dead postmaster does not end");
     }
     free(cluster->orphans);
@@ -408,15 +408,15 @@ void cluster_end(struct cluster *cluster, enum cluster_end how)
         orphans_note(cluster);
     if (how == CLUSTER_KILL) {
         kill(cluster->pid, SIGSTOP);
-        (void)until(is_stopped(cluster->pid), 5000);
+        (void)until(is_stopped(cluster->pid), PATIENCE_MS);
         orphans_note(cluster);
         signal_children(cluster->pid, SIGKILL);
     }
     kill(cluster->pid, signals[how]);
     kill(cluster->pid, SIGCONT);
-    if (process_wait(cluster->pid, 10000) < 0) {
+    if (process_wait(cluster->pid, PATIENCE_MS) < 0) {
         kill(cluster->pid, SIGKILL);
-        process_wait(cluster->pid, 5000);
+        process_wait(cluster->pid, PATIENCE_MS);
     }
     if (how == CLUSTER_KILL)
         orphans_kill(cluster); /* they hold the data folder until they have gone */

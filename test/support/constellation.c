@@ -144,7 +144,7 @@ bool star_catches_up(const struct star *star, const struct star *primary)
         text_of("SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') >= '%s')::int", end);
 
     free(end);
-    return until(cluster_number(star->cluster, question) == 1, 30000);
+    return until(cluster_number(star->cluster, question) == 1, PATIENCE_MS);
 }
 
 static const char LEDGER[] =
@@ -198,7 +198,7 @@ struct constellation *constellation_start(const struct constellation_options *op
         make_star(sky, options, "dr1", star_conninfo(sky, &sky->stars[0], "dr1"));
     }
     for (int i = 1; i < sky->count; i++) {
-        if (!until(star_streams(&sky->stars[i]), 20000) ||
+        if (!until(star_streams(&sky->stars[i]), PATIENCE_MS) ||
             !star_catches_up(&sky->stars[i], &sky->stars[0]))
             support_fail("%s does not stream", sky->stars[i].name);
     }
@@ -227,18 +227,20 @@ const char *constellation_dr_hosts(const struct constellation *sky)
     return sky->dr >= 0 ? star_host(&sky->stars[sky->dr]) : "";
 }
 
+/* A probe that takes a second says how busy this machine is, and no more. */
 const char *constellation_environment(const struct constellation *sky, const char *more)
 {
     const char *monitor = text_of("%s/monitor.password", sky->folder);
 
     file_write(monitor, 0600, "monitorsecret\n");
     return text_of("[environment drill]\nclass = staging\nclient_tls_sslmode = disable\n"
-                   "server_tls_ca_file = %s\nmin_pool_size = 0\nhosts = %s\n%s%s%s"
+                   "server_tls_ca_file = %s\nmin_pool_size = 0\nhosts = %s\n%s%s%s%s"
                    "monitor_user = pgstage_monitor\nmonitor_password_file = %s\n%s\n"
                    "[databases]\napp = dbname=app\n"
                    "app_read = dbname=app target_session_attrs=prefer-standby\n",
                    sky->ca_file, constellation_hosts(sky), sky->dr >= 0 ? "dr_hosts = " : "",
-                   constellation_dr_hosts(sky), sky->dr >= 0 ? "\n" : "", monitor, more);
+                   constellation_dr_hosts(sky), sky->dr >= 0 ? "\n" : "",
+                   strstr(more, "probe_timeout") ? "" : "probe_timeout = 5\n", monitor, more);
 }
 
 const char *constellation_promoter(const struct constellation *sky)

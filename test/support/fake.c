@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "program.h"
+#include "until.h"
 
 struct connection {
     struct fake *fake;
@@ -88,7 +89,7 @@ bool fake_startup(struct wire *wire, char ssl_answer)
         unsigned char head[8], rest[10000];
         size_t length;
 
-        if (wire_take(wire, head, 8, 20000) < 8)
+        if (wire_take(wire, head, 8, PATIENCE_MS) < 8)
             return false;
         length = (size_t)head[2] << 8 | head[3];
         if (length == 8 && head[4] == 0x04) { /* SSLRequest, GSSENCRequest */
@@ -100,7 +101,7 @@ bool fake_startup(struct wire *wire, char ssl_answer)
         if (length < 8 || length - 8 > sizeof rest)
             return false;
         wire->version = (uint32_t)head[4] << 24 | head[5] << 16 | head[6] << 8 | head[7];
-        if (wire_take(wire, rest, length - 8, 20000) != length - 8)
+        if (wire_take(wire, rest, length - 8, PATIENCE_MS) != length - 8)
             return false;
         wire->key_bytes = length - 8 < sizeof wire->key ? length - 8 : sizeof wire->key;
         memcpy(wire->key, rest, wire->key_bytes);
@@ -141,7 +142,7 @@ void fake_answer(struct wire *wire, const char *value)
 {
     struct wire_message message;
 
-    while (wire_read(wire, &message, 60000)) {
+    while (wire_read(wire, &message, 1000 * TEST_LIMIT_S)) {
         struct bytes row = {0};
         char type = message.type;
 
@@ -163,7 +164,7 @@ void fake_answer(struct wire *wire, const char *value)
 
 void fake_hang(struct wire *wire)
 {
-    wire_is_closed(wire, 120000);
+    wire_is_closed(wire, 1000 * TEST_LIMIT_S);
 }
 
 void fake_error(struct wire *wire, const char *severity, const char *sqlstate, const char *text)

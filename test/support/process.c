@@ -141,10 +141,10 @@ int process_run(char *const *arguments, const struct process_options *options, c
     if (!given.log)
         given.log = log;
     pid = process_start(arguments, &given);
-    status = process_wait(pid, 60000);
+    status = process_wait(pid, 2 * PATIENCE_MS);
     if (status < 0) {
         kill(pid, SIGKILL);
-        process_wait(pid, 5000);
+        process_wait(pid, PATIENCE_MS);
     }
     if (output)
         *output = file_text(given.log);

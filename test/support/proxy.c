@@ -163,7 +163,7 @@ static struct proxy *start(const struct proxy_options *options, const char *text
     test_cleanup(stop_at_cleanup, proxy);
     if (options->wait_none)
         return proxy;
-    if (!until(answers(proxy) || !process_is_alive(proxy->pid), 20000) ||
+    if (!until(answers(proxy) || !process_is_alive(proxy->pid), PATIENCE_MS) ||
         !process_is_alive(proxy->pid))
         support_fail("%s did not start:\n%s", program_binary(), file_text(proxy->log));
     return proxy;
@@ -244,10 +244,10 @@ void proxy_stop(struct proxy *proxy)
     if (status < 0 && !proxy_logged(proxy, "LOG ending"))
         kill(proxy->pid, SIGINT);
     if (status < 0)
-        status = process_wait(proxy->pid, 15000);
+        status = process_wait(proxy->pid, PATIENCE_MS);
     if (status < 0) {
         kill(proxy->pid, SIGABRT);
-        process_wait(proxy->pid, 5000);
+        process_wait(proxy->pid, PATIENCE_MS);
         cr_expect_fail("it did not stop after two SIGINT");
     } else if (!proxy->expect_failure && status > 1) {
         /* a fast exit may be 0 or 1 (PgBouncer's) */

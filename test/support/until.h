@@ -14,6 +14,9 @@
  * machine, and shorter than the timeouts of a minute that are pgstage's defaults. */
 #define PATIENCE_MS 50000
 
+/* So long a whole test lasts at most: it is ended by this only when it hangs. */
+#define TEST_LIMIT_S 300
+
 static inline int64_t now_ms(void)
 {
     struct timespec time;

@@ -27,12 +27,19 @@
 
 struct passage {
     struct valve *valve;
+    long cuts; /* of the valve, when this one began */
     int client;
 };
 
 static int state_of(struct valve *valve)
 {
     return atomic_load(&valve->state);
+}
+
+/* Cut since it began; the valve may be open again by now. */
+static bool is_cut(const struct passage *passage)
+{
+    return atomic_load(&passage->valve->cuts) != passage->cuts;
 }
 
 static int socket_to(const char *host, int port, bool listens)
@@ -82,11 +89,12 @@ static void cut(int fd)
     }
 }
 
-static void carry(struct valve *valve, int client, int server)
+static void carry(const struct passage *passage, int client, int server)
 {
+    struct valve *valve = passage->valve;
     bool open[2] = {true, true};
 
-    while ((open[0] || open[1]) && state_of(valve) != VALVE_REFUSE) {
+    while ((open[0] || open[1]) && !is_cut(passage)) {
         struct pollfd waits[2] = {{.fd = open[0] ? client : -1, .events = POLLIN},
                                   {.fd = open[1] ? server : -1, .events = POLLIN}};
 
@@ -111,13 +119,13 @@ static void *passage_main(void *argument)
     struct valve *valve = passage->valve;
     int server = -1;
 
-    while (state_of(valve) == VALVE_SHUT)
+    while (state_of(valve) == VALVE_SHUT && !is_cut(passage))
         pause_ms(LOOK_MS);
-    if (state_of(valve) != VALVE_REFUSE)
+    if (!is_cut(passage))
         server = socket_to(valve->target_address, atomic_load(&valve->target_port), false);
     if (server >= 0)
-        carry(valve, passage->client, server);
-    if (state_of(valve) == VALVE_REFUSE) {
+        carry(passage, passage->client, server);
+    if (is_cut(passage)) {
         cut(server);
         cut(passage->client);
     } else {
@@ -129,7 +137,7 @@ static void *passage_main(void *argument)
     return NULL;
 }
 
-static void take(struct valve *valve, int fd)
+static void take(struct valve *valve, int fd, long cuts)
 {
     struct passage *passage = calloc(1, sizeof *passage);
     pthread_t thread;
@@ -139,6 +147,7 @@ static void take(struct valve *valve, int fd)
         abort();
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     passage->valve = valve;
+    passage->cuts = cuts;
     passage->client = fd;
     atomic_fetch_add(&valve->accepted, 1);
     if (pthread_create(&thread, NULL, passage_main, passage) == 0)
@@ -151,6 +160,8 @@ static void *acceptor_main(void *argument)
 
     for (;;) {
         struct pollfd wait = {.fd = valve->listener, .events = POLLIN};
+        /* before the state: who is accepted while it refuses is cut, too */
+        long cuts = atomic_load(&valve->cuts);
         int fd;
 
         if (state_of(valve) == VALVE_REFUSE && valve->listener >= 0) {
@@ -162,7 +173,7 @@ static void *acceptor_main(void *argument)
         atomic_store(&valve->listening, valve->listener >= 0);
         if (poll(&wait, 1, LOOK_MS) > 0 &&
             (fd = accept4(valve->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-            take(valve, fd);
+            take(valve, fd, cuts);
     }
     return NULL;
 }
@@ -189,6 +200,8 @@ void valve_turn(struct valve *valve, enum valve_state state, int delay_ms)
 {
     atomic_store(&valve->delay_ms, delay_ms);
     atomic_store(&valve->state, state);
-    if (!until(atomic_load(&valve->listening) == (state != VALVE_REFUSE), 10000))
+    if (state == VALVE_REFUSE)
+        atomic_fetch_add(&valve->cuts, 1);
+    if (!until(atomic_load(&valve->listening) == (state != VALVE_REFUSE), PATIENCE_MS))
         support_fail("the valve on port %d does not turn", valve->port);
 }

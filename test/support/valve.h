@@ -26,6 +26,7 @@ struct valve {
     _Atomic int state; /* enum valve_state */
     _Atomic int delay_ms;
     _Atomic long accepted, passed_bytes;
+    _Atomic long cuts; /* how often it was turned to VALVE_REFUSE */
     _Atomic int listening;
 };
 

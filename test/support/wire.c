@@ -479,7 +479,7 @@ void wire_log_in(struct wire *wire, struct bytes packet)
     wire_write(wire, packet.data, packet.count);
     free(packet.data);
     while (type != 'Z') {
-        if (!wire_read(wire, &message, 20000))
+        if (!wire_read(wire, &message, PATIENCE_MS))
             support_fail("login: no answer (%s)", why(wire));
         type = message.type;
         if (type == 'E')

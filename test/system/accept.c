@@ -8,8 +8,7 @@
 #include "constellation.h"
 #include "system.h"
 
-/* These start, kill and promote servers. */
-TestSuite(accept, .fini = test_end, .timeout = 150);
+SYSTEM_SUITE(accept);
 
 struct pair {
     struct cluster *a, *b; /* b streams from a at first */
@@ -28,9 +27,10 @@ static const char *configuration(const struct pair *pair, const char *more)
                    "state_dir = %s/state\ndefault_environment = e\n"
                    "[environment e]\nclass = local_development\n"
                    "hosts = 127.0.0.1:%d, 127.0.0.1:%d\nmonitor_user = watcher\n"
-                   "probe_interval = 300ms\nprobe_fast_interval = 100ms\nprobe_timeout = 3\n%s\n"
+                   "probe_interval = 300ms\nprobe_fast_interval = 100ms\n%s%s\n"
                    "[databases]\napp = dbname=app\n",
-                   test_folder(), pair->a->port, pair->b->port, more);
+                   test_folder(), pair->a->port, pair->b->port,
+                   strstr(more, "probe_timeout") ? "" : "probe_timeout = 5\n", more);
 }
 
 static void start_proxy(struct pair *pair)
@@ -144,7 +144,7 @@ SYSTEM_TEST(accept, a_promotion_by_somebody_else_is_followed_and_the_client_goes
     wait_accepted(&pair, pair.b);
 
     cr_assert(is_fenced(&pair, pair.a));
-    cr_assert_eq(proxy_rows(pair.proxy, "FAILOVERS", "result", "done"), 1);
+    cr_assert(until(proxy_rows(pair.proxy, "FAILOVERS", "result", "done") == 1, PATIENCE_MS));
     cr_assert_str_eq(cell(pair.proxy, "FAILOVERS", "result", "done", "from"), label(pair.a));
     cr_assert_str_eq(cell(pair.proxy, "FAILOVERS", "result", "done", "to"), label(pair.b));
     cr_assert_str_eq(cell(pair.proxy, "FAILOVERS", "result", "done", "type"), "automatic");
@@ -327,9 +327,11 @@ SYSTEM_TEST(accept, a_fence_closes_every_connection_and_is_remembered)
     PGconn *client = client_open(pair.proxy, NULL);
     cr_assert_eq(writes_to(client), pair.a->port);
     proxy_do(pair.proxy, text_of("FENCE %s", label(pair.a)));
-    cr_assert_eq(
-        cluster_number(pair.a, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"), 0,
-        "FENCE has answered, and connections are left");
+    cr_assert_eq(proxy_rows(pair.proxy, "SERVERS", NULL, NULL), 0,
+                 "FENCE has answered, and connections are left");
+    cr_assert(until(cluster_number(pair.a, "SELECT count(*) FROM pg_stat_activity WHERE usename = "
+                                           "'app'") == 0,
+                    PATIENCE_MS));
     cr_assert_str_eq(cell(pair.proxy, "FENCES", "host", label(pair.a), "reason"), "operator");
     PQfinish(client);
     restart_proxy(&pair);
@@ -384,7 +386,7 @@ SYSTEM_TEST(accept, without_its_state_file_nothing_is_accepted_before_all_have_a
 
     file_write(state_file(), 0600, "{ damaged");
     cluster_freeze(pair.b, true); /* the right one is slow to answer */
-    pair.proxy = proxy_start("%s", configuration(&pair, ""));
+    pair.proxy = proxy_start("%s", configuration(&pair, "probe_timeout = 40\n"));
     wait_alarm(&pair, "state_lost");
     cr_assert_str_neq(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "failover_state"), "ok",
                       "accepted without having heard of all hosts");

@@ -71,9 +71,9 @@ SYSTEM_TEST(auth_query, lets_in_a_user_of_the_server)
     cr_assert_has(client_refusal(proxy, "user=dora password=wrong"), "28P01");
     cr_assert_has(client_refusal(proxy, "user=nobody password=dorasecret"), "28P01");
     /* the view knows who was found */
-    cr_assert_eq(proxy_rows(proxy, "USERS", "name", "dora"), 1);
-    cr_assert_eq(proxy_rows(proxy, "USERS", "source", "auth_query"), 1);
-    cr_assert_eq(proxy_rows(proxy, "USERS", "source", "auth_file"), 2);
+    cr_assert(until(proxy_rows(proxy, "USERS", "name", "dora") == 1, PATIENCE_MS));
+    cr_assert(until(proxy_rows(proxy, "USERS", "source", "auth_query") == 1, PATIENCE_MS));
+    cr_assert(until(proxy_rows(proxy, "USERS", "source", "auth_file") == 2, PATIENCE_MS));
 }
 
 SYSTEM_TEST(auth_query, a_security_definer_function_serves)
@@ -182,16 +182,16 @@ SYSTEM_TEST(auth_query, a_password_ends_while_its_answer_is_kept)
 {
     SKIP_ON_PGBOUNCER();
     begin();
-    sql("DO $$ BEGIN EXECUTE format('ALTER ROLE dora VALID UNTIL %L', now() + '12 s'); END $$");
     struct proxy *proxy = asking("auth_query_ttl = 3600\n");
     PGconn *conn = NULL;
 
+    sql("DO $$ BEGIN EXECUTE format('ALTER ROLE dora VALID UNTIL %L', now() + '12 s'); END $$");
     client_do(client_open(proxy, DORA), "SELECT 1");
     cr_assert(
         until((PQfinish(conn), conn = client_try(proxy, DORA), PQstatus(conn) == CONNECTION_BAD),
               PATIENCE_MS));
     cr_assert_has(PQerrorMessage(conn), "28P01");
-    cr_assert(proxy_logged(proxy, "VALID UNTIL"));
+    cr_assert(until(proxy_logged(proxy, "VALID UNTIL"), PATIENCE_MS));
 }
 
 /* CVE-2025-12819: a search_path out of an unauthenticated startup packet ran the attacker's
@@ -257,7 +257,7 @@ SYSTEM_TEST(auth_query, no_pool_and_no_reset_query_is_in_its_way)
     again = cluster_value(cluster, "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE "
                                    "usename = 'asker'");
     cr_assert_str_eq(pid, again);
-    cr_assert_eq(proxy_figure(proxy, "POOLS", "user", "asker", "cl_active"), 0);
+    cr_assert(until(proxy_figure(proxy, "POOLS", "user", "asker", "cl_active") == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(auth_query, tells_nothing_about_who_exists)
@@ -443,11 +443,9 @@ SYSTEM_TEST(auth_query, a_refused_auth_user_is_told_at_once)
     SKIP_ON_PGBOUNCER();
     begin();
     proxy_set_users("\"asker\" \"wrong\"\n\"admin\" \"adminsecret\"\n");
-    struct proxy *proxy = asking("");
-    int64_t start = now_ms();
+    struct proxy *proxy = asking("auth_query_timeout = 600\n");
 
     cr_assert_has(client_refusal(proxy, DORA), "cannot be looked up");
-    cr_assert_lt(now_ms() - start, 9000, "it does not wait for auth_query_timeout");
     cr_assert(until(proxy_logged(proxy, "auth_query on 127.0.0.1"), PATIENCE_MS));
     cr_assert_null(strstr(file_text(proxy->log), "wrong\""), "no password in the log");
 }
@@ -456,10 +454,13 @@ SYSTEM_TEST(auth_query, the_number_that_waits_is_bounded)
 {
     SKIP_ON_PGBOUNCER();
     begin();
-    struct proxy *proxy = asking(
-        "auth_query = SELECT rolname, rolpassword FROM pg_authid, pg_sleep(3) WHERE rolname = "
-        "$1\nauth_query_max_waiting = 1\n");
-    PGconn *first = PQconnectStart(client_conninfo(proxy, DORA));
+    struct proxy *proxy = asking("auth_query = SELECT rolname, rolpassword FROM pg_authid, "
+                                 "pg_advisory_xact_lock(1) WHERE rolname = $1\n"
+                                 "auth_query_timeout = 600\nauth_query_max_waiting = 1\n");
+    PGconn *holder = cluster_connect(cluster, "app"), *first;
+
+    client_do(holder, "SELECT pg_advisory_lock(1)");
+    first = PQconnectStart(client_conninfo(proxy, DORA));
 
     cr_assert(
         until((PQconnectPoll(first),
@@ -467,6 +468,7 @@ SYSTEM_TEST(auth_query, the_number_that_waits_is_bounded)
                                        "'asker' AND state = 'active'") == 1),
               PATIENCE_MS));
     cr_assert_has(client_refusal(proxy, "user=nobody password=x"), "too many logins at once");
+    client_do(holder, "SELECT pg_advisory_unlock(1)");
     cr_assert(until(PQconnectPoll(first) == PGRES_POLLING_OK, PATIENCE_MS));
     PQfinish(first);
 }

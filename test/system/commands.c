@@ -235,7 +235,7 @@ SYSTEM_TEST(commands, kill_ends_clients_and_servers_until_resume)
     if (!program_is_pgbouncer())
         cr_assert_has(error, "FATAL 57P01");
     cr_assert(wire_is_closed(wire, PATIENCE_MS));
-    cr_assert_eq(servers(proxy), 0);
+    cr_assert(until(servers(proxy) == 0, PATIENCE_MS));
     client_do(other, "COMMIT");
     proxy_do(proxy, "RESUME app");
     client_do(client_open(proxy, NULL), "SELECT 1");
@@ -263,10 +263,10 @@ SYSTEM_TEST(commands, set_changes_an_option_for_the_running_process)
     struct wire *waiting = wire_client(proxy);
     PGconn *second = client_open(proxy, NULL);
 
-    proxy_do(proxy, "SET query_wait_timeout = 1");
-    cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 1);
     client_do(first, "BEGIN");
     client_do(second, "BEGIN");
+    proxy_do(proxy, "SET query_wait_timeout = 1");
+    cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 1);
     wire_query(waiting, "SELECT 1");
     cr_assert_has(wire_error(waiting, PATIENCE_MS), "query_wait_timeout");
     cr_assert_str_neq(client_sqlstate(proxy_console(proxy), "SET no_such_option = 1"), "");
@@ -299,7 +299,7 @@ SYSTEM_TEST(commands, what_changes_something_is_in_the_log)
     cr_assert(until(proxy_logged(proxy, "PAUSE") && proxy_logged(proxy, "RESUME") &&
                         proxy_logged(proxy, "query_timeout"),
                     PATIENCE_MS));
-    cr_assert(proxy_logged(proxy, "admin"));
+    cr_assert(until(proxy_logged(proxy, "admin"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(commands, shutdown_ends_the_process_at_once)
@@ -332,6 +332,16 @@ SYSTEM_TEST(commands, shutdown_wait_for_servers_lets_transactions_end)
     cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);
 }
 
+/* Nobody gets in any more (who still did, left again). */
+static bool refuses(const struct proxy *proxy)
+{
+    PGconn *late = client_try(proxy, NULL);
+    bool refused = PQstatus(late) == CONNECTION_BAD;
+
+    PQfinish(late);
+    return refused;
+}
+
 SYSTEM_TEST(commands, shutdown_wait_for_clients_lets_clients_go_when_they_like)
 {
     SKIP_ON_PGBOUNCER();
@@ -343,8 +353,7 @@ SYSTEM_TEST(commands, shutdown_wait_for_clients_lets_clients_go_when_they_like)
     PQclear(PQexec(admin, "SHUTDOWN WAIT_FOR_CLIENTS"));
     PQfinish(admin);
     client_do(client, "SELECT 2");
-    PGconn *late = client_try(proxy, NULL);
-    cr_assert_eq(PQstatus(late), CONNECTION_BAD);
+    cr_assert(until(refuses(proxy), PATIENCE_MS));
     client_do(client, "SELECT 3");
     PQfinish(client);
     cr_assert_eq(proxy_wait(proxy, PATIENCE_MS), 0);

@@ -351,5 +351,5 @@ SYSTEM_TEST(environments, chatter_is_written_as_the_environments_log_level_says)
                     PATIENCE_MS));
     cr_assert_not(proxy_logged(proxy, "app@quiet/app@nowhere.invalid:5432 closing because"));
     /* what happens to connections is no chatter */
-    cr_assert(proxy_logged(proxy, "app@quiet/app@127.0.0.1"));
+    cr_assert(until(proxy_logged(proxy, "app@quiet/app@127.0.0.1"), PATIENCE_MS));
 }

@@ -101,6 +101,46 @@ void scene_goes_on(struct scene *scene, long count)
         support_fail("the clients do not go on: %s", ledger_last_error(scene->ledger));
 }
 
+long star_written(const struct star *star)
+{
+    return cluster_number(star->cluster, "SELECT pg_current_wal_flush_lsn() - '0/0'");
+}
+
+long seen_written(struct proxy *proxy, const struct star *star)
+{
+    PGresult *rows = proxy_show(proxy, "HEALTH");
+    int host = PQfnumber(rows, "host"), lsn = PQfnumber(rows, "lsn");
+    long written = 0;
+
+    if (host < 0 || lsn < 0)
+        support_fail("SHOW HEALTH has no column host or lsn");
+    for (int row = 0; row < PQntuples(rows); row++) {
+        unsigned long high, low;
+
+        if (names_star(PQgetvalue(rows, row, host), star) &&
+            sscanf(PQgetvalue(rows, row, lsn), "%lX/%lX", &high, &low) == 2)
+            written = (long)(high << 32 | low);
+    }
+    PQclear(rows);
+    return written;
+}
+
+bool scene_is_quiet(const struct scene *scene)
+{
+    long before = ledger_acknowledged(scene->ledger);
+
+    pause_ms(1000);
+    return ledger_acknowledged(scene->ledger) == before;
+}
+
+bool star_is_quiet(const struct star *star)
+{
+    long before = rows_on(star, "transfer");
+
+    pause_ms(500);
+    return rows_on(star, "transfer") == before;
+}
+
 bool names_star(const char *text, const struct star *star)
 {
     return strncmp(text, star->name, strlen(star->name)) == 0;

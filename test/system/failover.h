@@ -9,9 +9,6 @@
 #include "ledger.h"
 #include "system.h"
 
-/* These last longer than others: servers are started, killed and started again. */
-#define FAILOVER_SUITE(name) TestSuite(name, .fini = test_end, .timeout = 150)
-
 struct scene {
     struct constellation *sky;
     struct proxy *proxy;
@@ -20,7 +17,7 @@ struct scene {
 
 /* So long after a server's end a client may note an answer that the server gave before: it stands in
  * sockets, and on a busy machine the client's thread waits for its turn. */
-#define ANSWER_LAG_MS 3000
+#define ANSWER_LAG_MS 10000
 
 struct scene_options {
     struct constellation_options sky;
@@ -62,6 +59,13 @@ bool names_star(const char *text, const struct star *star);
 /* A field of the star's row in SHOW HOSTS; allocated. */
 char *host_field(struct proxy *proxy, const struct star *star, const char *column);
 bool host_is(struct proxy *proxy, const struct star *star, const char *column, const char *value);
+/* How far it has written, and how far pgstage has seen it write; in bytes. */
+long star_written(const struct star *star);
+long seen_written(struct proxy *proxy, const struct star *star);
+/* A moment without an acknowledgement, and without a new transfer on this star: what was on its way
+ * when it was held up or cut off has arrived. */
+bool scene_is_quiet(const struct scene *scene);
+bool star_is_quiet(const struct star *star);
 /* Is there an alarm of this name (about this star, unless NULL) in SHOW ALARMS? */
 bool has_alarm(struct proxy *proxy, const char *alarm, const struct star *star);
 /* Is it in SHOW FENCES? */

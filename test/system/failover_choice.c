@@ -4,7 +4,7 @@
  */
 #include "failover.h"
 
-FAILOVER_SUITE(failover_choice);
+SYSTEM_SUITE(failover_choice);
 
 #define HELD 16
 

@@ -4,16 +4,7 @@
  */
 #include "failover.h"
 
-FAILOVER_SUITE(failover_network);
-
-/* Half a second without a new row. */
-static bool is_quiet(const struct star *star)
-{
-    long before = rows_on(star, "transfer");
-
-    pause_ms(500);
-    return rows_on(star, "transfer") == before;
-}
+SYSTEM_SUITE(failover_network);
 
 /* The old primary is cut off from pgstage and from its standbys, lives on, and learns nothing. */
 static void goes_dark(struct scene *scene, void (*cut)(struct star *star, bool off))
@@ -31,7 +22,7 @@ static void goes_dark(struct scene *scene, void (*cut)(struct star *star, bool o
     cut(old, false);
     cr_expect(until(has_alarm(scene->proxy, "two_primaries", old), PATIENCE_MS));
     /* what was on its way to it when it was cut off may arrive now; nothing comes behind that */
-    cr_expect(until(is_quiet(old), PATIENCE_MS), "the old primary still gets writes");
+    cr_expect(until(star_is_quiet(old), PATIENCE_MS), "the old primary still gets writes");
     long before = rows_on(old, "transfer");
     scene_goes_on(scene, 200);
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary still gets writes");

@@ -9,7 +9,7 @@
  */
 #include "failover.h"
 
-FAILOVER_SUITE(failover_patroni);
+SYSTEM_SUITE(failover_patroni);
 
 struct member {
     struct star *star;

@@ -6,7 +6,7 @@
 
 #include <sys/mount.h>
 
-FAILOVER_SUITE(failover_standing);
+SYSTEM_SUITE(failover_standing);
 
 /* In failover_mode = promote without any delay: whoever takes these for a death promotes at once.
  */

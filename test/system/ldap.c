@@ -150,7 +150,9 @@ SYSTEM_TEST(ldap, a_simple_bind_judges)
     lets_in(proxy, ALICE);
     refuses(proxy, "user=alice password=wrong");
     refuses(proxy, "user=nobody password=alicesecret");
-    cr_assert(proxy_logged(proxy, "uid=alice,ou=people,dc=example,dc=net: Invalid credentials"));
+    cr_assert(
+        until(proxy_logged(proxy, "uid=alice,ou=people,dc=example,dc=net: Invalid credentials"),
+              PATIENCE_MS));
     cr_assert_null(strstr(file_text(proxy->log), "alicesecret"));
     cr_assert_null(strstr(file_text(proxy->log), "wrong,"));
 }

@@ -161,27 +161,35 @@ SYSTEM_TEST(login, an_unknown_users_salt_is_always_the_same)
     cr_assert_eq(strlen(scram_salt(proxy, "app")), strlen(first));
 }
 
+/* Tries a wrong password and an unknown user, and keeps the quickest times of each. */
+static void refused_in(const struct proxy *proxy, int64_t *quickest)
+{
+    for (int who = 0; who < 2; who++) {
+        int64_t start = now_ms(), spent;
+
+        client_refusal(proxy, who ? "user=nosuch password=x" : "password=x");
+        spent = now_ms() - start;
+        if (spent < quickest[who])
+            quickest[who] = spent;
+    }
+}
+
+static bool are_alike(const int64_t *quickest)
+{
+    return quickest[0] <= 3 * quickest[1] + 5 && quickest[1] <= 3 * quickest[0] + 5;
+}
+
 SYSTEM_TEST(login, an_unknown_user_takes_about_as_long_as_a_wrong_password)
 {
     SKIP_ON_PGBOUNCER();
     struct proxy *proxy = proxy_start("auth_type = scram-sha-256\n");
     int64_t quickest[2] = {INT64_MAX, INT64_MAX};
-    int i, who;
 
-    for (i = 0; i < 12; i++) {
-        for (who = 0; who < 2; who++) {
-            int64_t start = now_ms(), spent;
-
-            client_refusal(proxy, who ? "user=nosuch password=x" : "password=x");
-            spent = now_ms() - start;
-            if (spent < quickest[who])
-                quickest[who] = spent;
-        }
-    }
-    /* the quickest of each: what else the machine does counts least in them */
-    for (who = 0; who < 2; who++)
-        cr_assert_leq(quickest[who], 3 * quickest[!who] + 5, "%ld and %ld ms", (long)quickest[0],
-                      (long)quickest[1]);
+    /* the quickest of each, of as many as it takes: what else the machine does counts least in them */
+    for (int i = 0; i < 12; i++)
+        refused_in(proxy, quickest);
+    cr_assert(until((refused_in(proxy, quickest), are_alike(quickest)), PATIENCE_MS),
+              "%ld and %ld ms", (long)quickest[0], (long)quickest[1]);
 }
 
 SYSTEM_TEST(login, pgstage_logs_in_to_servers_by_each_method)
@@ -295,7 +303,9 @@ SYSTEM_TEST(login, an_unknown_startup_parameter_is_refused_and_disturbs_nobody)
 
 SYSTEM_TEST(login, nonsense_values_of_known_parameters_do_not_poison_the_pool)
 {
-    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    /* who waited for server_login_retry would be late */
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
+                                      "server_login_retry = 600\nquery_wait_timeout = 45\n");
     PGconn *client = client_open(proxy, NULL);
     static const char *const pairs[][2] = {{"TimeZone", "Nowhere/Land"},
                                            {"DateStyle", "Gibberish, Upside"},
@@ -313,10 +323,8 @@ SYSTEM_TEST(login, nonsense_values_of_known_parameters_do_not_poison_the_pool)
         /* refused at once or at the first query, as the pooler likes; others see nothing of it */
         char *error = wire_error(wire, PATIENCE_MS);
         cr_assert_str_neq(error, "?", "%s was accepted", pairs[i][0]);
-        int64_t start = now_ms();
         client_do(client, "SELECT 1");
         client_do(client_open(proxy, NULL), "SELECT 1");
-        cr_assert_leq(now_ms() - start, 10000, "it waits for server_login_retry");
         wire_close(wire);
     }
 }

@@ -78,7 +78,7 @@ SYSTEM_TEST(operation, it_refuses_to_run_as_root)
     struct proxy *proxy = proxy_start_with(&options, "pool_mode = transaction\n");
     proxy->expect_failure = true;
     cr_assert_neq(proxy_wait(proxy, PATIENCE_MS), 0);
-    cr_assert(proxy_logged(proxy, "root"));
+    cr_assert(until(proxy_logged(proxy, "root"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, the_user_option_gives_root_up)
@@ -293,6 +293,9 @@ SYSTEM_TEST(operation, the_log_has_one_line_for_each_connections_end)
     int before, i;
 
     client_do(client_open(proxy, NULL), "SELECT 1");
+    /* the one that looked whether it had started */
+    cr_assert(
+        until(program_is_pgbouncer() || proxy_logged(proxy, "failed cancel request"), PATIENCE_MS));
     before = proxy_log_count(proxy, "closing because:");
     for (i = 0; i < 5; i++) {
         PGconn *client = client_open(proxy, NULL);
@@ -304,8 +307,8 @@ SYSTEM_TEST(operation, the_log_has_one_line_for_each_connections_end)
         until(proxy_log_count(proxy, "closing because: client close request") == 5, PATIENCE_MS));
     cr_assert_eq(proxy_log_count(proxy, "closing because:") - before, 5);
     cr_assert(proxy_logged(proxy, "(age="));
-    cr_assert(proxy_logged(proxy, "login attempt: db=app user=app tls=no"));
-    cr_assert(proxy_logged(proxy, "new connection to server"));
+    cr_assert(until(proxy_logged(proxy, "login attempt: db=app user=app tls=no"), PATIENCE_MS));
+    cr_assert(until(proxy_logged(proxy, "new connection to server"), PATIENCE_MS));
 }
 
 SYSTEM_TEST(operation, log_switches_work)

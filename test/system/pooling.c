@@ -287,6 +287,6 @@ SYSTEM_TEST(pooling, unused_pools_are_forgotten_while_somebody_looks_at_them)
     /* looking holds a pool for a moment, so not all the time */
     for (int i = 0; i < 160 && proxy_rows(proxy, "POOLS", "database", "app") > 0; i++)
         pause_ms(250);
-    cr_assert_eq(proxy_rows(proxy, "POOLS", "database", "app"), 0);
+    cr_assert(until(proxy_rows(proxy, "POOLS", "database", "app") == 0, PATIENCE_MS));
     client_do(client_open(proxy, NULL), "SELECT 1");
 }

@@ -87,8 +87,10 @@ SYSTEM_TEST(prepared, a_statement_follows_its_client_to_other_servers)
         begin(others[i % 3]);
     }
     cr_assert_eq(server_parses(proxy), 3);
-    cr_assert_eq(proxy_figure(proxy, "SERVERS", "database", "app", "prepared_statements"), 3);
-    cr_assert_eq(proxy_figure(proxy, "CLIENTS", "database", "app", "prepared_statements"), 1);
+    cr_assert(until(proxy_figure(proxy, "SERVERS", "database", "app", "prepared_statements") == 3,
+                    PATIENCE_MS));
+    cr_assert(until(proxy_figure(proxy, "CLIENTS", "database", "app", "prepared_statements") == 1,
+                    PATIENCE_MS));
 }
 
 SYSTEM_TEST(prepared, two_clients_have_statements_of_the_same_name)
@@ -123,8 +125,11 @@ SYSTEM_TEST(prepared, the_same_text_is_parsed_once_for_all_clients)
         wire_close(wire);
     }
     cr_assert_eq(server_parses(proxy), 1);
-    cr_assert_eq(proxy_figure(proxy, "STATS_TOTALS", "database", "app", "client_parse_count"), 5);
-    cr_assert_eq(proxy_figure(proxy, "STATS_TOTALS", "database", "app", "bind_count"), 5);
+    cr_assert(
+        until(proxy_figure(proxy, "STATS_TOTALS", "database", "app", "client_parse_count") == 5,
+              PATIENCE_MS));
+    cr_assert(until(proxy_figure(proxy, "STATS_TOTALS", "database", "app", "bind_count") == 5,
+                    PATIENCE_MS));
 }
 
 SYSTEM_TEST(prepared, parameter_types_belong_to_the_text)
@@ -301,7 +306,8 @@ SYSTEM_TEST(prepared, the_least_used_make_room_within_the_pipeline)
 
     for (int i = 0; i < 8; i++)
         assert_parsed(wire, text_of("s%d", i), text_of("SELECT 'value %d'", i));
-    cr_assert_eq(proxy_figure(proxy, "SERVERS", "database", "app", "prepared_statements"), 3);
+    cr_assert(until(proxy_figure(proxy, "SERVERS", "database", "app", "prepared_statements") == 3,
+                    PATIENCE_MS));
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 8; i++)
             bind_execute(wire, text_of("s%d", i));
@@ -412,8 +418,9 @@ SYSTEM_TEST(prepared, a_statement_too_long_to_keep_keeps_its_server)
     char *sql = text_of("SELECT 'long'%*s", 40000, "");
 
     assert_parsed(wire, "long", sql);
-    cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "long_statement", "clients"), 1);
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "pinned", "long_statement"), 1);
+    cr_assert(until(proxy_figure(proxy, "PINS", "reason", "long_statement", "clients") == 1,
+                    PATIENCE_MS));
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "pinned", "long_statement") == 1, PATIENCE_MS));
     assert_value(wire, "long", "long");
     wire_query(other, "SELECT 'waits'");
     cr_assert(
@@ -426,8 +433,10 @@ SYSTEM_TEST(prepared, a_statement_too_long_to_keep_keeps_its_server)
     wire_sync(wire);
     assert_said(wire, 1, "3 Z[I]");
     assert_said(other, 1, "T[?column?:25:4294967295:0] D[waits] C[SELECT 1] Z[I]");
-    cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "long_statement", "clients"), 0);
-    cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "long_statement", "total"), 1);
+    cr_assert(until(proxy_figure(proxy, "PINS", "reason", "long_statement", "clients") == 0,
+                    PATIENCE_MS));
+    cr_assert(
+        until(proxy_figure(proxy, "PINS", "reason", "long_statement", "total") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(prepared, discard_all_and_deallocate_all_take_every_name)
@@ -747,13 +756,15 @@ SYSTEM_TEST(prepared, a_long_unnamed_statement_keeps_its_server_until_it_is_boun
     char *sql = text_of("SELECT 'long'%*s", 40000, "");
 
     assert_parsed(wire, "", sql);
-    cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients"), 1);
+    cr_assert(until(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients") == 1,
+                    PATIENCE_MS));
     wire_query(other, "SELECT 'waits'");
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
     assert_value(wire, "", "long");
     assert_said(other, 1, "T[?column?:25:4294967295:0] D[waits] C[SELECT 1] Z[I]");
-    cr_assert_eq(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients"), 0);
+    cr_assert(until(proxy_figure(proxy, "PINS", "reason", "unnamed_statement", "clients") == 0,
+                    PATIENCE_MS));
 }
 
 /* ---- the other modes ---- */

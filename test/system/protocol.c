@@ -17,7 +17,7 @@ SYSTEM_TEST(protocol, a_client_of_3_2_gets_a_long_key_and_cancels_with_it)
     cr_assert_eq(wire->key_bytes, 4 + 32);
     cr_assert_neq(memcmp(wire->key + 4, other->key + 4, 32), 0);
     cr_assert_neq(memcmp(wire->key + 8, other->key + 8, 28), 0);
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "protocol", "3.2"), 2);
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "protocol", "3.2") == 2, PATIENCE_MS));
     clients = proxy_show(proxy, "SERVERS");
     cr_assert_geq(PQfnumber(clients, "protocol"), 0);
     PQclear(clients);
@@ -42,7 +42,8 @@ SYSTEM_TEST(protocol, a_client_of_3_0_keeps_its_short_key)
     struct wire *wire = wire_client_of(proxy, 0);
 
     cr_assert_eq(wire->key_bytes, 8);
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "protocol", "3.0"), 2); /* the console is one */
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "protocol", "3.0") == 2,
+                    PATIENCE_MS)); /* the console is one */
     wire_query(wire, "SELECT pg_sleep(61.3)");
     cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(61.3)"), PATIENCE_MS));
     wire_cancel_at(proxy, wire->key, 8);

@@ -145,7 +145,8 @@ SYSTEM_TEST(reload, shrinks_and_grows_pools)
         client_start(clients[i], "BEGIN");
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
-    cr_assert_eq(proxy_figure(proxy, "POOLS", "database", "app", "sv_active"), 1);
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(reload, can_drop_a_forced_user)

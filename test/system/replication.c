@@ -103,7 +103,7 @@ SYSTEM_TEST(replication, a_standby_streams_through_pgstage)
     cr_assert_eq(cluster_number(cluster, "SELECT count(*) FROM pg_stat_replication WHERE "
                                          "application_name = 'far' AND usename = 'app'"),
                  1);
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "application_name", "far"), 1);
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "application_name", "far") == 1, PATIENCE_MS));
     cluster_value(cluster, "CREATE TABLE seen AS SELECT 7 AS i");
     cr_assert(until(cluster_number(standby, "SELECT count(*) FROM pg_class WHERE "
                                             "relname = 'seen'") == 1,
@@ -135,7 +135,7 @@ SYSTEM_TEST(replication, pg_receivewal_writes_the_same_wal)
     /* it begins with the segment that is written when it asks */
     cr_assert(
         until(access(file_in(folder, text_of("%s.partial", segment)), R_OK) == 0, PATIENCE_MS));
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "replication", "physical"), 1);
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "replication", "physical") == 1, PATIENCE_MS));
     cluster_value(cluster, "CREATE TABLE t AS SELECT 1 AS i");
     cluster_value(cluster, "SELECT pg_switch_wal()");
     cr_assert(until(access(file_in(folder, segment), R_OK) == 0, PATIENCE_MS));
@@ -189,8 +189,8 @@ SYSTEM_TEST(replication, pg_recvlogical_streams_changes_longer_than_any_timeout)
         client_do(idle, "SELECT 1");
         cr_assert(client_is_closed(idle, PATIENCE_MS));
     }
-    cr_assert_eq(proxy_rows(proxy, "CLIENTS", "replication", "logical"), 1);
-    cr_assert_eq(proxy_rows(proxy, "SERVERS", "replication", "logical"), 1);
+    cr_assert(until(proxy_rows(proxy, "CLIENTS", "replication", "logical") == 1, PATIENCE_MS));
+    cr_assert(until(proxy_rows(proxy, "SERVERS", "replication", "logical") == 1, PATIENCE_MS));
     client_do(direct, "INSERT INTO t VALUES (4712)");
     cr_assert(until(strstr(file_text(output), "4712") != NULL, PATIENCE_MS));
     kill(tool, SIGINT);
@@ -327,7 +327,7 @@ SYSTEM_TEST(replication, what_the_client_says_at_its_login_reaches_its_server)
     wire_query(wire, "SELECT current_setting('application_name') || current_setting('work_mem') "
                      "|| current_setting('datestyle')");
     cr_assert_str_eq(wire_value(wire, PATIENCE_MS), "mine4711kBSQL, MDY");
-    cr_assert_eq(proxy_rows(proxy, "SERVERS", "application_name", "mine"), 1);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", "application_name", "mine") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(replication, it_counts_under_the_limits_and_waits_for_its_place)
@@ -341,7 +341,7 @@ SYSTEM_TEST(replication, it_counts_under_the_limits_and_waits_for_its_place)
 
     client_do(client, "SELECT 1"); /* its server lies idle: it makes room */
     first = replica(proxy, "app", "database");
-    cr_assert_eq(proxy_rows(proxy, "SERVERS", NULL, NULL), 1);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 1, PATIENCE_MS));
     wire_write(second, packet.data, packet.count);
     cr_assert(
         until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));

@@ -108,7 +108,8 @@ SYSTEM_TEST(session_pipelines, a_lock_behind_discard_all_is_seen)
     ask(a, "SELECT pg_advisory_lock(5)", 0);
     wire_sync(a);
     cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "12C12DCZ");
-    cr_expect_eq(proxy_figure(proxy, "PINS", "reason", "advisory_lock", "clients"), 1);
+    cr_expect(
+        until(proxy_figure(proxy, "PINS", "reason", "advisory_lock", "clients") == 1, PATIENCE_MS));
     wire_close(a);
     cr_expect_str_eq(client_value(b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
                                      "AND pid = pg_backend_pid()"),

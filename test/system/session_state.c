@@ -69,7 +69,7 @@ SYSTEM_TEST(session_state, set_follows_its_client_and_nobody_else)
     client_do(b, "SELECT 1");
     cr_expect_shows(a, "lock_timeout", "0");
     cr_expect_shows(a, "search_path", path);
-    cr_expect_eq(proxy_figure(proxy, "PINS", NULL, NULL, "total"), 0);
+    cr_expect(until(proxy_figure(proxy, "PINS", NULL, NULL, "total") == 0, PATIENCE_MS));
 }
 
 SYSTEM_TEST(session_state, set_is_undone_as_postgresql_undoes_it)
@@ -245,8 +245,9 @@ SYSTEM_TEST(session_state, what_cannot_follow_pins_until_it_is_gone)
         cr_expect_pinned(proxy, "a", "");
     }
     cr_expect_geq(proxy_figure(proxy, "PINS", "reason", "temporary", "total"), 6);
-    cr_expect_eq(proxy_figure(proxy, "PINS", "reason", "temporary", "clients"), 0);
-    cr_expect_eq(proxy_figure(proxy, "PINS", "reason", "seed", "clients"), 1);
+    cr_expect(
+        until(proxy_figure(proxy, "PINS", "reason", "temporary", "clients") == 0, PATIENCE_MS));
+    cr_expect(until(proxy_figure(proxy, "PINS", "reason", "seed", "clients") == 1, PATIENCE_MS));
 }
 
 SYSTEM_TEST(session_state, state_that_is_rolled_back_does_not_pin)
@@ -594,7 +595,7 @@ SYSTEM_TEST(session_state, listen_shares_one_connection)
         client_do(clients[i], text_of("LISTEN \"Only %d\"", i));
         cr_expect_pinned(proxy, text_of("l%d", i), "");
     }
-    cr_expect_eq(proxy_rows(proxy, "SERVERS", NULL, NULL), 2);
+    cr_expect(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 2, PATIENCE_MS));
     client_do(deaf, "NOTIFY news, 'one'");
     for (int i = 0; i < 6; i++)
         cr_expect_str_eq(heard(clients[i]), "news:one");

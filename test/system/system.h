@@ -24,7 +24,7 @@
 #include "wire.h"
 
 /* Every suite: what a test started is ended, also after a failure, and no test hangs. */
-#define SYSTEM_SUITE(name) TestSuite(name, .fini = test_end, .timeout = 90)
+#define SYSTEM_SUITE(name) TestSuite(name, .fini = test_end, .timeout = TEST_LIMIT_S)
 
 /* A test whose end is judged as well (Criterion does not count failures of a .fini): a proxy that
  * crashed, ended badly or leaked fails it. */
