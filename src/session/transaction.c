@@ -275,8 +275,18 @@ bool transaction_head_is_tagged(const struct transaction *transaction)
     return false;
 }
 
+/* Does an entry from `index` on end a batch? */
+static bool is_ended_behind(const struct transaction *transaction, uint32_t index)
+{
+    for (; index < transaction->count; index++) {
+        if (ends_batch(entry_at(transaction, index)))
+            return true;
+    }
+    return false;
+}
+
 /* COPY FROM ended well: what stood between the head and the marker was swallowed by it. Only Syncs
- * can have been there. Keeps the head. */
+ * can have been there; they did not end the batch that an Execute of it is in. Keeps the head. */
 static bool end_copy_in(struct transaction *transaction)
 {
     struct answer kept = *head(transaction);
@@ -285,6 +295,7 @@ static bool end_copy_in(struct transaction *transaction)
     for (uint32_t i = 1; i < transaction->count; i++) {
         const struct answer *entry = entry_at(transaction, i);
         if (is_marker(entry)) {
+            transaction->batch_open |= kept.type == 'E' && !is_ended_behind(transaction, i + 1);
             for (; i > 0; i--)
                 pop(transaction);
             *head(transaction) = kept;

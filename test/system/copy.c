@@ -169,6 +169,35 @@ SYSTEM_TEST(copy, a_sync_inside_copy_in_is_ignored_while_it_goes_well)
     cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
+SYSTEM_TEST(copy, a_transaction_whose_sync_went_into_a_copy_is_not_given_to_another_client)
+{
+    struct proxy *proxy;
+    PGconn *client = prepared(&proxy, "copy_open");
+    struct wire *wire = wire_client(proxy);
+
+    wire_parse(wire, "", "COPY copy_open FROM STDIN");
+    wire_bind(wire, "", "", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
+    wire_copy_data(wire, "1\ta\n");
+    wire_send(wire, 'c', NULL, 0);
+    wire_flush(wire);
+    cr_assert_str_eq(wire_types(wire, 'C', PATIENCE_MS), "C");
+    client_start(client, "SELECT count(*) FROM copy_open");
+    cr_assert(
+        until(proxy_figure(proxy, "POOLS", "database", "app", "cl_waiting") == 1, PATIENCE_MS));
+    /* it is undone with the rest of its batch */
+    wire_parse(wire, "", "SELECT 1/0");
+    wire_bind(wire, "", "", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1EZ");
+    cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
+    cr_expect_eq(client_number(client, "SELECT count(*) FROM copy_open"), 0);
+    cr_assert(until(server_is_free(proxy), PATIENCE_MS));
+}
+
 /* What comes after the error may be one ReadyForQuery or two, and only the server knows: whatever
  * the pooler does, no later answer may be shifted, for this client or any other. */
 static void bad_row_with_sync(const char *table, bool trigger)

@@ -385,6 +385,18 @@ Test(transaction, stray_copy_dones_between_and_behind_copies_are_ignored)
     play("<Q >G <c <c <f >C >ZI free <Q <c <Q <c >C >ZI >G >C >ZI free");
 }
 
+Test(transaction, a_sync_that_went_into_a_copy_has_not_ended_the_batch_of_its_execute)
+{
+    play("<P <B <E >1 >2 >G <S <S <c busy >C busy <S busy >ZI free");
+    play("<E <S >G <c >C busy <P <B <E <S >1 >2 >C >ZI free");
+    play("<E <S >G <c >C busy <Q >C >ZI free");
+    /* one behind its end has */
+    play("<E <S >G <c <S >C busy >ZI free <E <S >G <c <Q >C >C >ZI free");
+    cr_expect(transaction_can_settle(&owed));
+    play("<E <S >G <c >C");
+    cr_expect_not(transaction_can_settle(&owed));
+}
+
 /* ---- COPY that fails ---- */
 
 Test(transaction, a_failed_simple_copy_without_sync_is_certain)
