@@ -7,6 +7,7 @@
  *   nobody decides   primary                 yes                       no
  *                    standby, orphaned       no                        yes, unless it is too late
  *                    unknown, or hearsay     logins find out           logins find out
+ *                    … but not seen lately   logins find out           as above
  *
  * What clients' connections have seen of a host that no probe can look into is not good enough to
  * keep others from looking again. Hosts of the disaster recovery site serve nobody unless accepted.
@@ -52,7 +53,8 @@ struct standing standing_of(const struct host_report *report, enum standing_writ
         return standing;
     }
     standing.standby = standby_of(report);
+    /* what was seen before nobody could look any more may be so on several hosts */
     if (writer == WRITER_BY_ROLE)
-        standing.write = write_of(report);
+        standing.write = report->error == PROBE_FINE ? write_of(report) : ALLOW_UNKNOWN;
     return standing;
 }

@@ -178,8 +178,10 @@ static void take_settings(struct monitor_environment *environment, struct snapsh
             monitored_reset(host);
         if (!environment->databases[1])
             host->database = 0;
+        bool was_asked = host->report.login != PROBE_LOGIN_NONE;
         host->report.login = environment->login;
-        if (!settings->probe_interval_us)
+        /* a role that nobody looks at any more is only that of a moment ago */
+        if (!settings->probe_interval_us || (was_asked && environment->login == PROBE_LOGIN_NONE))
             monitored_forget(host);
         /* the interval may be another one; soon enough to see at once what the change brought */
         monitored_schedule(host, loop_now_us(environment->monitor->loop));

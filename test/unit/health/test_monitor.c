@@ -353,6 +353,18 @@ Test(monitor, evidence_brings_the_next_probe_forward_and_decides_nothing)
     monitor_note(monitor, "e", "no such host", EVIDENCE_TROUBLE);
 }
 
+/* What it saw would else be taken for what is, for ever. */
+Test(monitor, what_a_login_has_seen_is_forgotten_with_it)
+{
+    load(labelled("127.0.0.1"), "probe_interval = 1h\nmonitor_user = m");
+    cr_assert(turn_until_health(labelled("127.0.0.1"), HEALTH_CRITICAL) ||
+              turn_until_health(labelled("127.0.0.1"), HEALTH_WARNING));
+    load(labelled("127.0.0.1"), "probe_interval = 1h\nmonitor_user = n");
+    cr_assert_neq(monitor_find(monitor, "e", labelled("127.0.0.1"))->health, HEALTH_UNKNOWN);
+    load(labelled("127.0.0.1"), "probe_interval = 1h");
+    cr_assert_eq(monitor_find(monitor, "e", labelled("127.0.0.1"))->health, HEALTH_UNKNOWN);
+}
+
 Test(monitor, a_load_compares_by_value)
 {
     char *both = text_print("%s, %s", labelled("127.0.0.1"), labelled("127.0.0.2"));
