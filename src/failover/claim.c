@@ -42,6 +42,11 @@ struct episode *failover_claim(struct failover *failover, const char *environmen
         snprintf(problem, size, "a failover of \"%s\" is under way", environment);
     else if (ward_is_changing(ward))
         snprintf(problem, size, "\"%s\" is being switched to another primary", environment);
+    else if (writers_remain(ward, ward->situation->accepted))
+        snprintf(problem, size,
+                 "connections that may write to other hosts of \"%s\" than its accepted primary "
+                 "have to be closed first",
+                 environment);
     else
         problem[0] = '\0';
     if (*problem)
@@ -156,8 +161,11 @@ void failover_accept(struct failover *failover, const char *environment, const c
                           .what = "accept", .host = host, .timeline = (int64_t)timeline});
     ward->is_withdrawn = false;
     ward->no_primary_since_us = 0;
-    list_for_each (node, &ward->hosts)
-        list_entry(node, struct ward_host, node)->may_have_writers = false;
+    list_for_each (node, &ward->hosts) {
+        struct ward_host *other = list_entry(node, struct ward_host, node);
+        if (other != known)
+            other->may_have_writers = other->was_opened = false;
+    }
     ward_ask(ward);
     ward_tell(ward, situation->accepted, false);
 }

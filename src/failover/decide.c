@@ -379,8 +379,9 @@ static void without_writer(struct desk *desk)
 {
     size_t accepted = desk->accepted;
     if (accepted != DECISION_NO_HOST) {
-        if (desk->hosts[accepted].sight == SIGHT_BLIND && desk->views[accepted].is_ours &&
-            desk->views[accepted].fence == FENCE_NONE)
+        const struct sighting *sighting = &desk->hosts[accepted];
+        if (sighting->sight == SIGHT_BLIND && !sighting->was_standby &&
+            desk->views[accepted].is_ours && desk->views[accepted].fence == FENCE_NONE)
             conclude(desk, VERDICT_KEEP, accepted, "it answers, but its role cannot be read");
         else
             describe_loss(desk);

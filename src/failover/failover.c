@@ -151,6 +151,8 @@ void failover_stop(struct failover *failover)
         episode->text = text_copy("pgstage was ended in the middle of it");
         keep_episode(failover, episode);
     }
+    if (failover->is_behind)
+        keep_save(failover, NULL, NULL);
 }
 
 void failover_free(struct failover *failover)

@@ -68,7 +68,7 @@ static void on_closed(void *argument)
             closing->environment, closing->label, (now_us - closing->began_us) / CLOCK_MS);
     if (host) {
         host->closing--;
-        if (host->closing == 0 && host->told.write == ALLOW_NO)
+        if (host->closing == 0 && !host->was_opened)
             host->may_have_writers = false;
         if (ward->change.is_under_way)
             advance(ward);
@@ -81,7 +81,8 @@ void close_writers(struct ward *ward, const char *but, const char *why)
     struct failover *failover = ward->failover;
     list_for_each (node, &ward->hosts) {
         struct ward_host *host = list_entry(node, struct ward_host, node);
-        if (!host->may_have_writers || host->closing > 0 || text_equal(host->label, but))
+        bool is_at_it = host->closing > 0 && !host->was_opened;
+        if (!host->may_have_writers || is_at_it || text_equal(host->label, but))
             continue;
         struct closing *closing = memory_new(sizeof *closing);
         *closing = (struct closing){
@@ -92,6 +93,7 @@ void close_writers(struct ward *ward, const char *but, const char *why)
         };
         list_push_back(&failover->closings, &closing->node);
         host->closing++;
+        host->was_opened = host->told.write != ALLOW_NO;
         failover->world.close_host(failover->world.context, ward->name, host->label, why, on_closed,
                                    closing);
     }
@@ -143,7 +145,8 @@ static void on_saved(void *context, enum failover_saved how)
 {
     struct ward *ward = context;
     (void)how;
-    if (!ward->change.is_under_way || !ward->change.is_saving)
+    /* one before may have been given up: its answer says nothing of this one */
+    if (--ward->unsaved > 0 || !ward->change.is_under_way || !ward->change.is_saving)
         return;
     ward->change.is_saving = false;
     if (ward->change.has_closed)
@@ -216,6 +219,7 @@ void change_begin(struct ward *ward, const struct sighting *to, enum episode_typ
     ward_tell(ward, NULL, false);
     timer_set(ward->failover->loop, &change->patience,
               loop_now_us(ward->failover->loop) + PATIENCE_US);
+    ward->unsaved++;
     keep_save(ward->failover, on_saved, ward);
     /* after a restore the same address is another server: nothing of before goes on */
     close_writers(ward, replaces ? NULL : to->host, "another host is the primary");

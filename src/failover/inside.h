@@ -56,6 +56,7 @@ struct ward_host {
     bool is_told;
     /* A connection that writes may have been opened since all were closed. */
     bool may_have_writers;
+    bool was_opened;      /* … since the latest closing began */
     unsigned closing;     /* closings under way */
     char *writer_address; /* where it was when it took writes last; NULL: not known */
     uint64_t answered_us; /* when it was last seen to take writes */
@@ -101,6 +102,7 @@ struct ward {
     uint64_t last_writer_us;      /* when the accepted primary was last seen to take writes */
     uint64_t last_writer_lsn;     /* … and how far it had written; 0: not known */
     struct change change;
+    unsigned unsaved;        /* changes whose writing the disk has not answered */
     char *refusal;           /* why nothing is promoted; NULL: that does not apply */
     struct episode *episode; /* of the change, or of the claim */
     uint64_t episode_began_us;
@@ -123,6 +125,7 @@ struct failover {
     struct list operations; /* commands whose answer has not come */
     struct list savings, closings;
     bool is_started, is_stopped;
+    bool is_behind;           /* the disk has refused what was to be written last */
     struct decision decision; /* of the look that runs; too large for a stack */
 };
 

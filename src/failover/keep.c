@@ -146,6 +146,7 @@ static void on_written(void *context, const char *problem)
 {
     struct saving *saving = context;
     struct failover *failover = saving->failover;
+    failover->is_behind = *problem;
     if (*problem)
         alarm_raise(&failover->alarms, NULL, NULL, ALARM_STATE_NOT_SAVED, problem);
     else

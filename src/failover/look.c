@@ -32,7 +32,7 @@ static void tell(struct ward *ward, struct ward_host *host, struct standing stan
 {
     const struct failover_world *world = &ward->failover->world;
     if (standing.write != ALLOW_NO)
-        host->may_have_writers = true;
+        host->may_have_writers = host->was_opened = true;
     if (host->is_told && standings_equal(&host->told, &standing))
         return;
     host->told = standing;
@@ -221,8 +221,9 @@ static void go_without(struct ward *ward, const struct decision *decision)
     if (decision->verdict == VERDICT_WAIT)
         ward_hold(ward);
     ward_tell(ward, NULL, false);
-    if (decision->verdict == VERDICT_STOP)
-        close_writers(ward, NULL, decision->reason);
+    /* those of the primary that is gone may be all that its clients have: it may come back */
+    close_writers(ward, decision->verdict == VERDICT_STOP ? NULL : ward->situation->accepted,
+                  decision->reason);
     char failure[DECISION_TEXT_BYTES + 64];
     snprintf(failure, sizeof failure, "the new primary is gone again: %s", decision->reason);
     change_settle(ward, failure);

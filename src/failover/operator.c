@@ -284,11 +284,12 @@ void failover_accept_command(struct failover *failover, const char *environment,
                              void *context)
 {
     struct operation *operation = operation_new(failover, answered, context);
+    struct ward *ward = ward_find(failover, environment);
+    if (ward && ward->is_listed)
+        ward_ask(ward); /* first: hosts that have gone since the last look are gone after it */
     struct ward_host *host = find_host(operation, environment, spelling);
     if (!host || !may_act(operation))
         return;
-    struct ward *ward = operation->ward;
-    ward_ask(ward);
     if (host->sighting.sight != SIGHT_WRITER || !host->sighting.is_fresh) {
         fill(&operation->answer, "55000", "%s does not take writes: %s", host->label,
              look_of(&host->sighting));

@@ -95,10 +95,12 @@ static enum sight sight_of(const struct host_report *report, bool is_asked)
         return SIGHT_UNASKED;
     /* The TLS policy of probes is that of all connections: a host that does not meet it gets no
      * client either, and clients are told so at once rather than held. */
-    if (report->error == PROBE_TLS || (report->blind && !report->starting))
+    if (report->error == PROBE_TLS)
         return SIGHT_BLIND;
     if (report->health == HEALTH_CRITICAL || report->starting)
         return SIGHT_DOWN;
+    if (report->blind)
+        return SIGHT_BLIND;
     if (!report->answered_us || report->hearsay)
         return SIGHT_DOWN; /* asked, but nothing good was heard of it so far */
     switch (report->role) {
@@ -171,6 +173,8 @@ static void take_over(void *argument, const struct host_report *given)
         .is_dr = report->is_dr,
         .sight = sight_of(report, is_asked),
         .is_fresh = report->bad == 0 && report->error == PROBE_FINE,
+        .was_standby =
+            !report->hearsay && (report->role == ROLE_STANDBY || report->role == ROLE_ORPHANED),
         .system_identifier = report->system_identifier,
         .timeline = report->timeline,
         .is_streaming = report->receiver == RECEIVER_STREAMING,
@@ -202,7 +206,7 @@ void ward_ask(struct ward *ward)
     list_for_each_safe (node, &ward->hosts) {
         struct ward_host *host = list_entry(node, struct ward_host, node);
         /* one that may still have connections is kept until they have been closed */
-        if (!host->is_listed && !host->may_have_writers)
+        if (!host->is_listed && !host->may_have_writers && host->closing == 0)
             ward_host_free(ward, host);
     }
 }

@@ -34,6 +34,7 @@ struct sighting {
     bool is_dr;
     enum sight sight;
     bool is_fresh;              /* the latest probe was good; else it is what was seen before */
+    bool was_standby;           /* of a blind one: that is what it was when it could be read */
     uint64_t system_identifier; /* 0: not known */
     uint32_t timeline;          /* 0: not known */
     bool is_streaming;          /* a standby whose WAL receiver streams */

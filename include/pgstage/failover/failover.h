@@ -153,7 +153,7 @@ void failover_maintenance_command(struct failover *failover, const char *environ
 void failover_forget(struct failover *failover, void *context);
 
 /* The key of the one host of `environment` (NULL: of any) that `spelling` means; `*key` and
- * `*of_environment` live until the next reload. False and `answer`: none or several. */
+ * `*of_environment` live until the loop turns. False and `answer`: none or several. */
 bool failover_find_host(const struct failover *failover, const char *environment,
                         const char *spelling, const char **key, const char **of_environment,
                         struct failover_answer *answer);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pgstage/base/buffer.h"
@@ -24,6 +25,7 @@ static struct {
     struct snapshot *snapshot;
     struct failover *failover;
     struct host_report hosts[HOSTS];
+    bool is_gone[HOSTS]; /* the monitor does not know it any more */
     struct standing standings[HOSTS];
     struct buffer log; /* what the plane was told, in order */
     struct buffer records;
@@ -103,8 +105,10 @@ static void on_each_host(void *context, const char *environment,
     (void)context;
     if (strcmp(environment, "e") != 0)
         return;
-    for (size_t i = 0; i < HOSTS; i++)
-        each(argument, &stage.hosts[i]);
+    for (size_t i = 0; i < HOSTS; i++) {
+        if (!stage.is_gone[i])
+            each(argument, &stage.hosts[i]);
+    }
 }
 
 static void on_record(void *context, const struct failover_record *record)
@@ -654,6 +658,84 @@ Test(engine, a_failover_that_nobody_can_watch_any_more_ends)
     cr_assert_eq(episode_results().of[EPISODE_RUNNING], 0);
 }
 
+/* Its probes can log in no more, and then it dies. */
+Test(engine, a_primary_that_nobody_can_look_into_and_that_dies_is_lost)
+{
+    settle(NULL);
+    stage.hosts[0].blind = true;
+    stage.hosts[0].error = PROBE_AUTH;
+    turn();
+    assert_happened("");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_OK);
+    down(0);
+    turn();
+    assert_happened("stops(a:1) ");
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_NO_PRIMARY);
+}
+
+Test(engine, a_primary_that_became_a_standby_and_lets_nobody_look_is_no_primary)
+{
+    settle(NULL);
+    look(0, ROLE_STANDBY, 1);
+    turn();
+    stage.hosts[0].blind = true;
+    stage.hosts[0].error = PROBE_AUTH;
+    turn();
+    cr_assert(nobody_writes());
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_NO_PRIMARY);
+    cr_assert(failover_no_primary_since(stage.failover, "e") > 0);
+}
+
+/* Connections were opened again while earlier ones were being closed. */
+Test(engine, what_was_opened_while_a_host_was_being_closed_is_closed_too)
+{
+    settle(NULL);
+    look(1, ROLE_PRIMARY, 1);
+    turn();
+    assert_happened("stops(a:1) close(a:1) ");
+    look(1, ROLE_STANDBY, 1); /* the other gives way before that has ended */
+    turn();
+    assert_happened("writes(a:1) ");
+    down(0);
+    look(2, ROLE_PRIMARY, 2);
+    turn();
+    assert_happened("hold stops(a:1) close(a:1) ");
+    stage.closing[0].done(stage.closing[0].argument);
+    stage.closing[0] = stage.closing[--stage.closing_count];
+    turn();
+    assert_happened("");
+    close_all();
+    assert_happened("writes(c:3) release ");
+}
+
+/* Before anybody could look, every login found out by itself which host takes writes. */
+Test(engine, without_a_primary_nobody_writes_to_other_hosts_either)
+{
+    char problem[256];
+    settle(NULL);
+    for (size_t i = 0; i < HOSTS; i++) {
+        stage.hosts[i].login = PROBE_LOGIN_NONE;
+        stage.hosts[i].role = ROLE_UNKNOWN;
+    }
+    turn();
+    for (size_t i = 0; i < HOSTS; i++) {
+        stage.hosts[i].login = PROBE_LOGIN_MONITOR;
+        look(i, ROLE_STANDBY, 1);
+    }
+    down(0);
+    buffer_fini(&stage.log);
+    turn();
+    assert_happened("close(b:2) close(c:3) ");
+    cr_assert_null(failover_claim(stage.failover, "e", EPISODE_MANUAL, "a:1", "b:2", "FAILOVER",
+                                  problem, sizeof problem));
+    cr_assert(strstr(problem, "have to be closed first"), "%s", problem);
+    close_all();
+    struct episode *claimed = failover_claim(stage.failover, "e", EPISODE_MANUAL, "a:1", "b:2",
+                                             "FAILOVER", problem, sizeof problem);
+    cr_assert_not_null(claimed);
+    failover_end(stage.failover, claimed, EPISODE_FAILED, NULL);
+}
+
 /* ---- what an operator says ---- */
 
 Test(engine, maintenance_stops_following_until_it_ends)
@@ -726,6 +808,17 @@ Test(engine, ACCEPT_takes_only_a_host_that_writes)
     cr_assert(answers == 1 && !answer.ok);
     cr_assert(strstr(answer.text, "it is a standby"), "%s", answer.text);
     assert_happened("");
+}
+
+/* Its name has another address, and nobody has looked since. */
+Test(engine, ACCEPT_knows_that_a_host_has_just_gone)
+{
+    settle(NULL);
+    stage.is_gone[1] = true;
+    failover_accept_command(stage.failover, "e", "b", "admin", on_answer, NULL);
+    turn();
+    cr_assert(answers == 1 && !answer.ok);
+    cr_assert_str_eq(answer.sqlstate, "42704");
 }
 
 Test(engine, ACCEPT_takes_another_cluster_after_a_restore)
@@ -816,6 +909,23 @@ Test(engine, a_disk_that_refuses_is_alarmed_and_does_not_keep_clients_waiting)
     cr_assert_not(has_alarm("state_not_saved"));
     free(command);
     free(path);
+}
+
+Test(engine, what_the_disk_has_refused_is_written_at_the_end)
+{
+    settle(NULL);
+    char *path = text_print("%s/failover.json.new", stage.folder);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    failover_fence_command(stage.failover, "c", "admin", on_answer, NULL);
+    turn();
+    close_all();
+    cr_assert(answers == 1 && !answer.ok);
+    cr_assert_eq(rmdir(path), 0);
+    free(path);
+    close_engine();
+    open_engine(NULL);
+    turn();
+    cr_assert_not_null(situation_fence(situation(), "c:3"));
 }
 
 /* ---- procedures ---- */
