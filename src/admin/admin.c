@@ -86,11 +86,11 @@ static void on_reply(void *context, uint64_t client_id, struct buffer *bytes, bo
         plane_console_reply(admin->plane, client_id, bytes, resume, close);
 }
 
-static void on_opened(void *context, uint64_t client_id, const char *user, enum console_level level,
-                      const char *from)
+static void on_opened(void *context, uint64_t client_id, const char *user, const char *database,
+                      enum console_level level, const char *from)
 {
     struct admin *admin = context;
-    console_opened(admin->console, client_id, user, level, from);
+    console_opened(admin->console, client_id, user, database, level, from);
 }
 
 static void on_input(void *context, uint64_t client_id, const uint8_t *bytes, size_t length)

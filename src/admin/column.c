@@ -40,6 +40,7 @@ static const struct column config_columns[] = {
     TEXT("rule", "the rule of the production classes that it stands under"),
 };
 VIEW(config)
+const struct columns columns_of_config_of_pgbouncer = {config_columns, 4};
 
 static const struct column classes_columns[] = {
     TEXT("name", NULL),
@@ -410,7 +411,7 @@ static const struct column stats_averages_columns[] = {
 VIEW(stats_averages)
 
 static const struct column totals_columns[] = {
-    TEXT("name", "as in SHOW STATS: total_… and avg_…"),
+    TEXT("name", "as in SHOW STATS: total_… and avg_…; bytes are client_bytes and server_bytes"),
     NUMERIC("value", NULL),
 };
 VIEW(totals)

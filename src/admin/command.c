@@ -78,7 +78,8 @@ static const char *nearest_name(const char *word, bool nouns)
         *p = *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
 
     const char *best = NULL;
-    unsigned best_distance = 3;
+    size_t length = strlen(upper);
+    unsigned best_distance = length < 4 ? 2 : 3; /* a short word is near to everything */
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         bool shows = strcmp(command_rows[i].verb, "SHOW") == 0;
         const char *name = nouns ? (shows ? command_rows[i].noun : "") : command_rows[i].verb;
@@ -91,16 +92,41 @@ static const char *nearest_name(const char *word, bool nouns)
     return best;
 }
 
+/* What people type who know PgBouncer, or SQL; NULL: it is none of that. */
+static const char *known_elsewhere(const struct statement *statement)
+{
+    static const struct {
+        const char *verb, *noun, *hint;
+    } rows[] = {
+        {"select", "",
+         "The console has no tables and runs no SQL: it is connected to pgstage itself."},
+        {"with", "",
+         "The console has no tables and runs no SQL: it is connected to pgstage itself."},
+        {"show", "fds", "A new process needs no descriptors of the old one: see so_reuseport."},
+        {"suspend", "",
+         "A new process needs no suspended old one: see so_reuseport. To hold clients: PAUSE."},
+        {"reset", "", "RELOAD ends everything that was SET."},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (statement_is(statement, 0, rows[i].verb) &&
+            (!*rows[i].noun || statement_is(statement, 1, rows[i].noun)))
+            return rows[i].hint;
+    }
+    return NULL;
+}
+
 static void refuse_unknown(struct command *command, const struct statement *statement)
 {
+    const char *known = known_elsewhere(statement);
     bool is_show = statement_is(statement, 0, "show");
     const char *word =
         statement->count > 1 && is_show ? statement->tokens[1].text : statement->tokens[0].text;
-    const char *near = nearest_name(word, is_show);
+    const char *near = known ? NULL : nearest_name(word, is_show);
     const char *show = is_show ? "SHOW " : "";
     refuse(command, text_print("invalid command '%.200s', use SHOW HELP;", statement->text),
            near ? text_print("Perhaps %s%s is meant. SHOW HELP lists every command.", show, near)
-                : text_copy("SHOW HELP lists every command."));
+                : text_print("%s%sSHOW HELP lists every command.", known ? known : "",
+                             known ? " " : ""));
 }
 
 static void refuse_arguments(struct command *command, const struct command_row *row)
@@ -329,6 +355,12 @@ void command_read(struct command *command, const struct statement *statement)
         return;
     }
     refuse_unknown(command, statement);
+}
+
+void command_as_pgbouncer(struct command *command)
+{
+    if (command->kind == COMMAND_RUN && command->id == COMMAND_show_config && !command->target)
+        command->columns = &columns_of_config_of_pgbouncer;
 }
 
 void command_fini(struct command *command)

@@ -102,7 +102,7 @@ void console_free(struct console *console)
 }
 
 void console_opened(struct console *console, uint64_t client_id, const char *user,
-                    enum console_level level, const char *from)
+                    const char *database, enum console_level level, const char *from)
 {
     struct console_session *session = memory_new(sizeof *session);
     session->console = console;
@@ -111,6 +111,7 @@ void console_opened(struct console *console, uint64_t client_id, const char *use
     session->from = text_copy(from);
     session->level = level;
     session->status = 'I';
+    session->portals.as_pgbouncer = text_equal(database, "pgbouncer");
     HASH_ADD(hh, console->sessions, client_id, sizeof session->client_id, session);
 }
 
@@ -467,6 +468,8 @@ static void continue_query(struct console_session *session)
     }
     struct command command;
     command_read(&command, &statement);
+    if (session->portals.as_pgbouncer)
+        command_as_pgbouncer(&command);
     statement_fini(&statement);
     dispatch(session, &command, NULL);
 }

@@ -72,7 +72,7 @@ void portals_forget(struct portals *portals)
 }
 
 /* What the text means. Returns how many statements stand in it; more than one: none is read. */
-static unsigned read_text(const char *text, struct command *command)
+static unsigned read_text(const struct portals *portals, const char *text, struct command *command)
 {
     *command = (struct command){.columns = &columns_of_none};
     struct statement statement;
@@ -80,6 +80,8 @@ static unsigned read_text(const char *text, struct command *command)
     while (count < 2 && statement_next(&text, &statement)) {
         command_fini(command);
         command_read(command, &statement);
+        if (portals->as_pgbouncer)
+            command_as_pgbouncer(command);
         statement_fini(&statement);
         count++;
     }
@@ -102,7 +104,7 @@ bool portal_parse(struct portals *portals, struct reader *body, char status, str
         return refuse(out, "54000", "too many prepared statements in this console session");
 
     struct command command;
-    unsigned count = read_text(text, &command);
+    unsigned count = read_text(portals, text, &command);
     bool ok = false;
     if (count > 1)
         refuse(out, "42601", "cannot insert multiple commands into a prepared statement");
@@ -187,7 +189,7 @@ bool portal_bind(struct portals *portals, struct reader *body, struct buffer *ou
     struct portal *portal = memory_new(sizeof *portal);
     portal->name = text_copy(name);
     portal->text = text_copy(prepared->text);
-    portal->is_empty = read_text(prepared->text, &portal->command) == 0;
+    portal->is_empty = read_text(portals, prepared->text, &portal->command) == 0;
     portal->columns = portal->command.columns;
     portal->formats = formats;
     HASH_ADD_KEYPTR(hh, portals->portals, portal->name, strlen(portal->name), portal);

@@ -76,7 +76,7 @@ static void put_commands(struct buffer *out, bool views)
     buffer_print(out, "| command | who | what it does |\n| --- | --- | --- |\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const struct command_row *row = &command_rows[i];
-        if ((*row->noun != '\0') != views)
+        if ((strcmp(row->verb, "SHOW") == 0) != views)
             continue;
         char *synopsis = command_synopsis(row);
         buffer_print(out, "| `");
@@ -119,7 +119,8 @@ static void put_columns(struct buffer *out, size_t index)
     buffer_print(out, "\n### %s%s%s\n", row->verb, *row->noun ? " " : "", row->noun);
     const struct command_row *earlier = earlier_with(index);
     if (earlier) {
-        buffer_print(out, "The columns of SHOW %s.\n", earlier->noun);
+        buffer_print(out, "The columns of %s%s%s.\n", earlier->verb, *earlier->noun ? " " : "",
+                     earlier->noun);
         return;
     }
     buffer_print(out, "| column | type | meaning |\n| --- | --- | --- |\n");
@@ -137,9 +138,10 @@ void command_reference(struct buffer *out)
         out,
         "# The console\n\n"
         "Connect to the database `pgstage` (or `pgbouncer`) with any PostgreSQL client:\n"
-        "`psql -p 6432 pgstage`. `admin_users` may run everything; `stats_users` the commands "
-        "that\n"
-        "are for all. The simple and the extended protocol work, statements end with `;`, names "
+        "`psql -h 127.0.0.1 -p 6432 -U admin pgstage`. `admin_users` may run everything; "
+        "`stats_users`\n"
+        "the commands that are for all. The simple and the extended protocol work, statements end "
+        "with `;`, names "
         "with\n"
         "odd characters stand in double quotes, and `SELECT x` is `SHOW x`. Every command that\n"
         "changes something is logged with user and address.\n\n"

@@ -48,9 +48,11 @@ void command_show_config(struct admin *admin, struct console_job *job)
         result_text(&job->result, row.value);
         result_text(&job->result, row.default_text);
         result_yes(&job->result, row.changeable);
-        result_text(&job->result, row.origin);
-        result_text(&job->result, row.pending);
-        result_text(&job->result, row.rule);
+        if (job->command.columns == &columns_of_config) {
+            result_text(&job->result, row.origin);
+            result_text(&job->result, row.pending);
+            result_text(&job->result, row.rule);
+        }
         result_end(&job->result);
     }
     console_done(job);

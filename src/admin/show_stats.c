@@ -4,6 +4,7 @@
  * The counters of pools can be read from any thread, so nobody is asked. Control thread.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "inside.h"
 #include "pgstage/base/text.h"
@@ -60,7 +61,24 @@ void command_show_stats_averages(struct admin *admin, struct console_job *job)
     show(admin, job, false, true);
 }
 
-/* The names are those of SHOW STATS's columns behind the first. */
+/* The names are those of SHOW STATS's columns behind the first, but PgBouncer says otherwise whose
+ * bytes they are. */
+static const char *total_name(size_t index)
+{
+    static const char *const differing[][2] = {
+        {"total_received", "total_client_bytes"},
+        {"total_sent", "total_server_bytes"},
+        {"avg_recv", "avg_client_bytes"},
+        {"avg_sent", "avg_server_bytes"},
+    };
+    const char *name = columns_of_stats.items[1 + index].name;
+    for (size_t i = 0; i < sizeof differing / sizeof differing[0]; i++) {
+        if (strcmp(name, differing[i][0]) == 0)
+            return differing[i][1];
+    }
+    return name;
+}
+
 void command_show_totals(struct admin *admin, struct console_job *job)
 {
     struct stats_values values[2];
@@ -68,7 +86,7 @@ void command_show_totals(struct admin *admin, struct console_job *job)
     stats_sum(admin->stats, now_of(admin), &values[0], &values[1]);
     for (size_t i = 0; i < 2 * (size_t)METRIC_COUNT; i++) {
         result_begin(&job->result);
-        result_text(&job->result, columns_of_stats.items[1 + i].name);
+        result_text(&job->result, total_name(i));
         result_uint(&job->result, values[i / METRIC_COUNT].of[i % METRIC_COUNT]);
         result_end(&job->result);
     }

@@ -387,6 +387,12 @@ void procedures_abort(struct procedures *procedures, const char *environment, co
                       procedure_answered *answered, void *context)
 {
     struct procedure *procedure = procedures_find(procedures, environment);
+    if (!snapshot_find_environment(plane_snapshot(procedures->plane), environment)) {
+        refuse(procedures, answered, context, "3D000",
+               text_print("no such environment: %s", environment), NULL,
+               "SHOW ENVIRONMENTS lists them.");
+        return;
+    }
     if (!procedure) {
         refuse(procedures, answered, context, "55000",
                text_print("no failover of %s is under way", environment), NULL,

@@ -27,7 +27,7 @@ struct console_letter {
     enum { CONSOLE_OPENED, CONSOLE_INPUT, CONSOLE_CANCELLED, CONSOLE_CLOSED } what;
     uint64_t client_id;
     enum console_level level;
-    char *user, *from;
+    char *user, *database, *from;
     struct buffer bytes;
 };
 
@@ -36,6 +36,7 @@ static void letter_free(struct mail *mail)
     struct console_letter *letter = (struct console_letter *)mail;
 
     free(letter->user);
+    free(letter->database);
     free(letter->from);
     buffer_fini(&letter->bytes);
     free(letter);
@@ -49,8 +50,8 @@ static void deliver(struct loop *loop, struct mail *mail)
     (void)loop;
     switch (letter->what) {
     case CONSOLE_OPENED:
-        hooks->console_opened(hooks->context, letter->client_id, letter->user, letter->level,
-                              letter->from);
+        hooks->console_opened(hooks->context, letter->client_id, letter->user, letter->database,
+                              letter->level, letter->from);
         break;
     case CONSOLE_INPUT:
         hooks->console_input(hooks->context, letter->client_id, letter->bytes.data,
@@ -111,6 +112,7 @@ void console_enter(struct client *client, enum console_level level, struct buffe
     client_arm(client);
     letter->level = level;
     letter->user = text_copy(client->user);
+    letter->database = text_copy(client->database);
     letter->from = text_copy(client_from(client, from));
     post(letter);
     if (client_send_buffer(client, &out) && client->held_bytes)

@@ -102,12 +102,18 @@ static void tell(struct server *server, struct client *client, enum reason reaso
         go_on(client);
 }
 
+/* Does its client lose an answer, a transaction or its session with it? */
+static bool is_felt(const struct server *server, const struct client *client)
+{
+    return !transaction_is_free(&server->transaction) || owns_session(client);
+}
+
 void lost_server(struct server *server, struct client *client, enum reason reason, bool untouched,
                  bool cut)
 {
     const struct settings *settings = share_settings(client->share);
 
-    if (!untouched && server->transaction.count > 0)
+    if (!untouched && is_felt(server, client))
         gate_erred(client->share);
     if (!untouched && !transaction_is_free(&server->transaction))
         client_parameters_undo(client);

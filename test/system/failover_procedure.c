@@ -100,6 +100,7 @@ SYSTEM_TEST(failover_procedure, refusals_say_why)
     cr_assert_has(client_error(console, "FAILOVER drill TO nobody.example.com"), "22023");
     cr_assert_has(client_error(console, "FAILBACK drill"), "no failover");
     cr_assert_has(client_error(console, "ABORT FAILOVER drill"), "no failover of drill");
+    cr_assert_has(client_error(console, "ABORT FAILOVER nowhere"), "3D000");
     cr_assert_has(client_error(console, "DRILL drill"), "no dr_hosts");
     cr_assert_str_eq(client_sqlstate(client_open(scene->proxy, "user=stats dbname=pgstage"),
                                      "FAILOVER drill EMERGENCY"),

@@ -359,6 +359,31 @@ Test(gate, when_a_host_is_closed_nothing_goes_on_over_what_there_was)
     stage_end(&stage);
 }
 
+/* Whoever loses something with its host is counted: an answer, a transaction between two of its
+ * statements, a session; an idle client of a pool loses nothing. */
+Test(gate, clients_that_lose_a_transaction_or_a_session_are_counted)
+{
+    struct stage stage = stage_start("pool_mode = transaction\n");
+    PGconn *idle = client_of(&stage), *between = client_of(&stage), *pinned = client_of(&stage);
+    bool done = false;
+
+    sql_do(idle, "SELECT 1");
+    sql_do(between, "BEGIN; SELECT 1");
+    sql_do(pinned, "CREATE TEMP TABLE of_its_own ()");
+    plane_close_host(stage.plane, "e", text_of("127.0.0.1:%d", cluster_shared()->port),
+                     REASON_SERVER_FENCED, "test", note_closed, &done);
+    cr_assert(until((loop_turn(stage.control, false), done), PATIENCE_MS));
+    cr_assert_eq(counts_of(&stage).errored, 2);
+    sql_do(idle, "SELECT 1");
+    sql_send(between, "SELECT 1");
+    cr_assert_str_eq(sql_finish(between), "57P01");
+    cr_assert_eq(counts_of(&stage).errored, 2);
+    PQfinish(idle);
+    PQfinish(between);
+    PQfinish(pinned);
+    stage_end(&stage);
+}
+
 /* ---- slow start ---- */
 
 /* Fifty pools whose clients are let go at the same moment: their servers are opened a few at a

@@ -93,6 +93,35 @@ SYSTEM_TEST(views, have_pgbouncers_columns_in_its_order)
     }
 }
 
+/* What pgbouncer_exporter insists on: it asks under PgBouncer's name, and counts these columns. */
+SYSTEM_TEST(views, config_and_lists_have_no_further_columns_for_who_asks_pgbouncer)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+    PGconn *monitor = client_open(proxy, "user=stats dbname=pgbouncer");
+    PGresult *config = PQexec(monitor, "SHOW CONFIG;"), *lists = PQexec(monitor, "SHOW LISTS;");
+    PGresult *extended = PQexecParams(monitor, "SHOW CONFIG", 0, NULL, NULL, NULL, NULL, 0);
+
+    cr_assert_str_eq(columns_of(config), "key,value,default,changeable");
+    cr_assert_str_eq(columns_of(extended), "key,value,default,changeable");
+    cr_assert_eq(PQntuples(extended), PQntuples(config));
+    cr_assert_str_eq(columns_of(lists), "list,items");
+    PQclear(config);
+    PQclear(lists);
+    PQclear(extended);
+}
+
+SYSTEM_TEST(views, totals_have_pgbouncers_names)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\n");
+
+    client_do(client_open(proxy, NULL), "SELECT repeat('x', 5000)");
+    cr_assert_eq(proxy_figure(proxy, "TOTALS", "name", "total_xact_count", "value"), 1);
+    cr_assert_gt(proxy_figure(proxy, "TOTALS", "name", "total_server_bytes", "value"), 5000);
+    cr_assert_gt(proxy_figure(proxy, "TOTALS", "name", "total_client_bytes", "value"), 10);
+    cr_assert_eq(proxy_rows(proxy, "TOTALS", "name", "avg_client_bytes"), 1);
+    cr_assert_eq(proxy_rows(proxy, "TOTALS", "name", "avg_server_bytes"), 1);
+}
+
 SYSTEM_TEST(views, are_the_same_in_the_extended_protocol)
 {
     SKIP_ON_PGBOUNCER();

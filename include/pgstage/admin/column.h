@@ -67,5 +67,7 @@ struct columns {
 COLUMN_VIEWS(COLUMN_VIEW)
 #undef COLUMN_VIEW
 extern const struct columns columns_of_none;
+/* SHOW CONFIG as PgBouncer has it: the first four of columns_of_config. */
+extern const struct columns columns_of_config_of_pgbouncer;
 
 #endif

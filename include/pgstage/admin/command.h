@@ -75,6 +75,9 @@ struct command {
 
 /* Understands a statement; the level is not looked at. */
 void command_read(struct command *command, const struct statement *statement);
+/* For whoever connected to the database `pgbouncer`, as programs do that know PgBouncer alone: some
+ * count the columns of SHOW CONFIG (pgbouncer_exporter), so it has PgBouncer's. */
+void command_as_pgbouncer(struct command *command);
 void command_fini(struct command *command);
 /* Is somebody of this level allowed to run it? */
 bool command_allows(const struct command *command, enum console_level level);

@@ -63,7 +63,7 @@ void console_free(struct console *console);
 
 /* As in struct plane_hooks. */
 void console_opened(struct console *console, uint64_t client_id, const char *user,
-                    enum console_level level, const char *from);
+                    const char *database, enum console_level level, const char *from);
 void console_input(struct console *console, uint64_t client_id, const uint8_t *bytes,
                    size_t length);
 void console_cancelled(struct console *console, uint64_t client_id);

@@ -43,6 +43,9 @@ struct portal {
 };
 
 struct portals {
+    /* fixed */
+    bool as_pgbouncer; /* commands are read as command_as_pgbouncer says */
+    /* owner */
     struct prepared *prepared;
     struct portal *portals;
 };

@@ -70,7 +70,8 @@ bool gate_refuses(const struct share *share);
  * False: too many do already. */
 bool gate_enter(struct client *client) __attribute__((warn_unused_result));
 void gate_leave(struct client *client);
-/* A client of the share was told an error of the loss of its server, or of a wait in vain. */
+/* A client of the share has lost an answer, a transaction or its session with its server, or is
+ * told that it has waited in vain. */
 void gate_erred(const struct share *share);
 
 /* ---- clients that keep their server between transactions: the worker's thread ---- */

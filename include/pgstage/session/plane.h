@@ -27,8 +27,9 @@ enum console_level { CONSOLE_NONE, CONSOLE_STATS, CONSOLE_ADMIN };
 /* The console's side, called on the control loop. A console client is named by its id. */
 struct plane_hooks {
     void *context;
+    /* `database`: which of the console's names it has asked for. */
     void (*console_opened)(void *context, uint64_t client_id, const char *user,
-                           enum console_level level, const char *from);
+                           const char *database, enum console_level level, const char *from);
     /* Whole protocol messages (header and body) in order, as many as had arrived. Reading from that
      * client stays paused until plane_console_reply says `resume`. `bytes` are the callee's only
      * during the call. */

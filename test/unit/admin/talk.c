@@ -114,12 +114,22 @@ static void on_run(void *context, struct console_job *job)
         console_done(job);
 }
 
-void talk_open(struct talk *talk, enum console_level level)
+static void open_by(struct talk *talk, const char *database, enum console_level level)
 {
     *talk = (struct talk){0};
     struct console_hooks hooks = {.context = talk, .run = on_run, .reply = on_reply};
     talk->console = console_new(&hooks);
-    console_opened(talk->console, TALK_CLIENT, "alice", level, "127.0.0.1:4711");
+    console_opened(talk->console, TALK_CLIENT, "alice", database, level, "127.0.0.1:4711");
+}
+
+void talk_open(struct talk *talk, enum console_level level)
+{
+    open_by(talk, "pgstage", level);
+}
+
+void talk_open_as_pgbouncer(struct talk *talk)
+{
+    open_by(talk, "pgbouncer", CONSOLE_STATS);
 }
 
 void talk_close(struct talk *talk)

@@ -26,6 +26,8 @@ struct talk {
 #define TALK_CLIENT 7
 
 void talk_open(struct talk *talk, enum console_level level);
+/* By the name that PgBouncer's console has. */
+void talk_open_as_pgbouncer(struct talk *talk);
 void talk_close(struct talk *talk);
 void talk_query(struct talk *talk, const char *text);
 void talk_parse(struct talk *talk, const char *name, const char *text);

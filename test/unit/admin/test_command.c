@@ -74,6 +74,34 @@ Test(command, unknown_names_show_help_and_the_nearest)
     cr_expect(strstr(command.hint, "SHOW HELP"));
 }
 
+Test(command, what_pgbouncer_or_sql_has_is_answered_with_what_to_do)
+{
+    cr_assert_eq(read_one("select 1 from pg_class"), COMMAND_WRONG);
+    cr_expect(strstr(command.hint, "runs no SQL"));
+    cr_assert_eq(read_one("SHOW FDS"), COMMAND_WRONG);
+    cr_expect(strstr(command.hint, "so_reuseport"));
+    cr_assert_eq(read_one("suspend"), COMMAND_WRONG);
+    cr_expect(strstr(command.hint, "PAUSE"));
+    cr_assert_eq(read_one("reset pool_mode"), COMMAND_WRONG);
+    cr_expect(strstr(command.hint, "RELOAD"));
+}
+
+Test(command, show_config_has_four_columns_for_who_knows_pgbouncer)
+{
+    cr_assert_eq(read_one("show config"), COMMAND_RUN);
+    cr_expect_eq(command.columns, &columns_of_config);
+    command_as_pgbouncer(&command);
+    cr_assert_eq(command.columns->count, 4);
+    cr_expect_str_eq(command.columns->items[3].name, "changeable");
+    /* an environment is nothing that such a program asks for */
+    cr_assert_eq(read_one("show config production"), COMMAND_RUN);
+    command_as_pgbouncer(&command);
+    cr_expect_eq(command.columns, &columns_of_config);
+    cr_assert_eq(read_one("show pools"), COMMAND_RUN);
+    command_as_pgbouncer(&command);
+    cr_expect_eq(command.columns, &columns_of_pools);
+}
+
 Test(command, kill_client_takes_a_number_only)
 {
     cr_assert_eq(read_one("kill_client 42"), COMMAND_RUN);
