@@ -17,9 +17,7 @@ if HAVE_CRITERION
 EXTRA_PROGRAMS += test/drivers/test_drivers
 CLEANFILES += test/drivers/test_drivers$(EXEEXT) test/drivers/built/libpq$(EXEEXT)
 test_drivers_test_drivers_SOURCES = test/drivers/drivers.c
-test_drivers_test_drivers_CFLAGS = $(SYSTEM_CFLAGS)
-test_drivers_test_drivers_LDADD = $(SYSTEM_LIBS)
-test/drivers/test_drivers-drivers.$(OBJEXT): test/drivers/cases.def test/drivers/drivers.def
+test/drivers/drivers.$(OBJEXT): test/drivers/cases.def test/drivers/drivers.def
 
 DRIVER_TESTS = test/drivers/test_drivers
 DRIVER_LOGS = $(DRIVER_TESTS:=.log)

@@ -20,8 +20,6 @@ test_support_libsupport_a_SOURCES = \
 	test/support/until.h \
 	test/support/valve.c test/support/valve.h \
 	test/support/wire.c test/support/wire.h
-test_support_libsupport_a_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS)
-SYSTEM_LIBS = test/support/libsupport.a $(LIBPQ_LIBS) $(OPENSSL_LIBS) $(CRITERION_LIBS)
-SYSTEM_CFLAGS = $(AM_CFLAGS) $(CRITERION_CFLAGS) -I$(top_srcdir)/test/support
+SUPPORT_LIBS = test/support/libsupport.a
 endif
 EXTRA_DIST += test/support/check-install test/support/run

@@ -11,7 +11,5 @@ test_unit_admin_test_admin_SOURCES = \
 	test/unit/admin/test_result.c \
 	test/unit/admin/test_stats.c \
 	test/unit/admin/test_statement.c
-test_unit_admin_test_admin_CFLAGS = $(UNIT_CFLAGS)
 test_unit_admin_test_admin_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/src
-test_unit_admin_test_admin_LDADD = $(UNIT_LIBS)
 endif

@@ -17,6 +17,4 @@ test_unit_auth_test_auth_SOURCES = \
 	test/unit/auth/test_secrets.c \
 	test/unit/auth/test_scram_client.c \
 	test/unit/auth/test_scram_server.c
-test_unit_auth_test_auth_CFLAGS = $(UNIT_CFLAGS)
-test_unit_auth_test_auth_LDADD = $(UNIT_LIBS)
 endif

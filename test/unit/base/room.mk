@@ -11,6 +11,4 @@ test_unit_base_test_base_SOURCES = \
 	test/unit/base/test_map.c test/unit/base/test_memory.c \
 	test/unit/base/test_random.c test/unit/base/test_slab.c \
 	test/unit/base/test_text.c
-test_unit_base_test_base_CFLAGS = $(UNIT_CFLAGS)
-test_unit_base_test_base_LDADD = $(UNIT_LIBS)
 endif

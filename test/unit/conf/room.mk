@@ -17,8 +17,7 @@ test_unit_conf_test_conf_SOURCES = \
 	test/unit/conf/test_route.c \
 	test/unit/conf/test_show.c \
 	test/unit/conf/test_validate.c
-test_unit_conf_test_conf_CFLAGS = $(UNIT_CFLAGS) -DSOURCE_DIR='"$(abs_top_srcdir)"'
-test_unit_conf_test_conf_LDADD = $(UNIT_LIBS)
+test_unit_conf_test_conf_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCE_DIR='"$(abs_top_srcdir)"'
 endif
 
 # The command line's part of it; needs no Criterion.

@@ -12,9 +12,7 @@ test_unit_failover_test_failover_SOURCES = \
 	test/unit/failover/test_standing.c \
 	test/unit/failover/test_store.c \
 	test/unit/failover/test_words.c
-test_unit_failover_test_failover_CFLAGS = $(UNIT_CFLAGS)
 test_unit_failover_test_failover_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
-test_unit_failover_test_failover_LDADD = $(UNIT_LIBS)
 
 # A program of its own: it brings its disk and its clock.
 check_PROGRAMS += test/unit/failover/test_engine_model
@@ -24,7 +22,5 @@ test_unit_failover_test_engine_model_SOURCES = \
 	test/unit/failover/model_world.c \
 	test/unit/failover/model_world.h \
 	test/unit/failover/test_engine_model.c
-test_unit_failover_test_engine_model_CFLAGS = $(UNIT_CFLAGS)
 test_unit_failover_test_engine_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
-test_unit_failover_test_engine_model_LDADD = $(UNIT_LIBS)
 endif

@@ -7,14 +7,10 @@ test_unit_health_test_health_SOURCES = \
 	test/unit/health/test_judge.c \
 	test/unit/health/test_lookup.c \
 	test/unit/health/test_probe_words.c
-test_unit_health_test_health_CFLAGS = $(UNIT_CFLAGS)
 test_unit_health_test_health_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
-test_unit_health_test_health_LDADD = $(UNIT_LIBS)
 
 # A program of its own: it brings its getaddrinfo.
 check_PROGRAMS += test/unit/health/test_monitor
 TESTS += test/unit/health/test_monitor
 test_unit_health_test_monitor_SOURCES = test/unit/health/test_monitor.c
-test_unit_health_test_monitor_CFLAGS = $(UNIT_CFLAGS)
-test_unit_health_test_monitor_LDADD = $(UNIT_LIBS)
 endif

@@ -10,12 +10,8 @@ test_unit_net_test_net_SOURCES = \
 	test/unit/net/test_stream.c \
 	test/unit/net/test_stream_tls.c \
 	test/unit/net/test_tls.c
-test_unit_net_test_net_CFLAGS = $(UNIT_CFLAGS)
-test_unit_net_test_net_LDADD = $(UNIT_LIBS)
 test_unit_net_test_resolver_SOURCES = \
 	test/unit/net/harness.c test/unit/net/harness.h \
 	test/unit/net/test_dial.c \
 	test/unit/net/test_resolver.c
-test_unit_net_test_resolver_CFLAGS = $(UNIT_CFLAGS)
-test_unit_net_test_resolver_LDADD = $(UNIT_LIBS)
 endif

@@ -10,8 +10,6 @@ test_unit_pool_test_pool_SOURCES = \
 	test/unit/pool/test_registry.c \
 	test/unit/pool/test_size.c \
 	test/unit/pool/test_switches.c
-test_unit_pool_test_pool_CFLAGS = $(UNIT_CFLAGS)
-test_unit_pool_test_pool_LDADD = $(UNIT_LIBS)
 
 # A program of its own: Criterion loses 48 bytes when a long test outlives all other suites.
 check_PROGRAMS += test/unit/pool/test_pool_model
@@ -19,6 +17,4 @@ TESTS += test/unit/pool/test_pool_model
 test_unit_pool_test_pool_model_SOURCES = \
 	test/unit/pool/stage.c test/unit/pool/stage.h \
 	test/unit/pool/test_model.c
-test_unit_pool_test_pool_model_CFLAGS = $(UNIT_CFLAGS)
-test_unit_pool_test_pool_model_LDADD = $(UNIT_LIBS)
 endif

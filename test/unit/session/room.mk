@@ -9,6 +9,4 @@ test_unit_session_test_session_SOURCES = test/unit/session/test_failures.c \
 	test/unit/session/test_accepted.c test/unit/session/test_journal.c test/unit/session/test_tracker.c \
 	test/unit/session/test_pace.c test/unit/session/test_parameters.c test/unit/session/test_cancel_key.c test/unit/session/test_replication.c \
 	test/unit/session/test_statements.c test/unit/session/test_transaction.c test/unit/session/test_audit.c test/unit/session/test_watch.c
-test_unit_session_test_session_CFLAGS = $(UNIT_CFLAGS)
-test_unit_session_test_session_LDADD = $(UNIT_LIBS)
 endif

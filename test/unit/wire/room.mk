@@ -13,6 +13,4 @@ test_unit_wire_test_wire_SOURCES = \
 	test/unit/wire/test_sql.c \
 	test/unit/wire/test_startup.c \
 	test/unit/wire/piece.h
-test_unit_wire_test_wire_CFLAGS = $(UNIT_CFLAGS)
-test_unit_wire_test_wire_LDADD = $(UNIT_LIBS)
 endif

@@ -8,6 +8,4 @@ test_unit_worker_test_worker_SOURCES = \
 	test/unit/worker/test_offload.c \
 	test/unit/worker/test_timer.c \
 	test/unit/worker/test_watch.c
-test_unit_worker_test_worker_CFLAGS = $(UNIT_CFLAGS)
-test_unit_worker_test_worker_LDADD = $(UNIT_LIBS)
 endif
