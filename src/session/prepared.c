@@ -5,7 +5,8 @@
  *                 it has not:              [Close of the least used] P "pgstage_7" text
  *   B p "a" …     it has not:              [Close …] [P "pgstage_7" text]  B p "pgstage_7" …
  *   D S "a"       as Bind
- *   C S "a"       passes as it is: no server knows the name, so it answers CloseComplete
+ *   C S "a"       passes as it is: no server knows the name, so it answers CloseComplete; where the
+ *                 name looks like one of ours, that of nobody is closed
  *
  * Names that a client does not have pass as they are: the server refuses them at the right place
  * in the pipeline, and what belongs to the batch fails with it, as it must. The same holds for a
@@ -673,17 +674,16 @@ static void send_use(struct client *client, const struct passing *passing,
 static void send_close(struct client *client, const struct passing *passing,
                        struct prepared_plan *plan, struct outgoing *out)
 {
-    struct change *change;
-
-    if (!plan->name) {
+    if (plan->name)
+        expect_name(client, ask(client, 'C', ANSWER_FORWARD), plan->name, NULL);
+    else
         ask_plain(client, 'C', ANSWER_FORWARD);
+    if (prepared_is_ours(name_of(passing, plan))) {
         outgoing_header(out, 'C', 1 + sizeof(NOBODY));
         outgoing_add(out, "S" NOBODY, 1 + sizeof(NOBODY));
-        return;
+    } else {
+        outgoing_add(out, passing->data, passing->there);
     }
-    change = ask(client, 'C', ANSWER_FORWARD);
-    expect_name(client, change, plan->name, NULL);
-    outgoing_add(out, passing->data, passing->there);
 }
 
 static void send_refusal(struct client *client, const struct passing *passing,

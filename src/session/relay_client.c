@@ -329,6 +329,8 @@ static bool is_refused(const struct client *client, const struct frame *frame, e
         *reason = REASON_CLIENT_UNEXPECTED;
     else if (frame->body_bytes > globals->max_packet_size_bytes)
         *reason = REASON_CLIENT_TOO_LONG;
+    else if (frame->type == 'H' && frame->body_bytes)
+        *reason = REASON_CLIENT_BAD_LENGTH; /* an error that answers nothing would come of it */
     else if (frame->type == 'Q' && globals->disable_pqexec)
         *reason = REASON_CLIENT_PQEXEC;
     else

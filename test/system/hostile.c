@@ -671,9 +671,10 @@ static void fight(const char *mode, const char *settings)
     make_role(postgres, arena.role);
     pthread_mutex_init(&arena.mutex, NULL);
     proxy_set_users(text_of("\"admin\" \"secret\"\n\"%s\" \"secret\"\n", arena.role));
-    arena.proxy = proxy_start("pool_mode = %s\ndefault_pool_size = %d\nmax_client_conn = 100\n%s"
-                              "log_connections = 0\nlog_disconnections = 0\n",
-                              mode, POOL_SIZE, settings);
+    arena.proxy = proxy_start(
+        "pool_mode = %s\ndefault_pool_size = %d\nmax_client_conn = 100\nquery_wait_notify = 0\n%s"
+        "log_connections = 0\nlog_disconnections = 0\n",
+        mode, POOL_SIZE, settings);
     for (int i = 0; i < INNOCENT_COUNT; i++) {
         innocents[i] = (struct innocent){.arena = &arena, .number = i};
         innocents[i].conn = client_open(arena.proxy, text_of("user=%s", arena.role));

@@ -314,6 +314,25 @@ SYSTEM_TEST(input, an_unnamed_text_without_an_end_is_not_read_beyond_its_bytes)
     still_well(proxy, client);
 }
 
+/* PostgreSQL answers such a Flush with an error and skips the query behind it, which nobody would
+ * ever hear of. */
+SYSTEM_TEST(input, a_flush_with_a_body_keeps_no_server)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n");
+    struct wire *wire = wire_client(proxy);
+    PGconn *client = client_open(proxy, NULL);
+
+    wire_cork(wire, true);
+    wire_query(wire, "SELECT 'before'");
+    wire_send(wire, 'H', "body", 4);
+    wire_query(wire, "SELECT 'behind'");
+    wire_send(wire, 'X', NULL, 0);
+    wire_cork(wire, false);
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
+    client_do(client, "SELECT 1");
+    still_well(proxy, client);
+}
+
 SYSTEM_TEST(input, copy_messages_outside_a_copy_are_ignored)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");

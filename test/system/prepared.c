@@ -591,6 +591,14 @@ SYSTEM_TEST(prepared, names_like_ours_reach_nothing_of_others)
     assert_parsed(wire, name, "SELECT 'mine'");
     assert_value(wire, name, "mine");
     assert_value(other, "secret", "secret");
+    wire_close_name(wire, 'S', name);
+    wire_sync(wire);
+    assert_said(wire, 1, "3 Z[I]");
+    assert_value(other, "secret", "secret");
+    bind_execute(wire, name);
+    wire_sync(wire);
+    assert_said(wire, 1, text_of("E[26000 prepared statement \"%s\" does not exist] Z[I]", name));
+    assert_value(other, "secret", "secret");
 }
 
 SYSTEM_TEST(prepared, a_server_that_lost_its_statements_is_believed)
