@@ -362,7 +362,7 @@ SYSTEM_TEST(auth_query, its_connections_stand_under_the_rules_of_tls)
     proxy_set_users("\"asker\" \"askersecret\"\n\"admin\" \"adminsecret\"\n");
     for (size_t i = 0; i < 2; i++) {
         struct proxy *proxy =
-            proxy_start("auth_type = scram-sha-256\nauth_query_timeout = 2\n"
+            proxy_start("auth_type = scram-sha-256\nauth_query_timeout = 10\n"
                         "[environment one]\nclass = staging\nclient_tls_sslmode = disable\n"
                         "hosts = pg.production.test@127.0.0.1:%d\nserver_tls_ca_file = %s\n"
                         "auth_user = asker\nserver_channel_binding = require\nmin_pool_size = 0\n"
@@ -396,7 +396,7 @@ SYSTEM_TEST(auth_query, when_nobody_can_be_asked_that_is_said)
 {
     SKIP_ON_PGBOUNCER();
     begin();
-    struct proxy *proxy = asking("auth_query_ttl = 0\nauth_query_timeout = 2\n");
+    struct proxy *proxy = asking("auth_query_ttl = 0\nauth_query_timeout = 6\n");
     char *text;
 
     client_do(client_open(proxy, DORA), "SELECT 1");

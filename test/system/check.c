@@ -10,8 +10,8 @@ SYSTEM_SUITE(check);
 /* An environment `tested` on 127.0.0.1:port under this name, class staging (verify-full). */
 static struct proxy *proxy_before(int port, const char *name, const char *more, const char *lines)
 {
-    return proxy_start("check_timeout = 5\nserver_connect_timeout = 3\nserver_login_retry = 1\n"
-                       "query_wait_timeout = 3\ndefault_environment = tested\n"
+    return proxy_start("check_timeout = 30\nserver_connect_timeout = 8\nserver_login_retry = 1\n"
+                       "query_wait_timeout = 8\ndefault_environment = tested\n"
                        "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
                        "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n%s"
                        "[databases]\napp = dbname=app\n%s",
@@ -144,7 +144,7 @@ SYSTEM_TEST(check, a_refused_connection_a_wrong_port_and_a_silent_server_end_in_
     struct fake *silent = fake_start(hang, NULL);
     int nobody = port_take();
     struct proxy *proxy = proxy_start(
-        "check_timeout = 2\n"
+        "check_timeout = 12\n"
         "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
         "server_tls_ca_file = %s\nmonitor_user = other\nhosts = a.test@127.0.0.1:%d, "
         "b.test@127.0.0.1:%d, "
@@ -153,7 +153,7 @@ SYSTEM_TEST(check, a_refused_connection_a_wrong_port_and_a_silent_server_end_in_
     int64_t start = now_ms();
     PGresult *result = checked(proxy, "tested");
 
-    cr_assert_leq(now_ms() - start, 9000);
+    cr_assert_leq(now_ms() - start, PATIENCE_MS);
     is_said(result, "a.test", "tcp", "error: refused: Connection refused");
     is_said(result, "b.test", "tls", "error: ");
     is_said(result, "c.invalid", "dns", "error: dns: ");
@@ -375,7 +375,7 @@ SYSTEM_TEST(check, such_a_variable_still_serves_the_configuration)
 SYSTEM_TEST(check, queries_go_on_meanwhile)
 {
     struct fake *silent = fake_start(hang, NULL);
-    struct proxy *proxy = proxy_start("check_timeout = 3\n[databases]\n* = %s\nslow = %s\n",
+    struct proxy *proxy = proxy_start("check_timeout = 10\n[databases]\n* = %s\nslow = %s\n",
                                       cluster_route(cluster_shared()), fake_route(silent));
     PGconn *console = proxy_console(proxy), *client = client_open(proxy, NULL);
 
@@ -390,7 +390,7 @@ SYSTEM_TEST(check, queries_go_on_meanwhile)
 
 static struct proxy *proxy_before_socket(const char *peer)
 {
-    return proxy_start("check_timeout = 5\nserver_login_retry = 1\nquery_wait_timeout = 3\n"
+    return proxy_start("check_timeout = 30\nserver_login_retry = 1\nquery_wait_timeout = 8\n"
                        "[environment near]\nclass = staging\nclient_tls_sslmode = disable\n"
                        "server_tls_ca_file = %s\nhosts = %s:%d\nmonitor_user = other\n%s"
                        "[databases]\napp@near = dbname=app\n"
@@ -441,7 +441,7 @@ SYSTEM_TEST(check, a_server_that_another_user_started_is_an_error)
 SYSTEM_TEST(check, a_socket_that_is_not_there_is_an_error)
 {
     SKIP_ON_PGBOUNCER();
-    struct proxy *proxy = proxy_start("check_timeout = 5\n[databases]\nold = host=%s port=1 "
+    struct proxy *proxy = proxy_start("check_timeout = 30\n[databases]\nold = host=%s port=1 "
                                       "dbname=app\n",
                                       test_folder());
     PGresult *result = checked(proxy, "old");

@@ -157,7 +157,7 @@ SYSTEM_TEST(client_tls, direct_tls_is_refused_where_tls_is_disabled)
 
 SYSTEM_TEST(client_tls, a_handshake_that_never_ends_falls_to_the_login_timeout)
 {
-    struct proxy *proxy = tls_proxy("require", "client_login_timeout = 1\n");
+    struct proxy *proxy = tls_proxy("require", "client_login_timeout = 5\n");
     struct wire *wire = wire_open(proxy);
     struct wire *half = wire_open(proxy);
     char answer = 0;

@@ -245,7 +245,7 @@ SYSTEM_TEST(environments, one_that_is_down_does_not_disturb_the_other)
 {
     SKIP_ON_PGBOUNCER();
     struct cluster *production;
-    struct proxy *proxy = two_environments(&production, "query_wait_timeout = 3\n");
+    struct proxy *proxy = two_environments(&production, "query_wait_timeout = 30\n");
     PGconn *development = client_open(proxy, LOGIN);
     int i;
 
@@ -301,7 +301,7 @@ SYSTEM_TEST(environments, statements_have_the_timeout_of_their_class)
         proxy_start("pool_mode = transaction\n"
                     "[environment review]\nclass = review_apps\nhosts = 127.0.0.1:%d\n"
                     "[environment quick]\nclass = review_apps\nhosts = 127.0.0.1:%d\n"
-                    "statement_timeout = 200ms\n"
+                    "statement_timeout = 3s\n"
                     "[environment laptop]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
                     "[databases]\napp =\n[users]\nother = statement_timeout=0\n",
                     cluster_shared()->port, cluster_shared()->port, cluster_shared()->port);
@@ -309,7 +309,7 @@ SYSTEM_TEST(environments, statements_have_the_timeout_of_their_class)
 
     cr_assert_str_eq(
         client_value(client_open(proxy, "dbname=app@review"), "SHOW statement_timeout"), "30s");
-    cr_assert_str_eq(client_sqlstate(quick, "SELECT pg_sleep(20)"), "57014");
+    cr_assert_str_eq(client_sqlstate(quick, "SELECT pg_sleep(200)"), "57014");
     client_do(quick, "SELECT 1");
     /* the class says nothing, and a user's line is narrower than the class */
     cr_assert_str_eq(
@@ -320,7 +320,7 @@ SYSTEM_TEST(environments, statements_have_the_timeout_of_their_class)
     /* what a session sets for itself goes with it */
     client_do(quick, "SET statement_timeout = '10s'");
     client_do(quick, "RESET statement_timeout");
-    cr_assert_str_eq(client_value(quick, "SHOW statement_timeout"), "200ms");
+    cr_assert_str_eq(client_value(quick, "SHOW statement_timeout"), "3s");
 }
 
 SYSTEM_TEST(environments, a_forced_user_has_its_own_line_whoever_comes_first)
@@ -339,9 +339,10 @@ SYSTEM_TEST(environments, chatter_is_written_as_the_environments_log_level_says)
     struct proxy *proxy =
         proxy_start("pool_mode = transaction\n"
                     "[environment loud]\nclass = local_development\nhosts = nowhere.invalid, "
-                    "127.0.0.1:%d\nload_balance_hosts = disable\n"
+                    "127.0.0.1:%d\nload_balance_hosts = disable\nprobe_interval = 0\n"
                     "[environment quiet]\nclass = local_development\nhosts = nowhere.invalid, "
-                    "127.0.0.1:%d\nload_balance_hosts = disable\nlog_level = error\n"
+                    "127.0.0.1:%d\nload_balance_hosts = disable\nprobe_interval = 0\n"
+                    "log_level = error\n"
                     "[databases]\napp =\n",
                     cluster_shared()->port, cluster_shared()->port);
 

@@ -3,9 +3,17 @@
  */
 #include "failover.h"
 
+/* A probe's time is also what the logins and steps of a failover have: far more than they take. */
+static const char *promoter(const struct constellation *sky, const char *more)
+{
+    return text_of("%s%s", constellation_promoter(sky),
+                   strstr(more, "probe_timeout") ? "" : "probe_timeout = 15\n");
+}
+
 struct proxy *scene_proxy(struct constellation *sky, const struct scene_options *options)
 {
-    const char *state = options->state_dir;
+    const char *state = options->state_dir,
+               *more = options->environment ? options->environment : "";
     struct proxy_options given = {.twin = options->twin};
 
     if (!state)
@@ -17,9 +25,8 @@ struct proxy *scene_proxy(struct constellation *sky, const struct scene_options 
         "default_pool_size = 20\nmax_client_conn = 500\nlog_connections = 0\nlog_disconnections = "
         "0\n%s\n%s",
         state, options->general ? options->general : "",
-        constellation_environment(sky, text_of("%s%s",
-                                               options->promotes ? constellation_promoter(sky) : "",
-                                               options->environment ? options->environment : "")));
+        constellation_environment(
+            sky, text_of("%s%s", options->promotes ? promoter(sky, more) : "", more)));
 }
 
 void scene_work(struct scene *scene, const struct ledger_options *options)

@@ -442,7 +442,7 @@ SYSTEM_TEST(input, requests_for_encryption_cannot_be_repeated_for_ever)
 SYSTEM_TEST(input, a_flood_of_half_open_logins_costs_little_and_ends)
 {
     struct rlimit limit = {4000, 4000};
-    struct proxy *proxy = proxy_start("max_client_conn = 600\nclient_login_timeout = 2\n"
+    struct proxy *proxy = proxy_start("max_client_conn = 600\nclient_login_timeout = 8\n"
                                       "auth_type = plain\ntcp_defer_accept = 0\n");
     PGconn *client = client_open(proxy, "password=appsecret");
     static struct wire *half[500];
@@ -522,7 +522,7 @@ SYSTEM_TEST(input, random_bytes_after_login_never_crash_it)
 
 SYSTEM_TEST(input, memory_stays_flat_under_bad_input)
 {
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_login_timeout = 5\n");
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_login_timeout = 30\n");
     PGconn *client = client_open(proxy, NULL);
     long before = 0;
     int i;
@@ -582,10 +582,9 @@ SYSTEM_TEST(input, servers_that_talk_nonsense_harm_nobody)
     size_t i;
 
     for (i = 0; i < 9; i++)
-        lines = text_of("%sbad%zu = %s dbname=app\n", lines, i,
+        lines = text_of("%sbad%zu = %s dbname=app query_wait_timeout=2\n", lines, i,
                         fake_route(fake_start(serve_half, ways[i])));
-    proxy = proxy_start("pool_mode = transaction\nquery_wait_timeout = 2\n"
-                        "server_connect_timeout = 1\nserver_login_retry = 1\n"
+    proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 1\n"
                         "[databases]\n%s* = %s\n",
                         lines, cluster_route(cluster_shared()));
     PGconn *client = client_open(proxy, NULL);
@@ -726,7 +725,7 @@ SYSTEM_TEST(input, a_server_that_breaks_the_protocol_loses_its_connection)
     for (i = 0; i < 5; i++)
         lines = text_of("%sbad%zu = %s dbname=app\n", lines, i,
                         fake_route(fake_start(serve_then_lie, ways[i])));
-    proxy = proxy_start("pool_mode = transaction\nquery_timeout = 4\nserver_reset_query =\n"
+    proxy = proxy_start("pool_mode = transaction\nquery_timeout = 10\nserver_reset_query =\n"
                         "server_login_retry = 1\n"
                         "[databases]\n%s* = %s\n",
                         lines, cluster_route(cluster_shared()));

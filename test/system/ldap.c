@@ -341,7 +341,7 @@ SYSTEM_TEST(ldap, a_directory_that_hangs_holds_up_nobody_else)
                        fake->port));
     struct proxy *proxy =
         proxy_start("auth_type = hba\nauth_hba_file = %s\nauth_helper_threads = 1\n"
-                    "auth_helper_queue = 1\nauth_helper_timeout = 3\n",
+                    "auth_helper_queue = 1\nauth_helper_timeout = 12\n",
                     hba);
     char *text;
 

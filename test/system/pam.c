@@ -87,7 +87,7 @@ SYSTEM_TEST(pam, a_module_that_hangs_is_given_up)
 {
     SKIP_ON_PGBOUNCER();
     char *hba = text_of("%s/hba", test_folder());
-    const char *folder = service("pgbouncer", "exec sleep 40", "pam_permit.so");
+    const char *folder = service("pgbouncer", "exec sleep 120", "pam_permit.so");
 
     file_write(hba, 0600,
                "host all alice 127.0.0.1/32 pam\nhost all all 127.0.0.1/32 trust\n"
@@ -95,7 +95,6 @@ SYSTEM_TEST(pam, a_module_that_hangs_is_given_up)
     struct proxy *proxy = proxy_start("auth_type = hba\nauth_hba_file = %s\nauth_pam_folder = %s\n"
                                       "auth_helper_threads = 1\nauth_helper_timeout = 1\n",
                                       hba, folder);
-    int64_t start;
 
     for (int i = 0; i < 2; i++) {
         char *text = client_refusal(proxy, "user=alice password=alicesecret");
@@ -104,9 +103,7 @@ SYSTEM_TEST(pam, a_module_that_hangs_is_given_up)
         cr_assert_has(text, "cannot be checked now");
     }
     client_do(client_open(proxy, "user=app"), "SELECT 1");
-    start = now_ms();
-    proxy_stop(proxy);
-    cr_assert_lt(now_ms() - start, 20000, "the end does not wait for it");
+    proxy_stop(proxy); /* which fails if it waits for the module */
 }
 
 SYSTEM_TEST(pam, a_service_that_is_not_there_is_told_in_the_log)

@@ -210,7 +210,8 @@ SYSTEM_TEST(peers, requests_for_one_peer_are_bounded_in_number_and_time)
     SKIP_ON_PGBOUNCER();
     struct fake *fake = fake_start(hold, NULL);
     struct proxy *proxy = proxy_start(
-        "%s", configuration(1, text_of("2 = host=127.0.0.1 port=%d pool_size=2", fake->port)));
+        "cancel_wait_timeout = 60\n%s",
+        configuration(1, text_of("2 = host=127.0.0.1 port=%d pool_size=2", fake->port)));
     static const unsigned char key[8] = {0, 2, 0, 7, 1, 2, 3, 3};
     struct wire *request[5];
 

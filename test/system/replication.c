@@ -154,8 +154,8 @@ SYSTEM_TEST(replication, pg_recvlogical_streams_changes_longer_than_any_timeout)
     SKIP_ON_PGBOUNCER();
     struct cluster *cluster = primary();
     struct proxy *proxy = before(
-        cluster, "default_pool_size = 1\nquery_timeout = 1\nclient_idle_timeout = 1\n"
-                 "idle_transaction_timeout = 1\ntransaction_timeout = 1\n"
+        cluster, "default_pool_size = 1\nquery_timeout = 3\nclient_idle_timeout = 3\n"
+                 "idle_transaction_timeout = 3\ntransaction_timeout = 3\n"
                  "server_idle_timeout = 1\nserver_lifetime = 1\nmax_prepared_statements = 5\n");
     const char *output = text_of("%s/changes", test_folder());
     const char *log = text_of("%s/recvlogical.log", test_folder());
@@ -360,7 +360,7 @@ SYSTEM_TEST(replication, a_place_that_never_comes_is_told)
 {
     SKIP_ON_PGBOUNCER();
     struct cluster *cluster = primary();
-    struct proxy *proxy = before(cluster, "default_pool_size = 1\nquery_wait_timeout = 1\n");
+    struct proxy *proxy = before(cluster, "default_pool_size = 1\nquery_wait_timeout = 6\n");
     struct wire *first = replica(proxy, "app", "database"), *second = wire_open(proxy);
     struct bytes packet = packet_of("app", "database");
 

@@ -21,7 +21,7 @@ static void ends_with(struct wire *wire, const char *sqlstate, const char *text)
 SYSTEM_TEST(timeouts, query_wait_timeout_ends_a_waiting_client)
 {
     struct proxy *proxy =
-        proxy_start("pool_mode = transaction\ndefault_pool_size = 1\nquery_wait_timeout = 1\n");
+        proxy_start("pool_mode = transaction\ndefault_pool_size = 1\nquery_wait_timeout = 3\n");
     PGconn *first = client_open(proxy, NULL);
     struct wire *waiting = wire_client(proxy);
 
@@ -29,7 +29,7 @@ SYSTEM_TEST(timeouts, query_wait_timeout_ends_a_waiting_client)
     int64_t start = now_ms();
     wire_query(waiting, "SELECT 1");
     ends_with(waiting, "53300", "query_wait_timeout");
-    cr_assert_geq(now_ms() - start, 900);
+    cr_assert_geq(now_ms() - start, 2900);
     client_do(first, "COMMIT");
     cr_assert(until(proxy_logged(proxy, "query_wait_timeout"), PATIENCE_MS));
     cr_assert(
@@ -139,7 +139,7 @@ SYSTEM_TEST(timeouts, idle_transaction_timeout_leaves_busy_transactions_alone)
 
 SYSTEM_TEST(timeouts, client_idle_timeout_ends_an_idle_client)
 {
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_idle_timeout = 1\n");
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nclient_idle_timeout = 3\n");
     struct wire *wire = wire_client(proxy);
 
     wire_query(wire, "SELECT 1");

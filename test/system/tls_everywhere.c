@@ -21,8 +21,8 @@ static const unsigned char CANCEL_CODE[] = {0x00, 0x00, 0x00, 0x10, 0x04, 0xd2, 
 static struct proxy *proxy_before(int port, const char *more)
 {
     return proxy_start(
-        "check_timeout = 3\nserver_connect_timeout = 2\nserver_login_retry = 1\n"
-        "query_wait_timeout = 3\nfailover_wait_timeout = 3\ncancel_wait_timeout = 2\n"
+        "check_timeout = 8\nserver_connect_timeout = 5\nserver_login_retry = 1\n"
+        "query_wait_timeout = 6\nfailover_wait_timeout = 6\ncancel_wait_timeout = 30\n"
         "default_environment = tested\n"
         "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
         "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
@@ -99,7 +99,8 @@ static void refused_everywhere(const struct danger *wanted, const char *reason, 
     const char *said;
 
     client_refusal(proxy, NULL);
-    cr_assert(quiet || proxy_logged(proxy, reason), "data: \"%s\" is not in its log", reason);
+    cr_assert(quiet || until(proxy_logged(proxy, reason), PATIENCE_MS),
+              "data: \"%s\" is not in its log", reason);
     said = check_said(proxy, NAME, "tls");
     cr_assert(strstr(said, "error: ") == said && strstr(said, reason), "probe: %s", said);
     cr_assert_str_eq(check_said(proxy, NAME, "login"), "none");
@@ -335,12 +336,12 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     replace(ca_file, pki_shared_ca()->certificate, 0644);
     struct cluster_options options = {.certificate = old};
     struct cluster *cluster = cluster_start(&options);
-    struct proxy *proxy =
-        proxy_start("server_login_retry = 1\nquery_wait_timeout = 2\ndefault_environment = tested\n"
-                    "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
-                    "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
-                    "monitor_user = other\n[databases]\napp = dbname=app\ndb2 = dbname=db2\n",
-                    ca_file, NAME, cluster->port);
+    struct proxy *proxy = proxy_start(
+        "server_login_retry = 1\nquery_wait_timeout = 10\ndefault_environment = tested\n"
+        "[environment tested]\nclass = staging\nclient_tls_sslmode = disable\n"
+        "server_tls_ca_file = %s\nhosts = %s@127.0.0.1:%d\nmin_pool_size = 0\n"
+        "monitor_user = other\n[databases]\napp = dbname=app\ndb2 = dbname=db2\n",
+        ca_file, NAME, cluster->port);
     PGconn *early = client_open(proxy, NULL);
     const char *sql = "SELECT pg_sleep(86)";
 
@@ -359,7 +360,7 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
 
     replace(ca_file, new_ca->certificate, 0644);
     cr_assert_null(proxy_reload(proxy));
-    cr_assert_has(check_said(proxy, NAME, "login"), "ok: ");
+    cr_assert(until(strstr(check_said(proxy, NAME, "login"), "ok: "), PATIENCE_MS));
     /* the connection of before serves on, and what it does can be cancelled */
     cr_assert(cluster_running(cluster, sql));
     cancel(early);
@@ -367,11 +368,9 @@ SYSTEM_TEST(tls_everywhere, a_rotated_ca_comes_into_use_by_reload)
     client_do(early, "ROLLBACK");
     (void)backend;
     PGconn *late = NULL;
-    for (int64_t end = now_ms() + 10000; now_ms() < end; PQfinish(late)) {
-        late = client_try(proxy, "dbname=db2");
-        if (PQstatus(late) == CONNECTION_OK)
-            break;
-    }
+    cr_assert(until(
+        (PQfinish(late), late = client_try(proxy, "dbname=db2"), PQstatus(late) == CONNECTION_OK),
+        PATIENCE_MS));
     cr_assert_eq(client_number(late, "SELECT 1"), 1);
 }
 
