@@ -114,14 +114,18 @@ void failover_fence(struct failover *failover, const char *environment, const ch
                     const char *by)
 {
     struct ward *ward = claimed(failover, environment);
-    (void)ward_fence(ward, host, FENCE_PROCEDURE, by);
+    /* one that is there already, whosever it is, outlives the way back */
+    if (!situation_fence(ward->situation, host))
+        (void)ward_fence(ward, host, FENCE_PROCEDURE, by);
     tell_again(ward);
 }
 
 void failover_unfence(struct failover *failover, const char *environment, const char *host)
 {
     struct ward *ward = claimed(failover, environment);
-    (void)ward_unfence(ward, host, "the failover gives it back");
+    const struct fence *fence = situation_fence(ward->situation, host);
+    if (fence && fence->kind == FENCE_PROCEDURE)
+        (void)ward_unfence(ward, host, "the failover gives it back");
     tell_again(ward);
 }
 

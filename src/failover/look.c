@@ -368,6 +368,16 @@ static void look_watched(struct ward *ward)
     free(hosts);
 }
 
+/* A clock that was ahead must not keep failovers away until it is there again. */
+static void set_clock_right(struct ward *ward)
+{
+    uint64_t now_us = clock_wall_us();
+    if (ward->situation->last_automatic_wall_us <= now_us)
+        return;
+    ward->situation->last_automatic_wall_us = now_us;
+    keep_save(ward->failover, NULL, NULL);
+}
+
 static void tell_procedures(struct ward *ward)
 {
     const struct failover_procedures *procedures = &ward->failover->procedures;
@@ -390,6 +400,7 @@ void ward_look(struct ward *ward)
         return;
     }
     ward_ask(ward);
+    set_clock_right(ward);
     if (!ward->is_watched && may_leave) {
         leave_unwatched(ward);
         return;

@@ -135,7 +135,7 @@ bool failover_find_host(const struct failover *failover, const char *environment
 {
     struct search search = {.spelling = spelling};
     const struct ward *only = environment ? ward_find(failover, environment) : NULL;
-    if (only)
+    if (only && only->is_listed)
         search_ward(&search, only);
     else if (!environment)
         search_all(&search, failover);

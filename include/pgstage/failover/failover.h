@@ -199,7 +199,8 @@ void failover_withdraw(struct failover *failover, const char *environment);
 /* Takes that back: the accepted primary goes on as it was. */
 void failover_reinstate(struct failover *failover, const char *environment);
 
-/* Notes a fence, or takes it away, in memory; failover_save makes it last. */
+/* Notes a fence, where there is none yet, or takes away one that was noted so; in memory:
+ * failover_save makes it last. */
 void failover_fence(struct failover *failover, const char *environment, const char *host,
                     const char *by);
 void failover_unfence(struct failover *failover, const char *environment, const char *host);

@@ -328,6 +328,11 @@ static void on_record(void *context, const struct failover_record *record)
 {
     (void)context;
     if (strcmp(record->what, "accept") == 0) {
+        const struct situation *situation = failover_situation(world.failover, "e");
+        size_t host = model_host_find(record->host);
+        if (world.accepted != MODEL_HOSTS && world.accepted != host && !world.is_claimed)
+            promise(situation_fence(situation, model_labels[world.accepted]));
+        world.accepted = host;
         world.accept_asked = world.asked + 1;
         world.accepted_us = loop_now_us(world.loop);
     } else if (strcmp(record->what, "begin") == 0) {
@@ -356,7 +361,7 @@ void world_restart(void)
 {
     world.is_held = world.is_claimed = world.is_dead = false;
     world.closing_count = 0;
-    world.writer = MODEL_HOSTS;
+    world.writer = world.accepted = MODEL_HOSTS;
     world.asked = world.answered = world.accept_asked = 0;
     for (size_t i = 0; i < MODEL_HOSTS; i++) {
         world.hosts[i].standing = (struct standing){0};

@@ -52,7 +52,8 @@ struct model_world {
     bool is_held;
     struct model_closing closings[MODEL_CLOSINGS];
     size_t closing_count;
-    size_t writer; /* the last host that was told to take writes; MODEL_HOSTS: none */
+    /* The last host that was told to take writes, and that was accepted; MODEL_HOSTS: none. */
+    size_t writer, accepted;
     /* the disk: what is on it, what it is asked for */
     char *durable;
     bool is_dead; /* nothing reaches it any more: the process was killed */

@@ -1066,6 +1066,57 @@ Test(engine, a_procedure_that_gives_up_leaves_everything_as_it_was)
     cr_assert_str_eq(last_episode()->text, "the candidate did not answer");
 }
 
+/* What somebody else has fenced is not the procedure's to give back. */
+Test(engine, a_way_back_keeps_the_fences_of_others)
+{
+    char problem[256];
+    settle(NULL);
+    failover_fence_command(stage.failover, "a", "admin", on_answer, NULL);
+    turn();
+    close_all();
+    claim = failover_claim(stage.failover, "e", EPISODE_EMERGENCY, "a:1", "b:2", "FAILOVER",
+                           problem, sizeof problem);
+    failover_fence(stage.failover, "e", "a:1", "failover");
+    failover_fence(stage.failover, "e", "c:3", "failover");
+    failover_unfence(stage.failover, "e", "a:1");
+    failover_unfence(stage.failover, "e", "c:3");
+    failover_end(stage.failover, claim, EPISODE_FAILED, "nobody was promoted");
+    turn();
+    cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_OPERATOR);
+    cr_assert_null(situation_fence(situation(), "c:3"));
+    cr_assert(nobody_writes());
+    failover_unfence_command(stage.failover, "a", "admin", on_answer, NULL);
+    look(1, ROLE_PRIMARY, 1); /* two of equal standing */
+    turn();
+    close_all();
+    cr_assert_eq(situation_fence(situation(), "a:1")->kind, FENCE_CONTENDER);
+    claim = failover_claim(stage.failover, "e", EPISODE_EMERGENCY, "a:1", "c:3", "FAILOVER",
+                           problem, sizeof problem);
+    failover_fence(stage.failover, "e", "a:1", "failover");
+    failover_unfence(stage.failover, "e", "a:1");
+    failover_end(stage.failover, claim, EPISODE_FAILED, "nobody was promoted");
+    turn();
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_STOPPED);
+    cr_assert(nobody_writes());
+}
+
+/* failover_min_interval counts from then. */
+Test(engine, a_clock_that_was_ahead_does_not_keep_failovers_away)
+{
+    damage("{\"version\": 1, \"next_id\": 1, \"history\": [], \"environments\": {\"e\": {"
+           "\"accepted\": \"a:1\", \"system_identifier\": \"42\", \"timeline\": 1,"
+           "\"accepted_us\": 1, \"dr_in_force\": false, \"maintenance_until_us\": \"0\","
+           "\"last_automatic_us\": 9000000000000000, \"fences\": [], \"intent\": null}}}");
+    open_engine(NULL);
+    cr_assert_not(has_alarm("state_lost"));
+    look(0, ROLE_PRIMARY, 1);
+    look(1, ROLE_STANDBY, 1);
+    look(2, ROLE_STANDBY, 1);
+    turn();
+    cr_assert_leq(situation()->last_automatic_wall_us, clock_wall_us());
+    cr_assert_gt(situation()->last_automatic_wall_us, 0);
+}
+
 static void promise_to_promote(void)
 {
     char problem[256];
