@@ -60,7 +60,7 @@ struct drill {
     struct loop_task task;
     void (*later)(struct drill *drill);
     /* of the host that is best placed */
-    const char *best;
+    char *best;
     int64_t best_lag_us, best_lag_bytes;
     uint64_t best_login_us;
 };
@@ -115,6 +115,7 @@ static void drill_free(struct drill *drill)
     delegation_free(drill->delegation);
     rows_fini(&drill->rows);
     snapshot_unref(drill->snapshot);
+    free(drill->best);
     free(drill);
 }
 
@@ -472,7 +473,7 @@ static void judge_host(void *argument, const struct host_report *report)
     if (standby)
         judge_stream(drill, report);
     if (standby && ours && !drill->best) { /* in the order of dr_hosts */
-        drill->best = report->label;
+        drill->best = text_copy(report->label);
         drill->best_lag_us = report->lag_us;
         drill->best_lag_bytes = report->lag_bytes;
     }

@@ -367,9 +367,19 @@ static void begin_step(struct procedure *procedure)
     step->begin(procedure);
 }
 
+bool procedure_is_lost(struct procedure *procedure)
+{
+    const char *environment = procedure->environment->name;
+    if (procedure->is_past_return ||
+        failover_situation(procedure->procedures->failover, environment))
+        return false;
+    procedure_fail(procedure, "%s is no environment of the configuration any more", environment);
+    return true;
+}
+
 void procedure_next(struct procedure *procedure)
 {
-    if (procedure->state != PROCEDURE_FORWARD)
+    if (procedure->state != PROCEDURE_FORWARD || procedure_is_lost(procedure))
         return;
     let_go(procedure);
     end_step(procedure, "done");

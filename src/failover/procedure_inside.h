@@ -153,6 +153,8 @@ void procedure_next(struct procedure *procedure);
 void procedure_fail(struct procedure *procedure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void procedure_undone(struct procedure *procedure);
+/* Has a reload taken the environment away, while there is a way back? Then the step has failed. */
+bool procedure_is_lost(struct procedure *procedure);
 /* Adds to what the step says of itself in the history and in the answer. */
 void procedure_note(struct procedure *procedure, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

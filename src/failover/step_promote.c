@@ -233,6 +233,8 @@ static void judge_final(struct procedure *procedure)
 {
     struct scene scene;
     struct guard_report report;
+    if (procedure_is_lost(procedure))
+        return;
     procedure_look(procedure, &scene);
     overlay(procedure, &scene);
     guard_judge(&scene.guarded, &report);

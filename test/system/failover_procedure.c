@@ -217,6 +217,48 @@ SYSTEM_TEST(failover_procedure, what_it_decides_by_itself_is_audited_alarmed_and
         until(audited(audit, "\"what\":\"end\"", "\"result\":\"done\"", new->name), PATIENCE_MS));
 }
 
+/* The configuration that holds, without its environment. */
+static void take_environment_out(struct scene *scene)
+{
+    char *ini = file_text(scene->proxy->file), *environment = strstr(ini, "[environment drill]");
+
+    cr_assert_not_null(environment);
+    *environment = '\0';
+    char *name = strstr(ini, "default_environment = drill");
+    cr_assert_not_null(name);
+    memset(name, ' ', strlen("default_environment = drill"));
+    file_write(scene->proxy->file, 0644,
+               text_of("%s\n[databases]\nother = host=127.0.0.1 port=1\n", ini));
+    cr_assert_null(proxy_reload(scene->proxy));
+}
+
+/* While its fence_command runs. */
+SYSTEM_TEST(failover_procedure, an_environment_that_is_taken_out_takes_its_failover_along)
+{
+    struct scene_options options = {.sky = {.standbys = 1}};
+    const char *go_on = text_of("%s/go-on", test_folder());
+    struct scene *scene =
+        quiet_scene(&options, text_of("failover_delay = 0\nfence_command = until test -e %s; do "
+                                      "sleep 0.1; done\n",
+                                      go_on));
+    char *ini = file_text(scene->proxy->file);
+
+    cluster_end(scene->sky->stars[0].cluster, CLUSTER_KILL);
+    cr_assert(until(proxy_logged(scene->proxy, "fence_command: started"), PATIENCE_MS));
+    take_environment_out(scene);
+    file_write(go_on, 0644, "");
+    cr_assert(until(!strcmp(last_failover(scene->proxy, "result"), "failed"), PATIENCE_MS));
+    cr_assert_has(last_failover(scene->proxy, "detail"), "is no environment of the configuration");
+    cr_assert(nobody_promoted(scene));
+    /* it is there again, and the primary still is not */
+    file_write(scene->proxy->file, 0644, ini);
+    cr_assert_null(proxy_reload(scene->proxy));
+    cr_assert(
+        until(host_is(scene->proxy, &scene->sky->stars[1], "health", "healthy"), PATIENCE_MS));
+    (void)told(scene, "FAILOVER drill EMERGENCY");
+    client_do(client_open(scene->proxy, NULL), "INSERT INTO note VALUES (1)");
+}
+
 /* A promotion by somebody else: what the new primary lacked is told as far as probes saw it. */
 SYSTEM_TEST(failover_procedure, what_was_followed_tells_its_lag_and_whom_it_held)
 {
