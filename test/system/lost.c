@@ -114,7 +114,7 @@ static void terminate(struct cluster *cluster, const char *query)
     int pid = backend_of_query(cluster, query);
 
     cr_assert_eq(
-        cluster_number(cluster, text_of("SELECT pg_terminate_backend(%d, 20000)::int", pid)), 1);
+        cluster_number(cluster, text_of("SELECT pg_terminate_backend(%d, 50000)::int", pid)), 1);
 }
 
 /* As a crash would: the postmaster ends all others and starts again. */
@@ -832,7 +832,7 @@ SYSTEM_TEST(lost, a_query_that_was_sent_in_part_did_not_run_and_hears_it_when_it
         wire_write(wire, message.data, message.count / 2);
         cr_assert(
             until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
-        cluster_number(cluster, "SELECT count(pg_terminate_backend(pid, 20000)) FROM "
+        cluster_number(cluster, "SELECT count(pg_terminate_backend(pid, 50000)) FROM "
                                 "pg_stat_activity WHERE usename = 'app'");
         cr_assert(
             until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 0, PATIENCE_MS));

@@ -86,14 +86,14 @@ SYSTEM_TEST(session_pipelines, what_commits_at_once_is_not_undone_by_a_later_err
     struct wire *a = wire_client(proxy);
     PGconn *b = client_open(proxy, NULL);
 
-    cr_assert_str_eq(query(a, "SET lock_timeout = 5; LISTEN news"), "CCZ");
+    cr_assert_str_eq(query(a, "SET lock_timeout = 5; LISTEN batch"), "CCZ");
     ask(a, "DISCARD ALL", 0);
     ask(a, "SELECT 1/0", 0);
     wire_sync(a);
     cr_assert_str_eq(wire_types(a, 'Z', PATIENCE_MS), "12C1EZ");
     cr_expect_shows(b, "lock_timeout", "0");
     cr_expect_str_eq(value(a, "SHOW lock_timeout"), "0");
-    client_do(b, "NOTIFY news");
+    client_do(b, "NOTIFY batch");
     client_do(b, "SELECT 1");
     cr_expect_str_eq(query(a, "SELECT 1"), "TDCZ");
 }
@@ -118,13 +118,13 @@ SYSTEM_TEST(session_pipelines, a_lock_behind_discard_all_is_seen)
 
 SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_not_taken_as_undone)
 {
-    static const char *const commits[] = {"VACUUM t", "CREATE INDEX CONCURRENTLY ON t (a)",
-                                          "CALL p()", "COMMIT"};
+    static const char *const commits[] = {"VACUUM midst", "CREATE INDEX CONCURRENTLY ON midst (a)",
+                                          "CALL midst()", "COMMIT"};
     struct proxy *proxy = proxy_start(ONE);
     PGconn *b = client_open(proxy, NULL);
 
-    client_do(b, "DROP TABLE IF EXISTS t; CREATE TABLE t (a int)");
-    client_do(b, "CREATE OR REPLACE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$");
+    client_do(b, "DROP TABLE IF EXISTS midst; CREATE TABLE midst (a int)");
+    client_do(b, "CREATE OR REPLACE PROCEDURE midst() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$");
     for (size_t i = 0; i < sizeof commits / sizeof *commits; i++) {
         struct wire *a = wire_client(proxy);
 
@@ -137,19 +137,19 @@ SYSTEM_TEST(session_pipelines, what_was_committed_in_the_midst_of_a_pipeline_is_
         wire_close(a);
     }
     /* a procedure that commits and fails */
-    client_do(b, "CREATE OR REPLACE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; RAISE "
+    client_do(b, "CREATE OR REPLACE PROCEDURE midst() LANGUAGE plpgsql AS $$ BEGIN COMMIT; RAISE "
                  "division_by_zero; END $$");
     for (int rows = 0; rows < 2; rows++) {
         struct wire *a = wire_client(proxy);
 
         ask(a, "SELECT set_config('my.x', 'leaked', false)", (unsigned)rows);
-        ask(a, "CALL p()", 0);
+        ask(a, "CALL midst()", 0);
         wire_sync(a);
         free(wire_types(a, 'Z', PATIENCE_MS));
         cr_expect_str_eq(secret_of(b), "");
         wire_close(a);
     }
-    client_do(b, "DROP TABLE t; DROP PROCEDURE p");
+    client_do(b, "DROP TABLE midst; DROP PROCEDURE midst");
 }
 
 /* Several statements, each in its own Parse, Bind and Execute, and one Sync. */
@@ -167,24 +167,25 @@ SYSTEM_TEST(session_pipelines, what_was_committed_before_a_block_is_not_undone_w
         const char *before, *texts[6], *after;
     } cases[] = {
         /* the transaction that is rolled back began behind it */
-        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN"}, "ROLLBACK"},
-        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "SELECT 1/0"}, "ROLLBACK"},
-        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "ROLLBACK"}, NULL},
-        {NULL, {"SET my.x = 'leaked'", "CALL p()", "BEGIN", "ROLLBACK AND CHAIN"}, "ROLLBACK"},
+        {NULL, {"SET my.x = 'leaked'", "CALL behind()", "BEGIN"}, "ROLLBACK"},
+        {NULL, {"SET my.x = 'leaked'", "CALL behind()", "BEGIN", "SELECT 1/0"}, "ROLLBACK"},
+        {NULL, {"SET my.x = 'leaked'", "CALL behind()", "BEGIN", "ROLLBACK"}, NULL},
+        {NULL, {"SET my.x = 'leaked'", "CALL behind()", "BEGIN", "ROLLBACK AND CHAIN"}, "ROLLBACK"},
         /* there is none to be rolled back */
-        {NULL, {"SET my.x = 'leaked'", "CALL p()", "ROLLBACK"}, NULL},
+        {NULL, {"SET my.x = 'leaked'", "CALL behind()", "ROLLBACK"}, NULL},
         /* the block that the pipeline began in has ended before it */
-        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "SELECT 1/0"}, NULL},
-        {"BEGIN", {"ROLLBACK", "SET my.x = 'leaked'", "CALL p()", "ROLLBACK"}, NULL},
+        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL behind()", "SELECT 1/0"}, NULL},
+        {"BEGIN", {"ROLLBACK", "SET my.x = 'leaked'", "CALL behind()", "ROLLBACK"}, NULL},
         {"BEGIN; SET LOCAL my.y = 1",
-         {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "ROLLBACK"},
+         {"COMMIT", "SET my.x = 'leaked'", "CALL behind()", "ROLLBACK"},
          NULL},
-        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL p()", "BEGIN"}, "ROLLBACK"},
+        {"BEGIN", {"COMMIT", "SET my.x = 'leaked'", "CALL behind()", "BEGIN"}, "ROLLBACK"},
     };
     struct proxy *proxy = proxy_start(ONE);
     PGconn *b = client_open(proxy, NULL);
 
-    client_do(b, "CREATE OR REPLACE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$");
+    client_do(b,
+              "CREATE OR REPLACE PROCEDURE behind() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct wire *a = wire_client(proxy);
 
@@ -197,7 +198,7 @@ SYSTEM_TEST(session_pipelines, what_was_committed_before_a_block_is_not_undone_w
         wire_close(a);
         cr_expect_str_eq(secret_of(b), "", "case %zu, afterwards", i);
     }
-    client_do(b, "DROP PROCEDURE p");
+    client_do(b, "DROP PROCEDURE behind");
 }
 
 /* Where nothing is in doubt, nothing is asked, and what was set and rolled back is not kept. */

@@ -211,8 +211,8 @@ static const struct pin_row {
     {"temporary", "CREATE TABLE pg_temp.t (a int)", "DROP TABLE pg_temp.t", false},
     {"cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c", false},
     {"cursor", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE ALL", false},
-    {"advisory_lock", "SELECT pg_advisory_lock(1)", "SELECT pg_advisory_unlock(1)", false},
-    {"advisory_lock", "SELECT pg_try_advisory_lock(1)", "SELECT pg_advisory_unlock_all()", false},
+    {"advisory_lock", "SELECT pg_advisory_lock(71)", "SELECT pg_advisory_unlock(71)", false},
+    {"advisory_lock", "SELECT pg_try_advisory_lock(71)", "SELECT pg_advisory_unlock_all()", false},
     {"prepare", "PREPARE p AS SELECT 1", "DEALLOCATE p", false},
     {"prepare", "PREPARE p AS SELECT 1", "DEALLOCATE ALL", false},
     {"role", "SET ROLE other", "RESET ROLE", false},
@@ -260,13 +260,13 @@ SYSTEM_TEST(session_state, state_that_is_rolled_back_does_not_pin)
     client_do(a, "BEGIN; SAVEPOINT s; CREATE TEMP TABLE t (a int); ROLLBACK TO s; COMMIT");
     client_do(a, "CREATE TEMP TABLE t2 (a int) ON COMMIT DROP");
     client_do(a, "SET LOCAL ROLE app; SELECT set_config('a.b', 'c', true)");
-    client_do(a, "SELECT pg_advisory_xact_lock(1)");
+    client_do(a, "SELECT pg_advisory_xact_lock(72)");
     cr_expect_pinned(proxy, "a", "");
     /* a lock is not */
-    client_do(a, "BEGIN; SELECT pg_advisory_lock(1)");
+    client_do(a, "BEGIN; SELECT pg_advisory_lock(72)");
     client_do(a, "ROLLBACK");
     cr_expect_pinned(proxy, "a", "advisory_lock");
-    client_do(a, "SELECT pg_advisory_unlock(1)");
+    client_do(a, "SELECT pg_advisory_unlock(72)");
     cr_expect_pinned(proxy, "a", "");
 }
 
@@ -391,7 +391,7 @@ SYSTEM_TEST(session_state, reset_always_cleans_what_functions_hide)
 
     client_do(a,
               "DO $$ BEGIN SET lock_timeout = 3; PERFORM set_config('my.x', 'y', false); EXECUTE "
-              "'CREATE TEMP TABLE t (a int)'; PERFORM pg_advisory_lock(1); EXECUTE 'LISTEN x'; "
+              "'CREATE TEMP TABLE t (a int)'; PERFORM pg_advisory_lock(73); EXECUTE 'LISTEN x'; "
               "END $$");
     cr_expect_shows(b, "lock_timeout", "0");
     cr_expect_str_eq(client_value(b, "SELECT coalesce(current_setting('my.x', true), '')"), "");
@@ -403,9 +403,9 @@ SYSTEM_TEST(session_state, reset_always_cleans_what_functions_hide)
     client_do(a, "DO $$ BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END $$");
     cr_expect_str_eq(client_sqlstate(b, "EXECUTE p"), "26000");
     /* parameters of the login still follow */
-    a = client_open(proxy, "options='-c statement_timeout=1111' application_name=x");
+    a = client_open(proxy, "options='-c statement_timeout=61111' application_name=x");
     client_do(b, "SELECT 1");
-    cr_expect_shows(a, "statement_timeout", "1111ms");
+    cr_expect_shows(a, "statement_timeout", "61111ms");
     cr_expect_shows(a, "application_name", "x");
 }
 
@@ -416,7 +416,7 @@ SYSTEM_TEST(session_state, error_refuses_with_a_hint_and_goes_on)
     static const char *const refused[] = {
         "SET lock_timeout = 3",
         "CREATE TEMP TABLE t (a int)",
-        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_advisory_lock(74)",
         "PREPARE p AS SELECT 1",
         "LOAD 'auto_explain'",
         "LISTEN x",

@@ -234,7 +234,7 @@ SYSTEM_TEST(views, mem_tells_that_idle_clients_have_no_exchange)
     client_do(first, "BEGIN");
     backend = client_backend(first);
     cr_assert_eq(cluster_number(cluster_shared(),
-                                text_of("SELECT pg_terminate_backend(%d, 20000)::int", backend)),
+                                text_of("SELECT pg_terminate_backend(%d, 50000)::int", backend)),
                  1);
     cr_assert_str_eq(client_sqlstate(first, "SELECT 1"), "57P01");
     cr_assert(exchanges_are(proxy, 1), "its transaction is over when it says so");
