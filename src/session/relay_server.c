@@ -121,6 +121,11 @@ static void note_parameter(struct server *server, const uint8_t *body, size_t le
     value = reader_string(&reader);
     if (reader.failed)
         return;
+    if (parameters_bytes(server->parameters) > PARAMETERS_REPORTED_MAX_BYTES ||
+        parameters_bytes(server->reported) > PARAMETERS_REPORTED_MAX_BYTES) {
+        server->close_needed = true; /* what is not followed must not reach another client */
+        return;
+    }
     if (server->awaited &&
         (strcmp(name, "client_encoding") == 0 || strcmp(name, "standard_conforming_strings") == 0))
         prepared_context_changed(server);
@@ -240,6 +245,10 @@ static enum weight weigh_message(struct server *server, const struct frame *fram
                 true; /* too long to be followed: another client must not get it */
         else
             note_parameter(server, body, there);
+        if (server->close_needed && server->state == SERVER_IDLE) {
+            besides->reason = REASON_SERVER_DIRTY;
+            return WEIGHT_CLOSE;
+        }
         break;
     default:
         break;

@@ -395,6 +395,8 @@ static void read_parameter(struct server *server, const uint8_t *body, size_t le
     value = reader_string(&reader);
     if (!reader.failed && name[0])
         server->reported = parameters_with(server->reported, name, value);
+    if (parameters_bytes(server->reported) > PARAMETERS_REPORTED_MAX_BYTES)
+        server_login_failed(server, REASON_SERVER_PROTOCOL, "too many parameters reported");
 }
 
 static void ready(struct server *server, char status)

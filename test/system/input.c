@@ -543,6 +543,17 @@ SYSTEM_TEST(input, memory_stays_flat_under_bad_input)
 
 /* ---- and from servers ---- */
 
+/* So many that differ. */
+static void report_parameters(struct wire *wire, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char *pair = text_of("parameter_%d%cthe value", i, '\0');
+
+        wire_send(wire, 'S', pair, strlen(pair) + 1 + sizeof "the value");
+        free(pair);
+    }
+}
+
 static void serve_half(struct wire *wire, struct fake *fake)
 {
     const char *how = fake->context;
@@ -566,6 +577,10 @@ static void serve_half(struct wire *wire, struct fake *fake)
         wire_send(wire, 'R', "\0\0\0\012SCRAM-SHA-256", 17); /* no terminator */
     } else if (!strcmp(how, "parameter")) {
         wire_send(wire, 'S', "no terminator", 13);
+    } else if (!strcmp(how, "parameters")) {
+        wire_send(wire, 'R', "\0\0\0\0", 4);
+        report_parameters(wire, 5000);
+        wire_send(wire, 'Z', "I", 1);
     } else if (!strcmp(how, "close")) {
         return;
     }
@@ -576,19 +591,21 @@ SYSTEM_TEST(input, servers_that_talk_nonsense_harm_nobody)
 {
     SKIP_ON_PGBOUNCER();
     static const char *const ways[] = {"garbage",    "length", "no code",   "empty error", "no key",
-                                       "short auth", "sasl",   "parameter", "close"};
+                                       "short auth", "sasl",   "parameter", "parameters",  "close"};
+    const size_t count = sizeof ways / sizeof *ways;
     char *lines = text_of("%s", "");
     struct proxy *proxy;
     size_t i;
 
-    for (i = 0; i < 9; i++)
-        lines = text_of("%sbad%zu = %s dbname=app query_wait_timeout=2\n", lines, i,
+    for (i = 0; i < count; i++)
+        lines = text_of("%sbad%zu = %s dbname=app query_wait_timeout=2
+", lines, i,
                         fake_route(fake_start(serve_half, ways[i])));
     proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 1\n"
                         "[databases]\n%s* = %s\n",
                         lines, cluster_route(cluster_shared()));
     PGconn *client = client_open(proxy, NULL);
-    for (i = 0; i < 9; i++) {
+    for (i = 0; i < count; i++) {
         PGconn *conn = client_try(proxy, text_of("dbname=bad%zu", i));
 
         /* a server without a cancel key might do */
@@ -653,6 +670,8 @@ static void serve_too_much(struct wire *wire, struct fake *fake)
             wire_send(wire, 'C', "SELECT 0", 9);
         else if (!strcmp(excess->how, "ready"))
             wire_send(wire, 'Z', "I", 1);
+        if (!strcmp(excess->how, "parameters"))
+            report_parameters(wire, 5000);
         if (!strcmp(excess->how, "notice") && !excess->go_on) {
             wire_write(wire, "N\0\0\x9c\x44", 5);
             wire_write(wire, notice, 20000);
@@ -668,7 +687,7 @@ static void serve_too_much(struct wire *wire, struct fake *fake)
 SYSTEM_TEST(input, a_server_that_says_more_than_it_owes_is_lent_to_nobody_else)
 {
     SKIP_ON_PGBOUNCER();
-    static const char *const ways[] = {"error", "answer", "ready"};
+    static const char *const ways[] = {"error", "answer", "ready", "parameters"};
 
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         struct excess excess = {.how = ways[i]};

@@ -44,6 +44,8 @@ bool parameters_has(const struct parameters *set, const struct parameters *other
 bool parameters_equal(const struct parameters *a, const struct parameters *b);
 /* Memory the set takes. */
 size_t parameters_bytes(const struct parameters *set);
+/* More than this a server's reports do not become: it is no PostgreSQL that has so much to say. */
+#define PARAMETERS_REPORTED_MAX_BYTES ((size_t)64 * 1024)
 
 /* Puts the SQL that turns a session with `have` into one with `want`: sets what differs, resets
  * what is only in `have`. One string of statements, joined by ';' and without a NUL, that either
