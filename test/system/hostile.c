@@ -5,11 +5,12 @@
  *                                                           ├─ pool ─► PostgreSQL
  *   innocent ──queries whose answers nobody else can give──►┘
  *
- * An innocent client must never be disturbed: each of its answers is compared. A hostile one must never
- * hear a word of theirs, nor anything but whole messages. Between two pieces of a message it waits
- * until the innocent ones have gone on, so its server would be lent on if pgstage thought it free. In
- * the end the pool has to be whole: nobody is counted who has gone, no server that is not there, and
- * as many transactions as it may have servers run at a time.
+ * An innocent client must never be disturbed: each of its answers is compared. A hostile one must
+ * never hear a word of theirs, nor anything but whole messages. Between two pieces of a message it
+ * waits until the innocent ones have gone on, so its server would be lent on if pgstage thought it
+ * free. An operator reloads and reconnects meanwhile. In the end the pool has to be whole: nobody is
+ * counted who has gone, no server that is not there, and as many transactions as it may have servers
+ * run at a time.
  *
  * PGSTAGE_TEST_SEED repeats a run's choices, PGSTAGE_TEST_HOSTILE is how many seconds each test lasts.
  */
@@ -186,9 +187,11 @@ struct hostile {
     pthread_t thread;
     uint64_t random;
     struct wire *wire;
-    struct bytes story, batch, heard;
-    size_t judged; /* bytes of `heard` that were whole messages */
-    bool copying, ended;
+    struct bytes story, batch;
+    struct bytes heard; /* the beginning of a message whose end has not come */
+    bool ended;
+    unsigned char key[8]; /* of BackendKeyData */
+    bool has_key;
 };
 
 static unsigned chance(struct hostile *hostile, unsigned bound)
@@ -382,7 +385,7 @@ static void put_messages(struct hostile *hostile)
 static void judge_heard(struct hostile *hostile)
 {
     const unsigned char *data = hostile->heard.data;
-    size_t count = hostile->heard.count, at = hostile->judged;
+    size_t count = hostile->heard.count, at = 0;
 
     while (count - at >= 5) {
         size_t length = (size_t)data[at + 1] << 24 | (size_t)data[at + 2] << 16 |
@@ -402,14 +405,15 @@ static void judge_heard(struct hostile *hostile)
                        text_of("a hostile client heard the answer of another:\n%.*s after\n%.*s",
                                (int)length - 4, (const char *)data + at + 5,
                                (int)hostile->story.count, (char *)hostile->story.data));
+        if (data[at] == 'K' && length == 4 + sizeof hostile->key) {
+            memcpy(hostile->key, data + at + 5, sizeof hostile->key);
+            hostile->has_key = true;
+        }
         at += 1 + length;
     }
-    hostile->judged = at;
-    if (at > 0) {
+    if (at > 0)
         memmove(hostile->heard.data, hostile->heard.data + at, count - at);
-        hostile->heard.count -= at;
-        hostile->judged = 0;
-    }
+    hostile->heard.count = count - at;
 }
 
 /* Reads what is there. */
@@ -485,6 +489,20 @@ static void send_batch(struct hostile *hostile)
     hostile->batch = (struct bytes){0};
 }
 
+/* A cancel request of its own, which may come at any time, or of nobody; waited for or not. */
+static void cancel(struct hostile *hostile)
+{
+    struct wire *wire = wire_open(hostile->arena->proxy);
+
+    if (percent(hostile, 20))
+        hostile->key[chance(hostile, 8)] ^= (unsigned char)(1 + chance(hostile, 255));
+    tell(hostile, " cancels\n");
+    wire_cancel_key(wire, hostile->key, sizeof hostile->key);
+    if (percent(hostile, 50))
+        (void)wire_is_closed(wire, PATIENCE_MS);
+    wire_close(wire);
+}
+
 static void put_startup(struct hostile *hostile)
 {
     static const char *const options[] = {"-c lock_timeout=4713", "-c datestyle=sql",
@@ -529,8 +547,7 @@ static void play_connection(struct hostile *hostile)
     free(hostile->heard.data);
     free(hostile->story.data);
     hostile->heard = hostile->story = (struct bytes){0};
-    hostile->judged = 0;
-    hostile->ended = false;
+    hostile->ended = hostile->has_key = false;
     hostile->wire = wire_open(hostile->arena->proxy);
     put_startup(hostile);
     if (percent(hostile, 80))
@@ -538,6 +555,8 @@ static void play_connection(struct hostile *hostile)
     for (unsigned batches = 1 + chance(hostile, 6); batches > 0 && !hostile->ended; batches--) {
         put_messages(hostile);
         send_batch(hostile);
+        if (percent(hostile, 15) && hostile->has_key)
+            cancel(hostile);
         if (percent(hostile, 60))
             wait_for_others(hostile, 1 + chance(hostile, 10), true);
     }
@@ -658,6 +677,25 @@ static void make_role(PGconn *postgres, const char *role)
                       role, role));
 }
 
+/* An operator who leaves nothing as it is, until `deadline_ms`; a busy machine may need longer to do
+ * anything at all. */
+static void operate(struct arena *arena, int64_t deadline_ms)
+{
+    static const char *const commands[] = {"RECONNECT", "RELOAD", "SHOW CLIENTS", "SHOW SERVERS",
+                                           "SHOW POOLS"};
+    int64_t patience_ms = deadline_ms + PATIENCE_MS;
+
+    for (unsigned i = 0; !arena->over; i++) {
+        unsigned long rounds = arena->rounds;
+        bool enough = arena->connections >= 20 && rounds >= 100;
+
+        if (now_ms() >= (enough ? deadline_ms : patience_ms))
+            return;
+        proxy_do(arena->proxy, commands[i % (sizeof commands / sizeof *commands)]);
+        (void)until(arena->over || arena->rounds > rounds + 20, 1000);
+    }
+}
+
 static void fight(const char *mode, const char *settings)
 {
     unsigned long seed = number_of("PGSTAGE_TEST_SEED", (unsigned long)now_ms());
@@ -686,9 +724,7 @@ static void fight(const char *mode, const char *settings)
                                        .random = (seed + (unsigned)i) * 0x9e3779b97f4a7c15u + 1};
         cr_assert_eq(pthread_create(&hostiles[i].thread, NULL, hostile_main, &hostiles[i]), 0);
     }
-    (void)until(arena.over, ms);
-    /* a busy machine may need longer to do anything at all */
-    (void)until(arena.over || (arena.connections >= 20 && arena.rounds >= 100), PATIENCE_MS);
+    operate(&arena, now_ms() + ms);
     arena.over = true;
     for (int i = 0; i < HOSTILE_COUNT; i++)
         pthread_join(hostiles[i].thread, NULL);
