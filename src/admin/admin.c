@@ -187,11 +187,17 @@ static void log_stats(struct admin *admin, uint64_t now_us)
         of[METRIC_bytes_sent], of[METRIC_xact_time], of[METRIC_query_time], of[METRIC_wait_time]);
 }
 
+/* To the end of the period that has begun, whatever its length is by now: reloads do not put it off. */
 static void set_period(struct admin *admin)
 {
-    struct loop *loop = plane_control(admin->plane);
     uint64_t period_us = snapshot_globals(plane_snapshot(admin->plane))->stats_period_us;
-    timer_set(loop, &admin->period, loop_now_us(loop) + period_us);
+    timer_set(plane_control(admin->plane), &admin->period, admin->period_began_us + period_us);
+}
+
+static void begin_period(struct admin *admin)
+{
+    admin->period_began_us = loop_now_us(plane_control(admin->plane));
+    set_period(admin);
 }
 
 static void on_period(struct loop *loop, struct timer *timer)
@@ -202,7 +208,7 @@ static void on_period(struct loop *loop, struct timer *timer)
     stats_tick(admin->stats, now_us);
     if (snapshot_globals(plane_snapshot(admin->plane))->log_stats)
         log_stats(admin, now_us);
-    set_period(admin);
+    begin_period(admin);
 }
 
 /* What a pool counted is taken over before it goes. */
@@ -261,7 +267,7 @@ void admin_start(struct admin *admin, struct plane *plane, struct monitor *monit
     admin->watch.fire = on_watch;
     timer_set(loop, &admin->upkeep, loop_now_us(loop) + UPKEEP_US);
     timer_set(loop, &admin->watch, loop_now_us(loop) + WATCH_US);
-    set_period(admin);
+    begin_period(admin);
     certificates_watch(admin);
 }
 

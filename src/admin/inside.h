@@ -29,7 +29,8 @@ struct admin {
     struct list proceedings;   /* struct proceeding, of FAILOVER, DRILL … */
     unsigned gathers;          /* questions to the workers that are under way */
     struct timer watch;        /* looks at the waits again */
-    struct timer period;       /* stats_period */
+    struct timer period;       /* stats_period … */
+    uint64_t period_began_us;  /* … which began then */
     struct timer upkeep;       /* forgets idle pools */
     struct timer certificates; /* looks each day at what expires */
     bool stopping;             /* no command is begun any more */

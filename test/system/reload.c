@@ -59,6 +59,14 @@ SYSTEM_TEST(reload, of_a_broken_file_changes_nothing_and_says_everything)
     cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 46);
 }
 
+SYSTEM_TEST(reload, again_and_again_does_not_put_off_the_statistics)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("stats_period = 3\nlog_stats = 1\n");
+
+    cr_assert(until(!proxy_reload(proxy) && proxy_logged(proxy, " stats: "), PATIENCE_MS));
+}
+
 SYSTEM_TEST(reload, of_a_missing_file_changes_nothing)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");
