@@ -1,7 +1,8 @@
 /*
- * chaos: many clients do random things on few servers while servers are killed and the
- * configuration is read again. Each answer carries a number that only its client knows: nobody may
- * ever see another's, and when all have gone nothing is left that counts them.
+ * chaos: many clients do random things on few servers while backends are killed, the server is
+ * restarted, the configuration changes and the console interferes. Each answer carries a number that
+ * only its client knows: nobody may ever see another's, nobody may hang, and when all have gone
+ * nothing is left that counts them, and no descriptor.
  *
  * The threads share nothing but atomic counters and the first problem; the test's own thread
  * asserts. PGSTAGE_TEST_CHAOS says how many seconds it lasts.
@@ -11,16 +12,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-TestSuite(chaos, .fini = test_end, .timeout = 300);
+TestSuite(chaos, .fini = test_end, .timeout = 900);
 
 #define CLIENTS 24
 
 struct chaos {
     /* fixed */
-    const char *conninfo, *past_conninfo;
+    const char *conninfos[2], *past_conninfo;
     int port;
     /* shared: atomic, the text under the mutex */
     atomic_bool stopping;
+    atomic_int running; /* players */
     atomic_long queries, rejected, killed;
     pthread_mutex_t mutex;
     char problem[512];
@@ -285,7 +287,7 @@ static void *player_main(void *argument)
 
     while (!atomic_load(&player->chaos->stopping)) {
         if (!conn)
-            conn = PQconnectdb(player->chaos->conninfo);
+            conn = PQconnectdb(player->chaos->conninfos[roll(player, 3) == 0]);
         PQsetNoticeProcessor(conn, hush, NULL);
         if (PQstatus(conn) != CONNECTION_OK || roll(player, 60) == 0) {
             PQfinish(conn);
@@ -295,6 +297,7 @@ static void *player_main(void *argument)
         play(player, conn);
     }
     PQfinish(conn);
+    atomic_fetch_sub(&player->chaos->running, 1);
     return NULL;
 }
 
@@ -313,75 +316,186 @@ static void *killer_main(void *argument)
 
         atomic_fetch_add(&chaos->killed, PQntuples(result));
         PQclear(result);
+        if (PQstatus(conn) != CONNECTION_OK)
+            PQreset(conn); /* the server was restarted */
         pause_ms(150);
     }
     PQfinish(conn);
     return NULL;
 }
 
-static void command_about(struct proxy *proxy, int seconds)
-{
-    static const char *const commands[] = {"RELOAD",       "RECONNECT",   "SHOW POOLS",
-                                           "SHOW CLIENTS", "RECONNECT",   "SHOW SERVERS",
-                                           "RELOAD",       "SHOW SOCKETS"};
-    int64_t deadline = now_ms() + seconds * 1000;
+/* ---- what the operator does ---- */
 
-    for (int i = 0; now_ms() < deadline; i++) {
-        PQclear(PQexec(proxy_console(proxy), commands[i % 8]));
-        if (i % 20 == 10) {
-            PQclear(PQexec(proxy_console(proxy), "PAUSE app"));
-            PQclear(PQexec(proxy_console(proxy), "RESUME app"));
+struct arena {
+    struct cluster *cluster;
+    struct proxy *proxy;
+};
+
+/* The sizes of everything that has one, from 0 on another one each time; negative: the end, when
+ * servers that nobody uses go. */
+static void configure(const struct arena *arena, int turn)
+{
+    bool over = turn < 0;
+    int size = over ? 4 : 1 + turn % 5;
+    char *text = text_of(
+        "workers = 4\npool_mode = transaction\nmax_client_conn = 200\nserver_login_retry = 1\n"
+        "query_wait_timeout = 20\nserver_idle_timeout = %d\nmin_pool_size = %d\n"
+        "reserve_pool_size = %d\nreserve_pool_timeout = 1\n"
+        "max_db_connections = %d\nmax_user_connections = %d\n"
+        "[environment stage]\nclass = local_development\nhosts = 127.0.0.1:%d\n"
+        "max_server_connections = %d\nserver_idle_timeout = %d\nmin_pool_size = %d\n"
+        "[databases]\napp = environment=stage pool_size=%d\n%s%s\n",
+        over ? 1 : 60, over ? 0 : turn % 3, turn & 1, turn % 4 == 3 ? 2 : 0, turn % 7 == 6 ? 3 : 0,
+        arena->cluster->port, turn % 5 == 4 ? 2 : 0, over ? 1 : 30, over ? 0 : turn % 2, size,
+        turn % 6 == 5 ? "" : "side = dbname=app ",
+        turn % 6 == 5 ? "" : cluster_route(arena->cluster));
+
+    proxy_rewrite(arena->proxy, "%s", text);
+    free(text);
+}
+
+static void restart(const struct arena *arena, int turn)
+{
+    static const enum cluster_end ends[] = {CLUSTER_FAST, CLUSTER_IMMEDIATE, CLUSTER_KILL};
+
+    cluster_end(arena->cluster, ends[turn % 3]);
+    cluster_again(arena->cluster);
+}
+
+static void command_about(const struct arena *arena, int seconds)
+{
+    static const char *const commands[] = {
+        "RECONNECT",  "SHOW POOLS", "SHOW CLIENTS", "RECONNECT app", "SHOW SERVERS", "SHOW SOCKETS",
+        "SHOW STATS", "PAUSE app",  "RESUME app",   "DISABLE side",  "SHOW LISTS",   "ENABLE side",
+        "PAUSE",      "KILL app",   "RESUME app",   "RESUME"};
+    const int count = sizeof commands / sizeof commands[0];
+    PGconn *console = proxy_console(arena->proxy);
+    int64_t begin = now_ms();
+
+    for (int i = 0, restarts = 0; now_ms() < begin + seconds * 1000; i++) {
+        if (i % count == 0) {
+            configure(arena, i / count);
+            cr_expect_null(proxy_reload(arena->proxy));
         }
-        if (i % 50 == 49) {
-            PQclear(PQexec(proxy_console(proxy), "KILL app"));
-            PQclear(PQexec(proxy_console(proxy), "RESUME app"));
-        }
-        pause_ms(100);
+        PQclear(PQexec(console, commands[i % count]));
+        if (now_ms() > begin + 5000 + restarts * 10000)
+            restart(arena, restarts++);
+        pause_ms(40);
     }
+    PQclear(PQexec(console, "RESUME"));
+    PQclear(PQexec(console, "ENABLE side"));
+    configure(arena, -1);
+    cr_expect_null(proxy_reload(arena->proxy));
+}
+
+/* ---- what is left ---- */
+
+static long list_items(const struct arena *arena, const char *list)
+{
+    return proxy_figure(arena->proxy, "LISTS", "list", list, "items");
+}
+
+/* All that counts clients or servers says that there are none. */
+static void nobody_is_left(const struct arena *arena)
+{
+    static const struct {
+        const char *view, *key, *column;
+    } figures[] = {
+        {"POOLS", NULL, "cl_active"},
+        {"POOLS", NULL, "cl_waiting"},
+        {"POOLS", NULL, "sv_active"},
+        {"POOLS", NULL, "sv_idle"},
+        {"POOLS", NULL, "sv_used"},
+        {"POOLS", NULL, "sv_tested"},
+        {"POOLS", NULL, "sv_login"},
+        {"POOLS", NULL, "maxwait"},
+        {"DATABASES", NULL, "current_connections"},
+        {"DATABASES", NULL, "current_client_connections"},
+        {"USERS", "app", "current_connections"},
+        {"USERS", "app", "current_client_connections"},
+        {"ENVIRONMENTS", NULL, "current_client_connections"},
+        {"ENVIRONMENTS", NULL, "current_connections"},
+        {"SERVERS", NULL, NULL},
+    };
+
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        const char *view = figures[i].view, *key = figures[i].key, *column = figures[i].column;
+        const char *key_column = key ? "name" : NULL;
+
+        cr_expect(until((column ? proxy_figure(arena->proxy, view, key_column, key, column)
+                                : proxy_rows(arena->proxy, view, NULL, NULL)) == 0,
+                        PATIENCE_MS),
+                  "%s %s: %ld", view, column ? column : "rows",
+                  column ? proxy_figure(arena->proxy, view, key_column, key, column) : -1);
+    }
+    cr_expect(until(list_items(arena, "used_servers") == 0, PATIENCE_MS));
+    cr_expect(until(list_items(arena, "used_clients") == 1, PATIENCE_MS)); /* the console */
+    cr_expect_eq(list_items(arena, "login_clients"), 0);
+}
+
+static long total(const struct arena *arena, const char *name)
+{
+    return proxy_figure(arena->proxy, "TOTALS", "name", name, "value");
+}
+
+static void start(struct chaos *chaos, struct player *players, pthread_t *threads)
+{
+    atomic_store(&chaos->running, CLIENTS);
+    for (int i = 0; i < CLIENTS; i++) {
+        players[i] = (struct player){chaos, (unsigned)i + 1, (unsigned)(i + 1) * 100000};
+        cr_assert_eq(pthread_create(&threads[i], NULL, player_main, &players[i]), 0);
+    }
+}
+
+static void make_table(const struct cluster *cluster)
+{
+    PGconn *direct = cluster_connect(cluster, "app");
+
+    client_do(direct, "CREATE TABLE chaos (a int)");
+    client_do(direct, "GRANT ALL ON chaos TO public");
+    PQfinish(direct);
 }
 
 SYSTEM_TEST(chaos, every_client_reads_only_its_own_and_nothing_is_left_behind)
 {
+    SKIP_ON_PGBOUNCER();
     const char *seconds = getenv("PGSTAGE_TEST_CHAOS");
-    static const char *const columns[] = {"cl_active", "cl_waiting", "sv_active", "sv_tested",
-                                          "sv_login"};
     struct cluster *cluster = cluster_start(&(struct cluster_options){0});
-    struct proxy *proxy =
-        proxy_start("pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 200\n"
-                    "server_login_retry = 1\nquery_wait_timeout = 20\n"
-                    "[databases]\napp = %s\n",
-                    cluster_route(cluster));
-    struct chaos chaos = {.port = proxy->port, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    struct arena arena = {cluster, proxy_start("workers = 4\n")};
+    struct chaos chaos = {.port = arena.proxy->port, .mutex = PTHREAD_MUTEX_INITIALIZER};
     struct player players[CLIENTS];
     pthread_t threads[CLIENTS], killer;
-    PGconn *direct = cluster_connect(cluster, "app");
+    int descriptors;
 
-    SKIP_ON_PGBOUNCER();
-    chaos.conninfo = client_conninfo(proxy, NULL);
+    chaos.conninfos[0] = client_conninfo(arena.proxy, NULL);
+    chaos.conninfos[1] = client_conninfo(arena.proxy, "dbname=side");
     chaos.past_conninfo = text_of("%s dbname=postgres user=postgres", cluster_route(cluster));
-    client_do(direct, "CREATE TABLE chaos (a int)");
-    client_do(direct, "GRANT ALL ON chaos TO public");
-    PQfinish(direct);
-    for (int i = 0; i < CLIENTS; i++) {
-        players[i] = (struct player){&chaos, (unsigned)i + 1, (unsigned)(i + 1) * 100000};
-        cr_assert_eq(pthread_create(&threads[i], NULL, player_main, &players[i]), 0);
-    }
+    make_table(cluster);
+    configure(&arena, 0);
+    cr_assert_null(proxy_reload(arena.proxy));
+    descriptors = process_descriptor_count(arena.proxy->pid);
+
+    start(&chaos, players, threads);
     cr_assert_eq(pthread_create(&killer, NULL, killer_main, &chaos), 0);
-    command_about(proxy, seconds ? atoi(seconds) : 20);
+    command_about(&arena, seconds ? atoi(seconds) : 15);
     atomic_store(&chaos.stopping, true);
     pthread_join(killer, NULL);
+    cr_assert(until(atomic_load(&chaos.running) == 0, PATIENCE_MS), "%d clients hang",
+              atomic_load(&chaos.running));
     for (int i = 0; i < CLIENTS; i++)
         pthread_join(threads[i], NULL);
 
     cr_expect_str_eq(chaos.problem, "");
-    cr_expect(proxy_is_alive(proxy));
+    cr_expect(proxy_is_alive(arena.proxy));
     cr_expect_gt(atomic_load(&chaos.queries), 100);
     cr_expect_gt(atomic_load(&chaos.killed), 5);
-    for (int i = 0; i < 5; i++)
-        cr_expect(
-            until(proxy_figure(proxy, "POOLS", "database", "app", columns[i]) == 0, PATIENCE_MS),
-            "%s stays", columns[i]);
-    cr_expect(until(proxy_rows(proxy, "CLIENTS", "database", "app") == 0, PATIENCE_MS));
+    nobody_is_left(&arena);
+    cr_expect(until(process_descriptor_count(arena.proxy->pid) <= descriptors + 2, PATIENCE_MS),
+              "%d descriptors, %d before", process_descriptor_count(arena.proxy->pid), descriptors);
+    cr_expect_eq(total(&arena, "total_xact_count"),
+                 proxy_figure(arena.proxy, "STATS", NULL, NULL, "total_xact_count"));
+    cr_expect_geq(total(&arena, "total_query_count"), atomic_load(&chaos.queries));
     /* and all of it still works */
-    cr_expect_eq(client_number(client_open(proxy, NULL), "SELECT 42"), 42);
+    cr_expect_eq(client_number(client_open(arena.proxy, NULL), "SELECT 42"), 42);
+    cr_expect_eq(client_number(client_open(arena.proxy, "dbname=side"), "SELECT 43"), 43);
 }
