@@ -261,7 +261,9 @@ static void visit(struct procedure *procedure);
 static void on_visited(struct probe *probe, void *context, const struct probe_result *result)
 {
     struct procedure *procedure = context;
-    bool stopping = result->error == PROBE_STARTING_UP || result->error == PROBE_LOST;
+    /* and where nothing could be tried nothing is known */
+    bool stopping = result->error == PROBE_STARTING_UP || result->error == PROBE_LOST ||
+                    result->error == PROBE_LOCAL;
     (void)probe;
     probe_close(procedure->visitor);
     procedure->visitor = NULL;

@@ -67,7 +67,10 @@ static void fail_by_stream(struct handshake *handshake)
 {
     char text[PROBE_TEXT_BYTES];
     stream_problem(&handshake->stream, text, sizeof text);
-    finish(handshake, handshake->result.step == PROBE_STEP_CONNECT ? PROBE_REFUSED : PROBE_TLS,
+    finish(handshake,
+           handshake->result.step != PROBE_STEP_CONNECT    ? PROBE_TLS
+           : probe_errno_is_local(handshake->stream.error) ? PROBE_LOCAL
+                                                           : PROBE_REFUSED,
            text);
 }
 
@@ -189,7 +192,7 @@ static struct handshake *begin(struct loop *loop, const struct address *address,
     handshake->result.step = PROBE_STEP_CONNECT;
     timer_set(loop, &handshake->timer, deadline_us);
     if (!stream_connect(&handshake->stream, loop, address, on_event))
-        finish(handshake, PROBE_REFUSED, strerror(handshake->stream.error));
+        fail_by_stream(handshake);
     return handshake;
 }
 

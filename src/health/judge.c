@@ -4,6 +4,8 @@
  *   finding           is        health                                breaker
  *   refused, timeout  dead      critical after `fall` in a row        closed ─► open
  *   dns, tls, lost …
+ *   no descriptor     nothing     as before                           as before
+ *   left here
  *   28P01, 3D000,     alive,    warning; the role is unknown after    as for alive
  *   53300, 57P03      blind     `fall` in a row: nobody can look
  *   an answer         alive     healthy or warning; from critical     open ─► half_open ─► closed
@@ -257,6 +259,8 @@ unsigned judge(struct host_report *report, struct judge_memory *memory,
     report->error = finding->error;
     (void)text_fit(report->sqlstate, sizeof report->sqlstate, finding->sqlstate);
     report->probed_us = now_us;
+    if (finding->error == PROBE_LOCAL)
+        return 0;
     if (dead)
         return judge_dead(report, memory, limits, now_us);
     if (report->blind != blind || report->starting != starting)

@@ -234,6 +234,9 @@ static void end(struct monitored *host, const struct finding *finding)
     if (finding->facts && !finding->facts->in_recovery)
         host->lsn_earlier = host->report.lsn_flushed;
     (void)text_fit(host->error_text, sizeof host->error_text, finding->text);
+    if (finding->error == PROBE_LOCAL && host->report.error != PROBE_LOCAL)
+        log_warning("host %s/%s cannot be probed from here: %s", host->report.environment,
+                    host->report.label, finding->text);
     what = judge(&host->report, &host->memory, finding, &limits, &primary, now_of(host));
     if (finding->facts) {
         what |= take_texts(host);
@@ -320,6 +323,10 @@ static void on_opened(struct probe *probe, void *context, const struct probe_res
 
         (void)text_fit(text, sizeof text, result->text);
         probe_close(probe);
+        if (result->error == PROBE_LOCAL && host->kept && probe_is_idle(host->kept)) {
+            ask(host); /* which needs nothing new */
+            return;
+        }
         if (result->error == PROBE_NO_DATABASE && host->environment->databases[1])
             host->database = !host->database;
         if (probe_error_is_host(result->error))

@@ -10,6 +10,7 @@
  * anybody's words, so an error that comes then is a failure of TLS, whatever number it shows. Pure.
  */
 #include <ctype.h>
+#include <errno.h>
 #include <string.h>
 
 #include "pgstage/base/text.h"
@@ -31,7 +32,11 @@ static const struct {
     [PROBE_SERVER] = {"server", false},
     [PROBE_LOST] = {"lost", true},
     [PROBE_PROTOCOL] = {"protocol", true},
+    [PROBE_LOCAL] = {"local", false},
 };
+
+/* What socket() and connect() fail with when it is this machine that lacks something. */
+static const int shortages[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL};
 
 const char *probe_error_word(enum probe_error error)
 {
@@ -41,6 +46,24 @@ const char *probe_error_word(enum probe_error error)
 bool probe_error_is_host(enum probe_error error)
 {
     return errors[error].is_host;
+}
+
+bool probe_errno_is_local(int error)
+{
+    for (size_t i = 0; i < sizeof shortages / sizeof shortages[0]; i++) {
+        if (shortages[i] == error)
+            return true;
+    }
+    return false;
+}
+
+static bool tells_of_shortage(const char *text)
+{
+    for (size_t i = 0; i < sizeof shortages / sizeof shortages[0]; i++) {
+        if (strstr(text, strerror(shortages[i])))
+            return true;
+    }
+    return false;
 }
 
 static bool is_state(const char *text)
@@ -131,6 +154,8 @@ static enum probe_error of_words(enum probe_step step, const char *text)
     };
     if (step == PROBE_STEP_RESOLVE)
         return PROBE_DNS;
+    if (step == PROBE_STEP_CONNECT && tells_of_shortage(text))
+        return PROBE_LOCAL;
     if (step == PROBE_STEP_CONNECT)
         return strstr(text, "timed out") ? PROBE_TIMEOUT : PROBE_REFUSED;
     /* A peer that just goes away (a balancer before a dead server does) has said nothing of TLS. */

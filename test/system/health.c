@@ -3,6 +3,7 @@
  * which, and what is no death.
  */
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "system.h"
 
@@ -463,6 +464,34 @@ SYSTEM_TEST(health, a_reload_keeps_what_is_the_same_and_what_is_known)
     becomes(&pair, pair.primary, "health", "unknown");
     pause_ms(700);
     cr_assert(says(&pair, pair.primary, "good", "0"), "it is probed although probe_interval is 0");
+}
+
+SYSTEM_TEST(health, a_host_is_not_down_because_pgstage_has_no_descriptor_left)
+{
+    SKIP_ON_PGBOUNCER();
+    struct pair pair = {.primary = cluster_shared()};
+    struct rlimit few = {200, 200};
+    struct wire *wires[175];
+    PGconn *client;
+
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0); /* for pgstage, which has more open than we */
+    pair.proxy = proxy_start("workers = 8\npool_mode = transaction\nmax_client_conn = 1000\n"
+                             "tcp_defer_accept = 0\n[environment e]\n"
+                             "class = local_development\nhosts = 127.0.0.1:%d\n"
+                             "probe_interval = 50ms\nprobe_timeout = 10\n%s",
+                             pair.primary->port, DATABASES);
+    client = client_open(pair.proxy, NULL);
+    client_do(client, "SELECT 1");
+    becomes(&pair, pair.primary, "health", "healthy");
+    for (int i = 0; i < 175; i++)
+        cr_assert_not_null(wires[i] = wire_open_port(pair.proxy->port));
+    becomes(&pair, pair.primary, "error", "local");
+    cr_assert(says(&pair, pair.primary, "health", "healthy"));
+    cr_assert(says(&pair, pair.primary, "breaker", "closed"));
+    client_do(client, "SELECT 1");
+    for (int i = 0; i < 175; i++)
+        wire_close(wires[i]);
+    becomes(&pair, pair.primary, "error", "");
 }
 
 /* ---- servers before 14 do not report in_hot_standby ---- */

@@ -38,6 +38,7 @@ enum probe_error {
     PROBE_SERVER,      /* another error that the server reported */
     PROBE_LOST,        /* the connection ended */
     PROBE_PROTOCOL,    /* this is no PostgreSQL server */
+    PROBE_LOCAL,       /* nothing was tried: pgstage has no descriptor, memory or port left */
 };
 
 /* How far it had got. */
@@ -99,5 +100,7 @@ void probe_describe_tls(const struct probe *probe, char *text, size_t size);
 const char *probe_error_word(enum probe_error error);
 /* Does this error say that the host itself is not well (and not one login or database)? */
 bool probe_error_is_host(enum probe_error error);
+/* Is this errno of socket() or connect() a shortage of our own? */
+bool probe_errno_is_local(int error);
 
 #endif

@@ -145,6 +145,23 @@ Test(judge, kinds_of_failure)
     }
 }
 
+Test(judge, what_could_not_be_tried_changes_nothing)
+{
+    good();
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(found(PROBE_LOCAL, NULL), 0);
+    is(HEALTH_HEALTHY, BREAKER_CLOSED, "up");
+    cr_assert_eq(report.role, ROLE_PRIMARY);
+    cr_assert_eq(report.error, PROBE_LOCAL);
+    found(PROBE_REFUSED, NULL);
+    found(PROBE_LOCAL, NULL);
+    found(PROBE_REFUSED, NULL);
+    is(HEALTH_CRITICAL, BREAKER_OPEN, "down");
+    found(PROBE_LOCAL, NULL);
+    found(PROBE_LOCAL, NULL);
+    is(HEALTH_CRITICAL, BREAKER_OPEN, "still down");
+}
+
 Test(judge, one_refused_login_at_the_start_shows_that_it_lives)
 {
     found(PROBE_AUTH, NULL);

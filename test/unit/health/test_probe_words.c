@@ -1,5 +1,6 @@
 /* What libpq's messages mean. The messages are those of libpq 15 with PQERRORS_VERBOSE. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 
 #include "pgstage/base/text.h"
@@ -87,6 +88,19 @@ Test(probe_words, failures_to_connect_say_nothing_else)
     is(PROBE_STEP_CONNECT, BEFORE "No route to host\n", PROBE_REFUSED, "", "No route to host");
     is(PROBE_STEP_CONNECT, BEFORE "Connection timed out\n", PROBE_TIMEOUT, "",
        "Connection timed out");
+}
+
+Test(probe_words, what_this_machine_lacks_is_not_the_hosts)
+{
+    is(PROBE_STEP_CONNECT, BEFORE "could not create socket: Too many open files\n", PROBE_LOCAL, "",
+       "could not create socket: Too many open files");
+    is(PROBE_STEP_CONNECT, BEFORE "Cannot assign requested address\n\tIs the server running?\n",
+       PROBE_LOCAL, "", "Cannot assign requested address");
+    /* a server may say so of itself */
+    is(PROBE_STEP_LOGIN, BEFORE "could not fork new process: Cannot allocate memory\n",
+       PROBE_PROTOCOL, "", "could not fork new process: Cannot allocate memory");
+    cr_assert_not(probe_error_is_host(PROBE_LOCAL));
+    cr_assert(probe_errno_is_local(EMFILE) && !probe_errno_is_local(ECONNREFUSED));
 }
 
 Test(probe_words, ends_of_connections_are_told_from_nonsense)
