@@ -162,12 +162,24 @@ static char *failover_for_log(const struct command *command)
                       command->is_dry_run ? " DRY RUN" : "");
 }
 
+/* MAINTENANCE: how long stands in `value`, where a time was given. */
+static char *maintenance_for_log(const struct command *command)
+{
+    return text_print("MAINTENANCE %s %s%s%s", command->target, command->is_on ? "ON" : "OFF",
+                      command->value ? " FOR " : "", command->value ? command->value : "");
+}
+
 /* The statement as the log may show it. */
 static char *text_for_log(const struct command *command)
 {
     enum command_argument argument = command_rows[command->id].argument;
     if (argument == ARGUMENT_FAILOVER || argument == ARGUMENT_FAILBACK)
         return failover_for_log(command);
+    if (argument == ARGUMENT_MAINTENANCE)
+        return maintenance_for_log(command);
+    if (argument == ARGUMENT_ENVIRONMENT_HOST)
+        return text_print("%s %s %s", command_rows[command->id].verb, command->target,
+                          command->value);
     if (command_rows[command->id].argument != ARGUMENT_ASSIGNMENT) {
         const char *target = command->target;
         return command->id == COMMAND_kill_client

@@ -52,6 +52,7 @@ static struct {
     _Atomic(struct syslog_target *) syslog; /* the newest; used only while to_syslog */
     atomic_bool to_syslog;
     _Atomic int verbose;
+    atomic_bool is_torn; /* the file ends in a piece of a line: the disk was full */
 } log_state = {.file_fd = -1, .to_stderr = true, .verbose = RANK_LOG};
 _Atomic int log_lowest = RANK_INFO;
 
@@ -107,6 +108,7 @@ static bool install_file(int fd)
 static bool open_file(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+    atomic_store(&log_state.is_torn, false);
     return fd >= 0 && install_file(fd);
 }
 
@@ -239,6 +241,16 @@ static void send_to_syslog(const struct syslog_target *target, enum log_rank ran
                  (const struct sockaddr *)&address, sizeof address);
 }
 
+/* `line[-1]` is a line's end: what a full disk has left of the line before ends there. */
+static void write_to_file(const char *line, size_t length)
+{
+    bool was_torn = atomic_exchange(&log_state.is_torn, false);
+    ssize_t written =
+        write(atomic_load(&log_state.file_fd), line - (was_torn ? 1 : 0), length + was_torn);
+    if (written < (ssize_t)(length + was_torn) && (written > 0 || was_torn))
+        atomic_store(&log_state.is_torn, true);
+}
+
 void log_write(enum log_rank rank, const char *format, ...)
 {
     va_list arguments;
@@ -255,9 +267,9 @@ void log_vwrite(enum log_rank rank, const char *format, va_list arguments)
     if (vsnprintf(text, sizeof text, format, arguments) < 0)
         (void)text_fit(text, sizeof text, format);
 
-    char line[LINE_BYTES];
-    size_t prefix = print_prefix(line, sizeof line, rank);
-    size_t length = prefix + escape(line + prefix, sizeof line - 1 - prefix, text);
+    char room[1 + LINE_BYTES] = "\n", *line = room + 1;
+    size_t prefix = print_prefix(line, LINE_BYTES, rank);
+    size_t length = prefix + escape(line + prefix, LINE_BYTES - 1 - prefix, text);
 
     if (atomic_load_explicit(&log_state.to_syslog, memory_order_acquire))
         send_to_syslog(atomic_load(&log_state.syslog), rank, line + prefix, length - prefix);
@@ -265,6 +277,6 @@ void log_vwrite(enum log_rank rank, const char *format, va_list arguments)
     if (atomic_load_explicit(&log_state.to_stderr, memory_order_relaxed))
         (void)!write(STDERR_FILENO, line, length);
     if (atomic_load_explicit(&log_state.to_file, memory_order_acquire))
-        (void)!write(atomic_load(&log_state.file_fd), line, length);
+        write_to_file(line, length);
     errno = error;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "inside.h"
+#include "pgstage/base/buffer.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/host.h"
 
@@ -120,6 +121,18 @@ static void resolve_peer_user(struct resolve *resolve, struct environment *envir
     }
 }
 
+/* A class that is near to none of them. */
+static void refuse_class(struct report *report, const struct assignment *class)
+{
+    struct buffer names = {0};
+    for (size_t i = 0; i < class_count(); i++)
+        buffer_print(&names, "%s%s", i ? ", " : "", class_at(i)->name);
+    buffer_put_u8(&names, '\0');
+    origin_error(report, &class->origin, "unknown class \"%.80s\"; there are: %s",
+                 class->value.text, (const char *)names.data);
+    buffer_fini(&names);
+}
+
 static void resolve_environment(struct resolve *resolve, struct environment *environment)
 {
     struct layer *layer = &environment->layer;
@@ -135,8 +148,7 @@ static void resolve_environment(struct resolve *resolve, struct environment *env
             origin_error(resolve->report, &class->origin,
                          "unknown class \"%.80s\"; did you mean %s?", class->value.text, nearest);
         else if (!environment->class)
-            origin_error(resolve->report, &class->origin, "unknown class \"%.80s\"",
-                         class->value.text);
+            refuse_class(resolve->report, class);
     }
     if (environment->class) {
         environment->config.production_class = environment->class->production;

@@ -250,6 +250,17 @@ static char *refusals_by_line(const struct guard_report *report)
     return (char *)text.data;
 }
 
+/* What to do about it, beyond what the first refusal says. */
+static const char *advice(const struct procedure_request *request, enum guard_id first)
+{
+    if (first == GUARD_MODE)
+        return "Promote the standby with what manages the cluster, or with pg_ctl promote: pgstage "
+               "follows. To promote from here, set failover_mode = promote.";
+    if (request->type == EPISODE_MANUAL)
+        return "DRY RUN shows every guard; EMERGENCY does not ask those about waits and lag.";
+    return "DRY RUN shows every guard.";
+}
+
 static void refuse_by_guards(struct asking *asking, procedure_answered *answered, void *context)
 {
     const struct procedure_request *request = asking->request;
@@ -257,9 +268,7 @@ static void refuse_by_guards(struct asking *asking, procedure_answered *answered
     char *text = text_print("%s is refused: %s", request->failback ? "FAILBACK" : "FAILOVER",
                             asking->report.rows[first].text);
     refuse(asking->procedures, answered, context, "55000", text, refusals_by_line(&asking->report),
-           request->type == EPISODE_MANUAL
-               ? "DRY RUN shows every guard; EMERGENCY does not ask those about waits and lag."
-               : "DRY RUN shows every guard.");
+           advice(request, first));
 }
 
 /* With what the hosts have answered since the question was asked. */

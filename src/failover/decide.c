@@ -367,11 +367,16 @@ static void describe_loss(struct desk *desk)
         [SIGHT_STANDBY] = "is a standby",
         [SIGHT_WRITER] = "is refused",
     };
-    if (desk->accepted == DECISION_NO_HOST)
+    if (desk->accepted == DECISION_NO_HOST) {
         conclude(desk, VERDICT_NONE, DECISION_NO_HOST, "no host that may be accepted takes writes");
-    else
+    } else {
+        enum sight sight = desk->hosts[desk->accepted].sight;
+        bool is_fenced = desk->views[desk->accepted].fence != FENCE_NONE;
         conclude(desk, VERDICT_NONE, DECISION_NO_HOST, "the accepted primary %s %s",
-                 situation->accepted, looks[desk->hosts[desk->accepted].sight]);
+                 situation->accepted,
+                 sight == SIGHT_WRITER && is_fenced ? "is fenced: UNFENCE it, or FAILOVER"
+                                                    : looks[sight]);
+    }
     alarm_environment(desk, ALARM_NO_PRIMARY);
 }
 

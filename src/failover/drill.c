@@ -281,10 +281,10 @@ static bool is_listed(const struct list *list, const char *host, const char *use
     return false;
 }
 
-static const char *plain_secret(const struct snapshot *snapshot, const char *user)
+/* Is no more than a hash of its password known? One without a password may be let in without. */
+static bool has_hash_only(const struct user_secret *secret)
 {
-    const struct user_secret *secret = users_find(snapshot_users(snapshot), user);
-    return secret && secret->kind == SECRET_PLAIN ? secret->secret : NULL;
+    return secret && (secret->kind == SECRET_MD5 || secret->kind == SECRET_SCRAM);
 }
 
 struct adding {
@@ -316,12 +316,13 @@ static void add_user(struct drill *drill, struct effective *effective, const cha
 {
     const struct settings *settings = effective->settings;
     const char *user = settings->user ? settings->user : pool_user;
+    const struct user_secret *secret = users_find(snapshot_users(effective->snapshot), user);
     const char *password = NULL;
     if (settings->user && settings->password)
         password = secret_kind_of(settings->password) == SECRET_PLAIN ? settings->password : NULL;
-    else
-        password = plain_secret(effective->snapshot, user);
-    if (!password && users_find(snapshot_users(effective->snapshot), user)) {
+    else if (secret && secret->kind == SECRET_PLAIN)
+        password = secret->secret;
+    if (!password && has_hash_only(secret)) {
         put(drill, "login", NULL, GRADE_WARNING, -1,
             "%s cannot be tried: its password is known here only as a hash", user);
         return;

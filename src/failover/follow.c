@@ -256,11 +256,15 @@ void change_settle(struct ward *ward, const char *failure)
     episode->result = failure ? EPISODE_FAILED : EPISODE_DONE;
     episode->text = text_copy(failure);
     ward->episode = NULL;
-    log_log("failover: %s: %s → %s %s: detected in %" PRId64 " ms, held for %" PRId64
-            " ms, %" PRId64 " ms in all, %" PRId64 " clients held, %" PRId64 " lost a transaction",
+    char *detected = episode->detection_ms < 0
+                         ? text_copy("")
+                         : text_print("detected in %" PRId64 " ms, ", episode->detection_ms);
+    log_log("failover: %s: %s → %s %s: %sheld for %" PRId64 " ms, %" PRId64 " ms in all, %" PRId64
+            " clients held, %" PRId64 " lost a transaction",
             ward->name, episode->from ? episode->from : "(none)", episode->to,
-            episode_result_word(episode->result), episode->detection_ms, episode->hold_ms,
-            episode->total_ms, episode->clients_held, episode->clients_errored);
+            episode_result_word(episode->result), detected, episode->hold_ms, episode->total_ms,
+            episode->clients_held, episode->clients_errored);
+    free(detected);
     keep_episode(ward->failover, episode);
     operation_changed(ward, failure);
 }

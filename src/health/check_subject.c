@@ -126,11 +126,12 @@ static void add_pool(struct check_demand *demand, const struct settings *setting
         demand->per_user += (uint64_t)size;
 }
 
-static void sum(struct check_demands **demands, const struct effective *effective)
+static void sum_at(struct check_demands **demands, const struct effective *effective,
+                   const struct host_config *hosts, size_t count)
 {
     struct check_demands *found;
-    for (size_t i = 0; i < effective->host_count; i++) {
-        char *key = demand_key(&effective->hosts[i]);
+    for (size_t i = 0; i < count; i++) {
+        char *key = demand_key(&hosts[i]);
         HASH_FIND_STR(*demands, key, found);
         if (!found) {
             found = memory_new(sizeof *found);
@@ -141,6 +142,15 @@ static void sum(struct check_demands **demands, const struct effective *effectiv
         }
         add_pool(&found->demand, effective->settings);
     }
+}
+
+/* After a DR failover the pools of an environment's hosts go to its dr_hosts. */
+static void sum(struct check_demands **demands, const struct effective *effective)
+{
+    const struct environment_config *of = effective->environment;
+    sum_at(demands, effective, effective->hosts, effective->host_count);
+    if (of && host_lists_equal(effective->hosts, effective->host_count, of->hosts, of->host_count))
+        sum_at(demands, effective, of->dr_hosts, of->dr_host_count);
 }
 
 /* ---- subjects ---- */

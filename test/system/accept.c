@@ -269,6 +269,7 @@ SYSTEM_TEST(accept, two_primaries_stop_everything_until_an_operator_says_which)
     cr_assert(has_alarm(pair.proxy, "two_primaries"));
     proxy_do(pair.proxy, text_of("ACCEPT e \"%s\"", label(pair.b)));
     wait_accepted(&pair, pair.b);
+    cr_assert(proxy_logged(pair.proxy, text_of(": ACCEPT e %s", label(pair.b))));
     client = client_open(pair.proxy, NULL);
     cr_assert_eq(writes_to(client), pair.b->port);
     cr_assert_eq(cluster_number(pair.a, "SELECT count(*) FROM t WHERE i = 2"), 0);
@@ -313,6 +314,9 @@ SYSTEM_TEST(accept, maintenance_keeps_it_from_following)
     wait_alarm(&pair, "no_primary");
     assert_waits(&pair, client);
     proxy_do(pair.proxy, "MAINTENANCE e OFF");
+    /* who has done what is known afterwards */
+    cr_assert(proxy_logged(pair.proxy, ": MAINTENANCE e ON FOR 1h\n"));
+    cr_assert(proxy_logged(pair.proxy, ": MAINTENANCE e OFF\n"));
     cr_assert_str_eq(client_finish(client, PATIENCE_MS), "");
     cr_assert_eq(writes_to(client), pair.b->port);
     cr_assert_str_eq(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "maintenance"), "no");
@@ -333,6 +337,9 @@ SYSTEM_TEST(accept, a_fence_closes_every_connection_and_is_remembered)
                                            "'app'") == 0,
                     PATIENCE_MS));
     cr_assert_str_eq(cell(pair.proxy, "FENCES", "host", label(pair.a), "reason"), "operator");
+    cr_assert(
+        until(strstr(cell(pair.proxy, "ALARMS", "alarm", "no_primary", "detail"), "is fenced"),
+              PATIENCE_MS));
     PQfinish(client);
     restart_proxy(&pair);
     cr_assert(is_fenced(&pair, pair.a));

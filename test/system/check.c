@@ -216,8 +216,11 @@ SYSTEM_TEST(check, a_standby_is_told_from_its_primary)
     struct cluster *standby = cluster_standby(primary, NULL);
     struct proxy *proxy =
         proxy_start("[environment pair]\nclass = local_development\nmonitor_user = other\n"
-                    "hosts = 127.0.0.1:%d, 127.0.0.1:%d\n[databases]\napp@pair = dbname=app\n",
-                    standby->port, primary->port);
+                    "hosts = 127.0.0.1:%d, 127.0.0.1:%d\npool_size = 5\n"
+                    "[environment site]\nclass = local_development\nmonitor_user = other\n"
+                    "hosts = 127.0.0.1:%d\ndr_hosts = 127.0.0.1:%d\npool_size = 7\n"
+                    "[databases]\napp@pair = dbname=app\napp@site = dbname=app\n",
+                    standby->port, primary->port, primary->port, standby->port);
     PGresult *result = checked(proxy, "pair");
     const char *first = text_of("127.0.0.1:%d", standby->port);
     const char *second = text_of("127.0.0.1:%d", primary->port);
@@ -228,6 +231,8 @@ SYSTEM_TEST(check, a_standby_is_told_from_its_primary)
     is_said(result, second, "role", "ok: primary");
     cr_assert_str_eq(said(result, second, "lag"), "none");
     is_said(result, "", "primary", text_of("ok: %s", second));
+    /* what a DR failover would bring to it is held against its limit, too */
+    is_said(checked(proxy, "site"), first, "max_connections", "pools may open 12, and 12 more");
     cluster_end(primary, CLUSTER_FAST);
     cr_assert(until(cluster_number(standby, "SELECT count(*) FROM pg_stat_wal_receiver") == 0,
                     PATIENCE_MS));

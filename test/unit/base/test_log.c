@@ -5,10 +5,12 @@
 #include <limits.h>
 #include <pthread.h>
 #include <regex.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -222,6 +224,33 @@ Test(log, something_may_have_a_minimum_of_its_own)
     cr_assert(log_wants_from(RANK_DEBUG, RANK_ERROR));
     cr_assert(log_wants(RANK_DEBUG));
     cr_assert_not(log_wants(RANK_TRACE));
+}
+
+/* A disk that is full cuts a line; what comes when there is room again begins a line of its own. */
+Test(log, begins_a_line_anew_behind_one_that_a_full_disk_has_cut)
+{
+    struct rlimit before, narrow;
+    struct stat status;
+    open_log(RANK_INFO);
+    log_log("first");
+    cr_assert_eq(stat(path, &status), 0);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    narrow = before;
+    narrow.rlim_cur = (rlim_t)status.st_size + 10;
+    cr_assert_neq(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &narrow), 0);
+    log_log("cut");
+    log_log("lost");
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    log_log("whole");
+    log_log("next");
+    char *text = contents(path);
+    const char *cut = strchr(text, '\n') + 1, *whole = strchr(cut, '\n') + 1;
+    cr_expect_eq(whole - cut, 11, "%s", text); /* ten bytes and the end that was put behind them */
+    cr_expect_not_null(strstr(whole, "LOG whole\n2"), "%s", text);
+    cr_expect_not_null(strstr(whole, "LOG next\n"), "%s", text);
+    cr_expect_null(strstr(whole, "\n\n"), "%s", text);
+    free(text);
 }
 
 Test(log, keeps_the_old_file_when_the_new_one_cannot_be_opened)

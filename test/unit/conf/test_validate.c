@@ -60,6 +60,8 @@ Test(validate, unknown_options_are_answered_with_the_nearest_name)
 Test(validate, unknown_classes_are_answered_with_the_nearest_one)
 {
     desk_refuses("[environment e]\nclass = prodution\nhosts = h\n", 2, "did you mean production?");
+    desk_refuses("[environment e]\nclass = x\nhosts = h\n", 2,
+                 "there are: local_development, feature_branch, ");
 }
 
 Test(validate, names_of_environments_must_exist)
