@@ -598,8 +598,7 @@ SYSTEM_TEST(input, servers_that_talk_nonsense_harm_nobody)
     size_t i;
 
     for (i = 0; i < count; i++)
-        lines = text_of("%sbad%zu = %s dbname=app query_wait_timeout=2
-", lines, i,
+        lines = text_of("%sbad%zu = %s dbname=app query_wait_timeout=2\n", lines, i,
                         fake_route(fake_start(serve_half, ways[i])));
     proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 1\n"
                         "[databases]\n%s* = %s\n",
