@@ -363,12 +363,9 @@ void resolver_counts(struct resolver *resolver, size_t *names, size_t *pending)
     pthread_mutex_unlock(&resolver->mutex);
 }
 
-/* Whoever still waits will hear nothing: no look-up is left to mail it. */
-void resolver_free(struct resolver *resolver)
+/* Whoever still waits will hear nothing: no look-up finds it any more. */
+static void silence(struct resolver *resolver)
 {
-    if (!resolver)
-        return;
-    offload_free(resolver->offload);
     struct list silent;
     list_init(&silent);
     pthread_mutex_lock(&resolver->mutex);
@@ -381,6 +378,28 @@ void resolver_free(struct resolver *resolver)
     struct list_node *node;
     while ((node = list_pop_front(&silent)))
         waiter_free(list_entry(node, struct waiter, node));
+}
+
+void resolver_stop(struct resolver *resolver, unsigned wait_ms)
+{
+    if (!resolver || !resolver->offload)
+        return;
+    bool ended = offload_abandon(resolver->offload, wait_ms);
+    resolver->offload = NULL;
+    silence(resolver);
+    if (ended)
+        return;
+    pthread_mutex_lock(&resolver->mutex);
+    resolver->references++; /* of the look-up that may come back, which never gives it back */
+    pthread_mutex_unlock(&resolver->mutex);
+}
+
+void resolver_free(struct resolver *resolver)
+{
+    if (!resolver)
+        return;
+    offload_free(resolver->offload);
+    silence(resolver);
     pthread_mutex_lock(&resolver->mutex);
     unlock_and_unref(resolver);
 }

@@ -41,7 +41,7 @@
 /* Logins that wait for the name of their system user. */
 #define IDENTITIES_MAX 1024
 #define KEYS_MAX 16384
-/* How long the end waits for what PAM is doing. */
+/* How long the end waits for what PAM, or a name service, is doing. */
 #define HELPERS_WAIT_MS 1000
 /* Addresses whose failed logins are remembered. */
 #define FAILED_ADDRESSES_MAX 8192
@@ -369,7 +369,8 @@ void plane_free(struct plane *plane)
     doors_close(plane);
     offload_free(plane->derivations);
     offload_free(plane->identities);
-    offload_abandon(plane->helpers, HELPERS_WAIT_MS);
+    (void)offload_abandon(plane->helpers, HELPERS_WAIT_MS);
+    resolver_stop(plane->resolver, HELPERS_WAIT_MS);
     audit_free(plane->audit);
     for (unsigned i = 0; plane->workers && i < plane->worker_count; i++)
         loop_free(plane->workers[i].loop);

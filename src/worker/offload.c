@@ -177,12 +177,12 @@ static bool join_until(struct helper *helper, const struct timespec *deadline)
     return true;
 }
 
-void offload_abandon(struct offload *offload, unsigned wait_ms)
+bool offload_abandon(struct offload *offload, unsigned wait_ms)
 {
     struct timespec deadline;
     unsigned left = 0;
     if (!offload)
-        return;
+        return true;
     stop(offload);
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += wait_ms / 1000;
@@ -193,10 +193,11 @@ void offload_abandon(struct offload *offload, unsigned wait_ms)
         left += !join_until(&offload->helpers[i], &deadline);
     send_back(offload);
     if (left > 0)
-        return; /* they still hold it; the process is about to end */
+        return false; /* they still hold it; the process is about to end */
     pthread_cond_destroy(&offload->changed);
     pthread_mutex_destroy(&offload->mutex);
     free(offload);
+    return true;
 }
 
 bool offload_submit(struct offload *offload, struct loop *home, struct offload_job *job)

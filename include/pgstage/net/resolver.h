@@ -34,6 +34,10 @@ struct resolver_query {
 
 struct resolver *resolver_new(uint64_t ttl_us, uint64_t failure_ttl_us)
     __attribute__((warn_unused_result));
+/* When the process is about to end, before the loops that asked are freed: nobody hears anything any
+ * more, and look-ups that a name service does not answer within `wait_ms` are left to themselves. */
+void resolver_stop(struct resolver *resolver, unsigned wait_ms);
+/* Stops it too, if that was not done, and waits for look-ups that run. */
 void resolver_free(struct resolver *resolver);
 void resolver_set_ttl(struct resolver *resolver, uint64_t ttl_us, uint64_t failure_ttl_us);
 /* An answer from the cache (or a numeric address) is given at once: true and `answer` filled.

@@ -31,8 +31,8 @@ struct offload *offload_new(const char *name, unsigned threads, unsigned bound)
 /* Waits for the running jobs. Before the loops that submitted jobs are freed. */
 void offload_free(struct offload *offload);
 /* The same, when the process is about to end: waits for running jobs for `wait_ms` at most. A job that
- * is still running then never goes home, and what it holds is lost. */
-void offload_abandon(struct offload *offload, unsigned wait_ms);
+ * is still running then never goes home, and what it holds is lost. False: there is one. */
+bool offload_abandon(struct offload *offload, unsigned wait_ms);
 /* False when the queue is full: the job stays the caller's. The thread of `home`. */
 bool offload_submit(struct offload *offload, struct loop *home, struct offload_job *job)
     __attribute__((warn_unused_result));

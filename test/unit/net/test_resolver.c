@@ -378,6 +378,55 @@ Test(resolver, freeing_it_ends_what_waits_in_silence)
         cr_assert_leq(queued[i].answers, 1);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
+/* Of what this thread allocates. */
+static void expect_leaks(bool expected)
+{
+#ifdef __SANITIZE_ADDRESS__
+    expected ? __lsan_disable() : __lsan_enable();
+#else
+    (void)expected;
+#endif
+}
+
+static bool have_come_back(void)
+{
+    size_t names, pending;
+    resolver_counts(resolver, &names, &pending);
+    return pending == 1; /* that of the one which never began */
+}
+
+Test(resolver, stopping_it_does_not_wait_for_a_name_service_that_hangs)
+{
+    struct loop *second = loop_new(1, NULL);
+    struct asker running[2], queued = {.query.answered = answered};
+    uint64_t begin_us = clock_now_us();
+    resolver_free(resolver);
+    expect_leaks(true); /* what hangs is lost, as it is with the process */
+    resolver = resolver_new(LONG_US, LONG_US);
+    cr_assert_not(ask(&running[0], "slow1.test", 1));
+    cr_assert_not(ask(&running[1], "slow2.test", 1));
+    while (lookups_so_far() < 2)
+        sched_yield();
+    cr_assert_not(resolver_ask(resolver, second, &queued.query, "db.test", 1, &queued.answer));
+    expect_leaks(false);
+    resolver_stop(resolver, 50);
+    cr_assert_lt(clock_now_us() - begin_us, 25 * CLOCK_SECOND);
+    loop_free(second);
+    loop_free(loop);
+    /* they come back after all, and find nobody */
+    open_gate();
+    while (!have_come_back())
+        sched_yield();
+    resolver_free(resolver);
+    cr_assert_eq(running[0].answers + running[1].answers + queued.answers, 0);
+    resolver = resolver_new(LONG_US, LONG_US);
+    loop = loop_new(0, NULL);
+}
+
 Test(resolver, a_loop_may_go_before_its_answer)
 {
     struct loop *second = loop_new(1, NULL);
