@@ -7,8 +7,10 @@
  *
  * A Unix socket file is bound, given its rights and owner, and only then listened on, so nobody
  * gets in through the wider rights of a moment. A file that is there already is replaced when it is
- * a socket that refuses connections, and left alone otherwise. On closing only the file that was
- * made here is removed: another process may have put its own in the place.
+ * a socket that refuses connections. One that somebody answers at is left alone, but with
+ * SO_REUSEPORT a new process takes the place over: its file is made beside the other one and renamed
+ * when it listens, so that nobody is refused meanwhile. On closing only the file that was made here is
+ * removed: another process may have put its own in the place.
  *
  * After listener_start the listener belongs to that loop's thread. The owner may close it inside
  * on_accept; the memory goes at the end of the turn.
@@ -36,6 +38,8 @@
 /* So many turns in a row in which all accepts find a connection: more are tried. */
 #define BUSY_TURNS 8
 #define REST_US (100 * CLOCK_MS)
+/* Behind the name of a file that will take another one's place. */
+#define BESIDE ".new"
 /* How long the kernel keeps a connection that sends nothing from us. */
 #define DEFER_ACCEPT_SECONDS 45
 
@@ -82,11 +86,15 @@ static bool is_live(const struct address *address)
     return live;
 }
 
-static bool remove_stale(const struct address *address)
+static bool is_socket(const char *path)
 {
     struct stat file;
-    if (!has_file(address) || lstat(address->local.sun_path, &file) != 0 ||
-        !S_ISSOCK(file.st_mode) || is_live(address)) {
+    return lstat(path, &file) == 0 && S_ISSOCK(file.st_mode);
+}
+
+static bool remove_stale(const struct address *address)
+{
+    if (!has_file(address) || !is_socket(address->local.sun_path) || is_live(address)) {
         errno = EADDRINUSE;
         return false;
     }
@@ -143,13 +151,47 @@ static bool set_options(struct listener *listener, const struct listener_options
            setsockopt(listener->watch.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
 }
 
-static bool bind_to(struct listener *listener)
+/* The file beside the place, for one who takes it over. */
+static bool bind_beside(struct listener *listener)
+{
+    struct address *address = &listener->address;
+    size_t length = strlen(address->local.sun_path);
+    if (length + sizeof BESIDE > sizeof address->local.sun_path) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(address->local.sun_path + length, BESIDE, sizeof BESIDE);
+    address->length += sizeof BESIDE - 1;
+    if (is_socket(address->local.sun_path))
+        (void)unlink(address->local.sun_path); /* of one that was killed on the way */
+    return bind(listener->watch.fd, &address->any, address->length) == 0;
+}
+
+static bool bind_to(struct listener *listener, bool takes_over)
 {
     const struct address *address = &listener->address;
     if (bind(listener->watch.fd, &address->any, address->length) == 0)
         return true;
-    return errno == EADDRINUSE && remove_stale(address) &&
-           bind(listener->watch.fd, &address->any, address->length) == 0;
+    if (errno != EADDRINUSE)
+        return false;
+    if (remove_stale(address))
+        return bind(listener->watch.fd, &address->any, address->length) == 0;
+    return takes_over && has_file(address) && is_socket(address->local.sun_path) &&
+           bind_beside(listener);
+}
+
+/* What was made beside goes to its place. */
+static bool move_file(struct listener *listener, const struct address *place)
+{
+    char beside[sizeof place->local.sun_path];
+    if (!has_file(place) || strcmp(listener->address.local.sun_path, place->local.sun_path) == 0)
+        return true;
+    strcpy(beside, listener->address.local.sun_path);
+    listener->address = *place;
+    if (rename(beside, place->local.sun_path) == 0)
+        return true;
+    (void)unlink(beside);
+    return false;
 }
 
 /* Remembers which file is ours, then lets others in. */
@@ -188,11 +230,12 @@ struct listener *listener_open(const struct address *address,
         failed = "cannot make a socket";
     else if (!set_options(listener, options))
         failed = "cannot set options";
-    else if (!bind_to(listener))
+    else if (!bind_to(listener, options->reuse_port))
         failed = "cannot listen";
     else if (!publish_file(listener, options))
         failed = "cannot set the rights of the socket";
-    else if (listen(listener->watch.fd, options->backlog) != 0 || !learn_address(listener))
+    else if (listen(listener->watch.fd, options->backlog) != 0 || !learn_address(listener) ||
+             !move_file(listener, address))
         failed = "cannot listen";
     if (!failed)
         return listener;

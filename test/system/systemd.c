@@ -118,8 +118,7 @@ SYSTEM_TEST(systemd, a_new_process_takes_over_while_the_old_one_drains)
     cr_assert(until(load_done(old) > 50, PATIENCE_MS));
     int alone = listening_on(first->port), both;
     struct proxy_options twin = {.twin = first, .wait_none = true};
-    struct proxy *second =
-        proxy_start_with(&twin, "pool_mode = transaction\nso_reuseport = 1\nunix_socket_dir =\n");
+    struct proxy *second = proxy_start_with(&twin, "pool_mode = transaction\nso_reuseport = 1\n");
     cr_assert(until(proxy_logged(second, "process up"), PATIENCE_MS));
     both = listening_on(first->port);
     cr_assert_gt(both, alone);
@@ -134,6 +133,8 @@ SYSTEM_TEST(systemd, a_new_process_takes_over_while_the_old_one_drains)
     load_stop(old);
     cr_assert_eq(load_errors(old) + load_lost(old), 0, "%s", load_first_error(old));
     cr_assert_eq(proxy_wait(first, PATIENCE_MS), 0);
+    /* the Unix socket too */
+    client_do(client_open(second, text_of("host=%s", second->socket_folder)), "SELECT 1");
     load_stop(fresh);
     cr_assert_eq(load_errors(fresh) + load_lost(fresh), 0, "%s", load_first_error(fresh));
 }

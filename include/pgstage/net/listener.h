@@ -30,7 +30,7 @@ struct listener_options {
 typedef void listener_accepted(struct listener *listener, int fd, const struct address *peer);
 
 /* Opens and binds; NULL and `problem` when that fails. A stale Unix socket file (nobody answers) is
- * replaced, a live one is an error. */
+ * replaced, a live one is an error, or with `reuse_port` taken over from the other process. */
 struct listener *listener_open(const struct address *address,
                                const struct listener_options *options, char *problem, size_t size)
     __attribute__((warn_unused_result));

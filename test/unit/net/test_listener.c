@@ -87,6 +87,38 @@ static bool accepts(unsigned count)
     return turn_until(loop, has_accepted, &count);
 }
 
+Test(listener, a_new_process_takes_the_place_of_a_socket_over)
+{
+    struct listener_options options = usual;
+    struct address address;
+    struct stat file;
+    char beside[120];
+    cr_assert(address_local(&address, test_folder, 7));
+    options.reuse_port = true;
+    struct listener *old = listener_open(&address, &options, problem, sizeof problem);
+    cr_assert_not_null(old, "%s", problem);
+    cr_assert(listener_start(old, loop, on_accept, NULL));
+    struct listener *new = listener_open(&address, &options, problem, sizeof problem);
+    cr_assert_not_null(new, "%s", problem);
+    cr_assert(address_equal(listener_address(new), &address));
+    cr_assert(listener_start(new, loop, on_accept, NULL));
+    cr_assert_neq(stat(strcat(strcpy(beside, address.local.sun_path), ".new"), &file), 0);
+    listener_close(old);
+    cr_assert_eq(stat(address.local.sun_path, &file), 0);
+    cr_assert_eq(file.st_mode & 0777, options.unix_mode);
+    int fd = connect_to(&address);
+    cr_assert(accepts(1));
+    listener_close(new);
+    cr_assert_neq(stat(address.local.sun_path, &file), 0);
+    close(fd);
+    /* but no file of anything else */
+    fclose(fopen(address.local.sun_path, "w"));
+    cr_assert_null(listener_open(&address, &options, problem, sizeof problem));
+    cr_assert(strstr(problem, strerror(EADDRINUSE)));
+    cr_assert_eq(stat(address.local.sun_path, &file), 0);
+    cr_assert(S_ISREG(file.st_mode));
+}
+
 Test(listener, accepts_tcp_connections_with_their_addresses)
 {
     struct listener *listener = open_tcp();
