@@ -192,12 +192,13 @@ static void log_in(struct delegate *delegate, uint64_t deadline_us)
                                  on_opened, delegate);
 }
 
-void delegation_open(struct delegation *delegation, uint64_t deadline_us, delegation_done *done)
+void delegation_open(struct delegation *delegation, const char *host, uint64_t deadline_us,
+                     delegation_done *done)
 {
     begin(delegation, NULL, done);
     list_for_each (node, &delegation->delegates) {
         struct delegate *delegate = list_entry(node, struct delegate, node);
-        if (!delegate->probe)
+        if (!delegate->probe && (!host || text_equal(host, delegate->host)))
             log_in(delegate, deadline_us);
     }
     went_on(delegation);

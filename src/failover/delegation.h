@@ -59,8 +59,9 @@ struct delegation *delegation_new(struct loop *loop, struct resolver *resolver,
     __attribute__((warn_unused_result));
 void delegation_free(struct delegation *delegation);
 void delegation_add(struct delegation *delegation, const struct host_report *report);
-/* Logs in wherever no session is. */
-void delegation_open(struct delegation *delegation, uint64_t deadline_us, delegation_done *done);
+/* Logs in wherever no session is; with `host`, only there. */
+void delegation_open(struct delegation *delegation, const char *host, uint64_t deadline_us,
+                     delegation_done *done);
 /* Asks all that are open; with `host`, only that one. */
 void delegation_ask(struct delegation *delegation, const char *host, const char *sql,
                     uint64_t deadline_us, delegation_answer *answer, delegation_done *done);

@@ -492,7 +492,8 @@ static void begin_drill(struct drill *drill)
         begin_logins(drill);
         return;
     }
-    delegation_open(drill->delegation, loop_now_us(procedures->loop) + LOGIN_US, on_delegates_open);
+    delegation_open(drill->delegation, NULL, loop_now_us(procedures->loop) + LOGIN_US,
+                    on_delegates_open);
 }
 
 static void refuse_unknown(struct drill *drill)

@@ -17,6 +17,19 @@ static uint64_t limit_short(const struct procedure *procedure)
     return 10 * CLOCK_SECOND;
 }
 
+uint64_t procedure_login_limit_us(const struct procedure *procedure)
+{
+    const uint64_t least_us = 3 * CLOCK_SECOND, most_us = 15 * CLOCK_SECOND;
+    uint64_t probe_us = procedure->settings->probe_timeout_us;
+    return probe_us < least_us ? least_us : probe_us > most_us ? most_us : probe_us;
+}
+
+/* To log in, and to ask something. */
+static uint64_t limit_login(const struct procedure *procedure)
+{
+    return procedure_login_limit_us(procedure) + 7 * CLOCK_SECOND;
+}
+
 static uint64_t limit_long(const struct procedure *procedure)
 {
     (void)procedure;
@@ -73,7 +86,7 @@ static uint64_t limit_drain(const struct procedure *procedure)
      .back = "the intent and the fence are taken back"}, \
     {.name = "promote", .help = "pg_promote()", .limit_us = limit_promote, \
      .begin = step_promote, .is_no_return = true}, \
-    {.name = "prove", .help = "commit a write on the new primary", .limit_us = limit_short, \
+    {.name = "prove", .help = "commit a write on the new primary", .limit_us = limit_login, \
      .begin = step_prove}, \
     ACCEPT, \
     RELEASE, \
@@ -84,7 +97,7 @@ static uint64_t limit_drain(const struct procedure *procedure)
 const struct step plan_promote[] = {
     {.name = "locks",
      .help = "log in to every standby; a majority grants this pgstage an advisory lock",
-     .limit_us = limit_short,
+     .limit_us = limit_login,
      .begin = step_locks},
     HOLD,
     {.name = "fence",
@@ -103,7 +116,7 @@ const struct step plan_promote[] = {
 const struct step plan_switch[] = {
     {.name = "locks",
      .help = "log in to the primary and the standbys, and take an advisory lock there",
-     .limit_us = limit_short,
+     .limit_us = limit_login,
      .begin = step_locks},
     {.name = "checkpoint",
      .help = "CHECKPOINT on the primary, so that its shutdown is quick",
@@ -132,7 +145,7 @@ const struct step plan_switch[] = {
      .back = "undemote_command starts the old primary again"},
     {.name = "stopped",
      .help = "the old primary answers no more",
-     .limit_us = limit_short,
+     .limit_us = limit_login,
      .begin = step_stopped},
     {.name = "received",
      .help = "the candidate has received and replayed everything",

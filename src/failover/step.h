@@ -7,7 +7,9 @@
 
 #include "procedure_inside.h"
 
-#define LOGIN_LIMIT_US (3 * CLOCK_SECOND)
+/* How long one login of failover_user may take: as long as a probe, but at least 3 s and at most
+ * 15 s. */
+uint64_t procedure_login_limit_us(const struct procedure *procedure);
 /* The intent of a switchover that has not come to its promotion. */
 #define INTENT_DEMOTE "demotion"
 #define PROMOTE_LIMIT_US (120 * CLOCK_SECOND)

@@ -141,7 +141,8 @@ void step_locks(struct procedure *procedure)
         delegation_new(procedures->loop, procedures->resolver, procedure->settings, procedure);
     monitor_each(procedures->monitor, procedure->environment->name, add_delegate, procedure);
     /* dead hosts are not waited for longer than a living one needs */
-    delegation_open(procedure->delegation, procedure_now_us(procedure) + LOGIN_LIMIT_US,
+    delegation_open(procedure->delegation, NULL,
+                    procedure_now_us(procedure) + procedure_login_limit_us(procedure),
                     on_delegates_open);
 }
 
@@ -478,9 +479,11 @@ static void on_candidate_open(void *context)
                        procedure_deadline_us(procedure), NULL, on_proved);
 }
 
+/* Clients wait: nobody else that was lost is waited for. */
 void step_prove(struct procedure *procedure)
 {
-    delegation_open(procedure->delegation, procedure_now_us(procedure) + LOGIN_LIMIT_US,
+    delegation_open(procedure->delegation, procedure->candidate,
+                    procedure_now_us(procedure) + procedure_login_limit_us(procedure),
                     on_candidate_open);
 }
 

@@ -300,9 +300,9 @@ static void visit(struct procedure *procedure)
         .peer_user = settings->server_peer_user,
     };
     tls_settings_of_servers(&target.tls, settings);
-    procedure->visitor =
-        probe_open(procedure->procedures->loop, procedure->procedures->resolver, &target,
-                   procedure_now_us(procedure) + LOGIN_LIMIT_US, on_visited, procedure);
+    procedure->visitor = probe_open(
+        procedure->procedures->loop, procedure->procedures->resolver, &target,
+        procedure_now_us(procedure) + procedure_login_limit_us(procedure), on_visited, procedure);
 }
 
 void step_stopped(struct procedure *procedure)

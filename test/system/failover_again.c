@@ -95,8 +95,8 @@ static void a_restart(bool forgets)
     struct scene_options options = {.sky = {.standbys = 2},
                                     .ledger = {.cut = true},
                                     .state_dir = text_of("%s/kept", test_folder())};
-    /* longer than a probe waits, and far shorter */
-    options.environment = forgets ? "probe_timeout = 30\n" : "probe_timeout = 1\n";
+    /* far longer than the new primary is frozen, and shorter */
+    options.environment = forgets ? "probe_timeout = 600\n" : "probe_timeout = 1\n";
     struct scene *scene = scene_start(&options);
     struct star *old = &scene->sky->stars[0], *new = &scene->sky->stars[1];
     int64_t killed;
@@ -113,8 +113,12 @@ static void a_restart(bool forgets)
     before = rows_on(old, "transfer");
     cluster_freeze(new->cluster, true);
     scene_mend(scene, &options, forgets);
+    cr_assert(until(host_is(scene->proxy, old, "role", "primary"), PATIENCE_MS));
     /* without a state it is up to its answer, and it must come */
-    pause_ms(forgets ? 300 : 4000);
+    cr_assert(forgets || until(host_is(scene->proxy, new, "health", "critical"), PATIENCE_MS));
+    cr_expect_eq(proxy_rows(scene->proxy, "ENVIRONMENTS", "failover_state",
+                            forgets ? "starting" : "no_primary"),
+                 1, "it has decided without the new primary");
     cluster_freeze(new->cluster, false);
     scene_goes_on(scene, 100);
     cr_expect_eq(rows_on(old, "transfer"), before, "the old primary was written to");
