@@ -29,7 +29,7 @@
 #define CONFIGURATIONS 7
 #define SETTLE_ROUNDS 100
 
-TestSuite(engine_model, .timeout = 300);
+TestSuite(engine_model, .timeout = 1800);
 
 /* ---- configurations ---- */
 
