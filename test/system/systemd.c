@@ -2,9 +2,15 @@
  * systemd: notification, socket activation, and a new process that takes over from an old one.
  */
 #include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "system.h"
@@ -137,4 +143,56 @@ SYSTEM_TEST(systemd, a_new_process_takes_over_while_the_old_one_drains)
     client_do(client_open(second, text_of("host=%s", second->socket_folder)), "SELECT 1");
     load_stop(fresh);
     cr_assert_eq(load_errors(fresh) + load_lost(fresh), 0, "%s", load_first_error(fresh));
+}
+
+/* From now on this process and what it starts have sockets of the families in the unit only, as
+ * systemd does it. */
+static void keep_to_the_families_of_the_unit(void)
+{
+    static const struct {
+        const char *name;
+        unsigned family;
+    } known[] = {{"AF_UNIX", AF_UNIX},
+                 {"AF_INET", AF_INET},
+                 {"AF_INET6", AF_INET6},
+                 {"AF_NETLINK", AF_NETLINK}};
+    struct sock_filter filter[16] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+    };
+    unsigned short length = 4;
+    const char *source = getenv("srcdir");
+    char *rest = NULL,
+         *unit = file_text(text_of("%s/conf/systemd/pgstage.service.in", source ? source : ".")),
+         *row = strstr(unit, "\nRestrictAddressFamilies=");
+
+    cr_assert(row, "the unit is found from the folder of the sources, or by $srcdir");
+    for (char *name = strtok_r(strchr(row, '=') + 1, " \n", &rest);
+         name && !strncmp(name, "AF_", 3); name = strtok_r(NULL, " \n", &rest)) {
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+            if (strcmp(known[i].name, name))
+                continue;
+            filter[length++] =
+                (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, known[i].family, 0, 1);
+            filter[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+        }
+    }
+    filter[length++] =
+        (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
+    struct sock_fprog program = {length, filter};
+    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+SYSTEM_TEST(systemd, the_units_address_families_are_all_that_is_needed)
+{
+    SKIP_ON_PGBOUNCER();
+    char *rules = text_of("%s/hba", test_folder());
+
+    file_write(rules, 0600, "local all all trust\nhost all all samehost trust\n");
+    keep_to_the_families_of_the_unit();
+    struct proxy *proxy = proxy_start("auth_type = hba\nauth_hba_file = %s\n", rules);
+    client_do(client_open(proxy, NULL), "SELECT 1");
 }
