@@ -65,7 +65,8 @@ struct run {
     bool stopping;
 };
 
-char *boot_version(void)
+/* "pgstage 0.1.0, adns: getaddrinfo, tls: OpenSSL …"; allocated. */
+static char *version_text(void)
 {
     return text_print("%s, adns: getaddrinfo, tls: %s", PACKAGE_STRING,
                       OpenSSL_version(OPENSSL_VERSION));
@@ -380,7 +381,7 @@ static bool start(struct run *run, struct snapshot **snapshot, const struct daem
     admin_start(run->admin, run->plane, run->steer.monitor, run->steer.failover,
                 run->steer.procedures);
 
-    char *version = boot_version();
+    char *version = version_text();
     log_log("process up: %s", version);
     free(version);
     if (parent_fd >= 0) {

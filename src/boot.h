@@ -17,7 +17,5 @@ struct boot_options {
 
 /* Returns the exit status. Main thread. */
 int boot_run(const struct boot_options *options);
-/* "pgstage 0.1.0, adns: getaddrinfo, tls: OpenSSL …"; allocated. */
-char *boot_version(void);
 
 #endif

@@ -44,17 +44,6 @@ struct stats {
     uint64_t newer_us, older_us;
 };
 
-static const char *const metric_names[] = {
-#define METRIC(name, unit, help) #name,
-#include "pgstage/tables/metrics.def"
-#undef METRIC
-};
-
-const char *metric_name(enum metric metric)
-{
-    return metric_names[metric];
-}
-
 struct stats *stats_new(uint64_t now_us)
 {
     struct stats *stats = memory_new(sizeof *stats);

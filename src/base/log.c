@@ -43,8 +43,6 @@ struct syslog_target {
 };
 
 static struct {
-    /* owner: main thread */
-    char *path;
     /* shared: atomics */
     _Atomic int file_fd; /* -1 until a file was first opened; then the same number for ever */
     atomic_bool to_file;
@@ -121,8 +119,6 @@ static void drop_file(void)
         if (fd >= 0)
             (void)!install_file(fd);
     }
-    free(log_state.path);
-    log_state.path = NULL;
 }
 
 static int facility_number(const char *name)
@@ -162,9 +158,6 @@ bool log_open(const struct log_settings *settings)
     if (path) {
         if (!open_file(path))
             return false;
-        char *copy = text_copy(path);
-        free(log_state.path);
-        log_state.path = copy;
         atomic_store(&log_state.to_file, true);
     } else {
         drop_file();
@@ -179,11 +172,6 @@ bool log_open(const struct log_settings *settings)
         verbose = (int)settings->minimum;
     atomic_store(&log_lowest, verbose < RANK_LOG ? verbose : RANK_LOG);
     return true;
-}
-
-bool log_reopen(void)
-{
-    return !log_state.path || open_file(log_state.path);
 }
 
 /*

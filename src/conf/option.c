@@ -231,11 +231,6 @@ const struct option *option_at(size_t index)
     return &options[index];
 }
 
-size_t option_index(const struct option *option)
-{
-    return (size_t)(option - options);
-}
-
 const struct option *option_find(enum option_scope scope, const char *name)
 {
     for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)

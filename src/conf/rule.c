@@ -24,14 +24,6 @@ const struct rule *rule_at(enum rule_id id)
     return &rules[id];
 }
 
-const struct rule *rule_find(const char *name)
-{
-    for (size_t i = 0; i < RULE_COUNT; i++)
-        if (strcmp(rules[i].name, name) == 0)
-            return &rules[i];
-    return NULL;
-}
-
 const struct rule *rule_of_option(const char *option)
 {
     size_t length = strlen(option);

@@ -145,11 +145,6 @@ void snapshot_unref(struct snapshot *snapshot)
         snapshot_free(snapshot);
 }
 
-const char *snapshot_file(const struct snapshot *snapshot)
-{
-    return snapshot->file;
-}
-
 const struct settings *snapshot_globals(const struct snapshot *snapshot)
 {
     return &snapshot->globals;

@@ -43,7 +43,8 @@ const char *alarm_help(enum alarm_kind kind)
     return alarms[kind].help;
 }
 
-enum two_primaries policy_two_primaries(const struct policy *policy)
+/* auto resolved: newest when following, keep when promoting. */
+static enum two_primaries two_primaries_of(const struct policy *policy)
 {
     if (policy->two_primaries != TWO_PRIMARIES_AUTO)
         return policy->two_primaries;
@@ -437,7 +438,7 @@ static void consider(struct desk *desk, size_t writer)
         stay(desk, why);
         return;
     }
-    if (policy_two_primaries(desk->policy) == TWO_PRIMARIES_KEEP &&
+    if (two_primaries_of(desk->policy) == TWO_PRIMARIES_KEEP &&
         desk->accepted != DECISION_NO_HOST && desk->hosts[desk->accepted].sight == SIGHT_BLIND) {
         snprintf(why, sizeof why, "%s takes writes; two_primaries says to keep", sighting->host);
         stay(desk, why);
@@ -495,7 +496,7 @@ static void choose_writer(struct desk *desk)
     }
     bool accepted_writes =
         desk->accepted != DECISION_NO_HOST && desk->views[desk->accepted].may_win;
-    enum two_primaries two = policy_two_primaries(desk->policy);
+    enum two_primaries two = two_primaries_of(desk->policy);
     if (count == 0) {
         without_writer(desk);
     } else if (count > 1 && accepted_writes && desk->policy->in_maintenance) {

@@ -285,11 +285,6 @@ void store_write(struct store *store, json_t *content,
     start_next(store);
 }
 
-bool store_is_busy(const struct store *store)
-{
-    return store->current || store->next;
-}
-
 void store_close(struct store *store)
 {
     if (!store)

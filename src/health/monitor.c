@@ -287,21 +287,6 @@ const struct host_report *monitor_find(struct monitor *monitor, const char *envi
     return host ? &host->report : NULL;
 }
 
-void monitor_each_replica(struct monitor *monitor, const char *environment, const char *label,
-                          void (*each)(void *argument, const struct monitor_replica *replica),
-                          void *argument)
-{
-    const struct monitored *host = find_host(monitor, environment, label);
-
-    for (size_t i = 0; host && i < host->facts.replica_count; i++) {
-        const struct facts_replica *from = &host->facts.replicas[i];
-        struct monitor_replica replica = {from->application_name, from->client_address, from->state,
-                                          from->sync};
-
-        each(argument, &replica);
-    }
-}
-
 static void probe_by(struct monitored *host, uint64_t at_us)
 {
     if (host->opening || host->handshake || host->asked)

@@ -311,11 +311,6 @@ uint16_t host_port(const struct host *host)
     return host->port;
 }
 
-bool host_is_local(const struct host *host)
-{
-    return host->name[0] == '/' || host->name[0] == '@';
-}
-
 /* ---- standing ---- */
 
 /* | breaker_open | read_only | standby 2 bits | write 2 bits | */
@@ -420,7 +415,7 @@ void host_connections_add(struct host *host, int change)
     atomic_fetch_add_explicit(&host->connections, change, memory_order_relaxed);
 }
 
-uint64_t host_connections(const struct host *host)
+static uint64_t connections_of(const struct host *host)
 {
     return (uint64_t)atomic_load_explicit(&host->connections, memory_order_relaxed);
 }
@@ -470,7 +465,7 @@ bool host_saw_trouble(struct host *host, uint64_t now_us, uint64_t again_us)
 void host_state(struct host *host, struct host_state *state)
 {
     pthread_mutex_lock(&host->mutex);
-    state->connections = host_connections(host);
+    state->connections = connections_of(host);
     state->failures = host->failures;
     state->retry_at_us = host_retry_at(host);
     state->tried = host->tried;

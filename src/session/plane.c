@@ -634,11 +634,6 @@ bool plane_is_stopping(const struct plane *plane)
     return plane->stopping;
 }
 
-int64_t plane_client_count(struct plane *plane)
-{
-    return registry_client_count(plane->registry);
-}
-
 /* ---- views of the control thread ---- */
 
 struct effective *plane_pool_effective(struct pool *pool)

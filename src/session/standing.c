@@ -159,14 +159,6 @@ void plane_set_addresses(struct plane *plane, const char *environment,
     hosts_split(plane->hosts, host, addresses, count, on_part_gone, plane);
 }
 
-void plane_retire_host(struct plane *plane, const char *environment, const char *label)
-{
-    struct host *host = hosts_find(plane->hosts, environment, label);
-
-    if (host)
-        post_all(plane, NULL, host);
-}
-
 /* ---- closing ---- */
 
 struct closing {

@@ -120,7 +120,8 @@ void statement_set_answer(struct statement_set *set, struct kept_statement *kept
     settle(set, kept);
 }
 
-void statement_set_lose(struct statement_set *set, struct kept_statement *kept)
+/* The server does not have it, contrary to what was thought. */
+static void lose(struct statement_set *set, struct kept_statement *kept)
 {
     kept->there = false;
     if (kept->pending == 0)
@@ -133,7 +134,7 @@ void statement_set_clear(struct statement_set *set)
     struct kept_statement *kept, *next;
 
     HASH_ITER (hh, set->by_number, kept, next)
-        statement_set_lose(set, kept);
+        lose(set, kept);
 }
 
 struct kept_statement *statement_set_surplus(const struct statement_set *set, size_t most,

@@ -586,18 +586,6 @@ char *ledger_last_error(struct ledger *ledger)
     return text_of("%s)", text);
 }
 
-long ledger_told(struct ledger *ledger, const char *sqlstate)
-{
-    long count = 0;
-
-    pthread_mutex_lock(&ledger->mutex);
-    for (int i = 0; i < CODES; i++)
-        if (!strcmp(ledger->codes[i].sqlstate, sqlstate))
-            count = ledger->codes[i].count;
-    pthread_mutex_unlock(&ledger->mutex);
-    return count;
-}
-
 void ledger_mark(struct ledger *ledger)
 {
     atomic_store(&ledger->mark_us, now_us());

@@ -58,8 +58,6 @@ long ledger_failed(const struct ledger *ledger);
 long ledger_closed(const struct ledger *ledger);
 /* The last error that a client was told, and how often each SQLSTATE came; allocated. */
 char *ledger_last_error(struct ledger *ledger);
-/* How often this SQLSTATE was told. */
-long ledger_told(struct ledger *ledger, const char *sqlstate);
 /* Forgets the longest pause, and waits for the first transfer that is begun from now on: */
 void ledger_mark(struct ledger *ledger);
 /* milliseconds from the mark to its acknowledgement; -1: none yet. */

@@ -1,3 +1,4 @@
+/* transcript.c: messages of a server as text, a word for each. */
 #include "transcript.h"
 
 #include <stdio.h>

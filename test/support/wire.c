@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "program.h"
@@ -48,18 +47,6 @@ struct wire *wire_open_port(int port)
 struct wire *wire_open(const struct proxy *proxy)
 {
     return wire_open_port(proxy->port);
-}
-
-struct wire *wire_open_unix(const struct proxy *proxy)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%d", proxy->socket_folder,
-             proxy->port);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address))
-        support_fail("connect to %s: %m", address.sun_path);
-    return wire_of(fd);
 }
 
 void wire_close(struct wire *wire)

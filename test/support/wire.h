@@ -34,7 +34,6 @@ struct wire_message {
 
 struct wire *wire_open(const struct proxy *proxy);
 struct wire *wire_open_port(int port);
-struct wire *wire_open_unix(const struct proxy *proxy);
 struct wire *wire_of(int fd);
 void wire_close(struct wire *wire);
 /* The other side sees a reset instead of an end. */

@@ -50,6 +50,5 @@ void stats_each(struct stats *stats, uint64_t now_us,
 /* The same over all databases. */
 void stats_sum(struct stats *stats, uint64_t now_us, struct stats_values *totals,
                struct stats_values *averages);
-const char *metric_name(enum metric metric);
 
 #endif

@@ -36,8 +36,6 @@ struct log_settings {
 /* Applies settings and (re)opens the file. The old file stays in use when the new one cannot be
  * opened; then false is returned and errno set. Main thread. */
 bool log_open(const struct log_settings *settings) __attribute__((warn_unused_result));
-/* Opens the same file again (after rotation). Main thread. */
-bool log_reopen(void) __attribute__((warn_unused_result));
 /* The lowest rank that is written, by all settings together. */
 extern _Atomic int log_lowest;
 /* Is a line of this rank written? */

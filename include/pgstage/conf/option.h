@@ -77,7 +77,6 @@ struct option_value {
 
 size_t option_count(void);
 const struct option *option_at(size_t index);
-size_t option_index(const struct option *option);
 /* The option that `name` (or an alias, as `reserve_pool`) means in one scope, or NULL. */
 const struct option *option_find(enum option_scope scope, const char *name);
 /* The same in whatever scope, for "x belongs into [databases]"; or NULL. */

@@ -22,8 +22,6 @@ struct rule {
 };
 
 const struct rule *rule_at(enum rule_id id);
-/* NULL when there is none of that name. */
-const struct rule *rule_find(const char *name);
 /* The rule that an option stands under in a production class, or NULL. */
 const struct rule *rule_of_option(const char *option);
 /* What to write, with OPTION replaced; allocated. */

@@ -106,7 +106,6 @@ struct snapshot *snapshot_set(const struct snapshot *old, const char *key, const
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);
 
-const char *snapshot_file(const struct snapshot *snapshot);
 /* The [pgstage] scope. */
 const struct settings *snapshot_globals(const struct snapshot *snapshot);
 /* [pgstage] < preset < [environment]: what holds for an environment before any database is known.

@@ -94,7 +94,5 @@ struct decision {
 /* `count` is at most DECIDE_HOSTS_MAX; names in `decision` are copies. */
 void decide(const struct situation *situation, const struct policy *policy,
             const struct sighting *hosts, size_t count, struct decision *decision);
-/* auto resolved: newest when following, keep when promoting. */
-enum two_primaries policy_two_primaries(const struct policy *policy);
 
 #endif

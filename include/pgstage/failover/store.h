@@ -43,7 +43,5 @@ bool store_put_aside(struct store *store);
  * call; `problem` is "" when it was written. */
 void store_write(struct store *store, json_t *content,
                  void (*done)(void *context, const char *problem), void *context);
-/* Is something still on its way to the disk? */
-bool store_is_busy(const struct store *store);
 
 #endif

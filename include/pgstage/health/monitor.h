@@ -60,15 +60,6 @@ void monitor_each(struct monitor *monitor, const char *environment,
 /* NULL: no such host. Valid until the loop goes on. */
 const struct host_report *monitor_find(struct monitor *monitor, const char *environment,
                                        const char *label);
-/* Each row of pg_stat_replication that the primary `label` showed last. Texts live during the call.
- */
-struct monitor_replica {
-    const char *application_name, *client_address, *state;
-    enum sync_state sync;
-};
-void monitor_each_replica(struct monitor *monitor, const char *environment, const char *label,
-                          void (*each)(void *argument, const struct monitor_replica *replica),
-                          void *argument);
 
 /* Brings the next probe forward to now; label NULL: of every host of the environment. A host that
  * is being probed is left alone. */

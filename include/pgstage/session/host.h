@@ -42,7 +42,6 @@ const char *host_address_text(const struct host *host); /* after '@'; NULL: reso
 const char *host_environment(const struct host *host);  /* NULL: none */
 const char *host_target(const struct host *host); /* that address, else the name: what to dial */
 uint16_t host_port(const struct host *host);
-bool host_is_local(const struct host *host); /* a Unix socket folder */
 
 /* ---- choosing; whoever was given a host uses it until host_unuse ---- */
 
@@ -82,7 +81,6 @@ uint64_t host_failed(struct host *host, uint64_t now_us, uint64_t longest_us, co
 /* A connection stands. */
 void host_succeeded(struct host *host);
 void host_connections_add(struct host *host, int change);
-uint64_t host_connections(const struct host *host);
 
 /* Does it only know protocol 3.0, and not how to say so? */
 bool host_is_old(const struct host *host);

@@ -147,7 +147,6 @@ enum plane_stop {
 /* hooks.idle is called when it is reached. */
 void plane_stop(struct plane *plane, enum plane_stop how);
 bool plane_is_stopping(const struct plane *plane);
-int64_t plane_client_count(struct plane *plane);
 
 /* ---- views: called on a worker's own thread, in gather_start's `each` ---- */
 
@@ -309,8 +308,6 @@ void plane_set_addresses(struct plane *plane, const char *environment,
 void plane_close_host(struct plane *plane, const char *environment, const char *host,
                       enum reason reason, const char *detail, void (*done)(void *context),
                       void *context);
-/* Closes connections to the host that are idle, the others as soon as they are free. */
-void plane_retire_host(struct plane *plane, const char *environment, const char *host);
 
 /* What live traffic shows of a host; at most one letter of trouble for each host in 100 ms. */
 enum host_evidence {

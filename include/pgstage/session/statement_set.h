@@ -60,8 +60,6 @@ void statement_set_answer(struct statement_set *set, struct kept_statement *kept
                           bool done);
 /* The server has closed all at once; what is pending comes after that. */
 void statement_set_clear(struct statement_set *set);
-/* The server does not have it, contrary to what was thought. */
-void statement_set_lose(struct statement_set *set, struct kept_statement *kept);
 /* The one to be closed before another is parsed, when `most` would be exceeded: the least recently
  * used for which nothing is pending, but from this very batch. NULL: none. */
 struct kept_statement *statement_set_surplus(const struct statement_set *set, size_t most,

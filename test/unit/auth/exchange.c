@@ -1,3 +1,4 @@
+/* exchange.c: what the other side of a login says, byte by byte. */
 #include "exchange.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* base64: the strict form that SCRAM wants, and nothing else. */
 #include <criterion/criterion.h>
 
 #include "pgstage/auth/base64.h"

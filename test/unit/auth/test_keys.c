@@ -1,3 +1,4 @@
+/* keys: derived SCRAM keys are kept, found again, and pushed out by nobody else. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 

@@ -1,3 +1,4 @@
+/* login_client: each method by which a client proves who it is. */
 #include <criterion/criterion.h>
 
 #include "exchange.h"

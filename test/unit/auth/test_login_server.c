@@ -1,3 +1,4 @@
+/* login_server: each proof that a server may ask for, and what is never given to it. */
 #include <criterion/criterion.h>
 
 #include "exchange.h"

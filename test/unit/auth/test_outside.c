@@ -1,3 +1,4 @@
+/* outside: what is asked of LDAP and PAM, and what is not even asked. */
 #include <criterion/criterion.h>
 
 #include "pgstage/auth/outside.h"

@@ -1,3 +1,4 @@
+/* password: plain and MD5 secrets, and the answers that are made from them. */
 #include <criterion/criterion.h>
 
 #include "pgstage/auth/password.h"

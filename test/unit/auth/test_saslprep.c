@@ -1,3 +1,4 @@
+/* saslprep: passwords are prepared as PostgreSQL prepares them. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
 

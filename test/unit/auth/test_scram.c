@@ -1,3 +1,4 @@
+/* scram: keys and verifiers, by the example of RFC 7677 and at every truncation. */
 #include <criterion/criterion.h>
 
 #include "exchange.h"

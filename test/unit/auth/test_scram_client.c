@@ -1,3 +1,4 @@
+/* scram_client: pgstage's side of SCRAM towards a server. */
 #include <criterion/criterion.h>
 
 #include "exchange.h"

@@ -1,3 +1,4 @@
+/* scram_server: pgstage's side of SCRAM towards a client. */
 #include <criterion/criterion.h>
 
 #include "exchange.h"

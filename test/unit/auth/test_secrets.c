@@ -1,3 +1,4 @@
+/* secrets: how long what auth_query found is believed. */
 #include <criterion/criterion.h>
 
 #include <inttypes.h>

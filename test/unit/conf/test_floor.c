@@ -201,11 +201,8 @@ Test(floor, a_line_may_name_a_host_of_its_own_environment)
                                            "b = environment=p host=10.0.0.2 port=5433\n"));
 }
 
-Test(floor, each_rule_is_found_by_its_name_and_by_its_options)
+Test(floor, a_rule_is_found_by_its_options)
 {
-    for (enum rule_id id = 0; id < RULE_COUNT; id++)
-        cr_expect_eq(rule_find(rule_at(id)->name), rule_at(id));
-    cr_expect_null(rule_find("production"));
     cr_expect_eq(rule_of_option("server_tls_sslmode"), rule_at(RULE_TLS));
     cr_expect_eq(rule_of_option("host"), rule_at(RULE_HOST));
     cr_expect_null(rule_of_option("server_tls"));

@@ -1,3 +1,4 @@
+/* ldap: the options of an LDAP line, together and alone. */
 #include <criterion/criterion.h>
 #include <string.h>
 

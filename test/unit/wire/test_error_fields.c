@@ -1,3 +1,4 @@
+/* error_fields: what is read from ErrorResponse and NoticeResponse. */
 #include <criterion/criterion.h>
 
 #include "pgstage/wire/message.h"

@@ -1,3 +1,4 @@
+/* frame: messages are found at every split, and no length is believed. */
 #include <criterion/criterion.h>
 
 #include "pgstage/wire/frame.h"

@@ -1,3 +1,4 @@
+/* kinds: the table of message types. */
 #include <criterion/criterion.h>
 
 #include "pgstage/wire/kinds.h"

@@ -1,3 +1,4 @@
+/* message: the messages that pgstage writes itself. */
 #include <criterion/criterion.h>
 
 #include "pgstage/wire/frame.h"

@@ -1,3 +1,4 @@
+/* startup: the packets before a login, at every split and truncation. */
 #include <criterion/criterion.h>
 
 #include "pgstage/base/buffer.h"
