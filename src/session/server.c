@@ -371,6 +371,7 @@ void server_release(struct server *server)
 static void abandon_running(struct server *server, bool terminated)
 {
     int action = share_settings(server->share)->client_gone_action;
+    uint64_t limit_us = share_settings(server->share)->query_timeout_us;
 
     if (!transaction_can_settle(&server->transaction) ||
         (!terminated && action == CLIENT_GONE_CLOSE)) {
@@ -386,6 +387,8 @@ static void abandon_running(struct server *server, bool terminated)
         if (server->cancels == 0)
             cancel_server(server);
         server_limit_own(server);
+    } else if (limit_us) {
+        timer_set(server->worker->loop, &server->timer, server->request_us + limit_us);
     }
 }
 
@@ -721,7 +724,9 @@ static void server_timer(struct loop *loop, struct timer *timer)
     case SERVER_RESET:
         server_close(server, REASON_SERVER_RESET_FAILED, NULL);
         break;
-    case SERVER_DRAINING:
+    case SERVER_DRAINING: /* its client has gone, and its time is over */
+        if (!transaction_is_settled(&server->transaction) && server->cancels == 0)
+            cancel_server(server);
         server_close(server, REASON_SERVER_ABANDONED, NULL);
         break;
     default:

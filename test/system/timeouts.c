@@ -64,6 +64,21 @@ SYSTEM_TEST(timeouts, query_timeout_ends_a_long_query_on_the_server_too)
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 
+SYSTEM_TEST(timeouts, query_timeout_holds_for_the_query_of_who_has_taken_leave)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\ndefault_pool_size = 1\n"
+                                      "query_timeout = 1\n");
+    struct wire *wire = wire_client(proxy);
+
+    wire_query(wire, "SELECT pg_sleep(74)");
+    cr_assert(until(cluster_running(cluster_shared(), "SELECT pg_sleep(74)"), PATIENCE_MS));
+    wire_send(wire, 'X', NULL, 0);
+    cr_assert(wire_is_closed(wire, PATIENCE_MS));
+    cr_assert(until(!cluster_running(cluster_shared(), "SELECT pg_sleep(74)"), PATIENCE_MS));
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
 SYSTEM_TEST(timeouts, query_timeout_leaves_idle_transactions_and_short_queries_alone)
 {
     SKIP_ON_PGBOUNCER();
