@@ -108,6 +108,8 @@ static void refused_everywhere(const struct danger *wanted, const char *reason, 
     relay_turn(relay, cluster_shared()->port);
     const char *sql = text_of("SELECT pg_sleep(83.%d)", relay->port);
     PGconn *client = NULL;
+    /* known to be the primary: what was let in while no probe got through may be closed when one does */
+    cr_assert(until(proxy_rows(proxy, "ENVIRONMENTS", "failover_state", "ok") == 1, PATIENCE_MS));
     /* the failures before hold attempts back for a while */
     cr_assert(until((PQfinish(client), client = client_try(proxy, NULL),
                      PQstatus(client) == CONNECTION_OK),
