@@ -196,6 +196,8 @@ void failover_hold(struct failover *failover, const char *environment);
 void failover_release(struct failover *failover, const char *environment);
 /* No host takes writes until failover_accept: the old primary gets no new connection. */
 void failover_withdraw(struct failover *failover, const char *environment);
+/* Takes that back: the accepted primary goes on as it was. */
+void failover_reinstate(struct failover *failover, const char *environment);
 
 /* Notes a fence, where there is none yet, or takes away one that was noted so; in memory:
  * failover_save makes it last. */

@@ -143,11 +143,6 @@ void store_write(struct store *store, json_t *content,
     }
 }
 
-bool store_is_busy(const struct store *store)
-{
-    return store->current != NULL;
-}
-
 static void reach(const struct writing *writing)
 {
     if (world.is_dead)
