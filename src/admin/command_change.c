@@ -12,6 +12,7 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 #include "pgstage/conf/report.h"
+#include "pgstage/conf/show.h"
 #include "pgstage/pool/registry.h"
 
 static struct registry *registry_of(const struct admin *admin)
@@ -35,14 +36,29 @@ static char *who_asks(const struct console_job *job)
     return text_print("%s@%s", job->user, job->from);
 }
 
+/* Names what was read and does not hold yet. */
+static void tell_pending(struct admin *admin, struct console_job *job)
+{
+    struct config_row row = {0};
+    while (config_row_next(plane_snapshot(admin->plane), admin->started, NULL, &row)) {
+        if (!row.pending)
+            continue;
+        char *text = text_print("%s = %s holds after a restart", row.key, row.pending);
+        console_notice(job, text);
+        free(text);
+    }
+}
+
 void command_reload(struct admin *admin, struct console_job *job)
 {
     char *problem = NULL, *who = who_asks(job);
-    if (admin->callbacks.reload(admin->callbacks.context, who, &problem))
+    if (admin->callbacks.reload(admin->callbacks.context, who, &problem)) {
+        tell_pending(admin, job);
         console_done(job);
-    else
+    } else {
         console_fail(job, "F0000", "RELOAD failed, see logs for additional details", problem,
                      "`pgstage --check` shows the same list.");
+    }
     free(problem);
     free(who);
 }

@@ -59,6 +59,26 @@ SYSTEM_TEST(reload, of_a_broken_file_changes_nothing_and_says_everything)
     cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 46);
 }
 
+static void keep_notice(void *argument, const char *text)
+{
+    *(char **)argument = text_of("%s%s", *(char **)argument, text);
+}
+
+SYSTEM_TEST(reload, what_waits_for_a_restart_is_told_to_who_asks)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_wait_timeout = 44\n");
+    char *notices = text_of("%s", "");
+
+    PQsetNoticeProcessor(proxy_console(proxy), keep_notice, &notices);
+    proxy_rewrite(proxy, "pool_mode = transaction\nquery_wait_timeout = 45\n");
+    cr_assert_null(proxy_reload(proxy));
+    cr_assert_str_eq(notices, "");
+    proxy_rewrite(proxy, "pool_mode = transaction\nlisten_backlog = 99\n");
+    cr_assert_null(proxy_reload(proxy));
+    cr_assert_has(notices, "listen_backlog = 99 holds after a restart");
+}
+
 SYSTEM_TEST(reload, again_and_again_does_not_put_off_the_statistics)
 {
     SKIP_ON_PGBOUNCER();
