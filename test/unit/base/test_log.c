@@ -36,7 +36,7 @@ static void remove_folder(void)
     free(path);
 }
 
-TestSuite(log, .init = make_folder, .fini = remove_folder, .timeout = 60);
+TestSuite(log, .init = make_folder, .fini = remove_folder, .timeout = 300);
 
 static void open_log(enum log_rank minimum)
 {

@@ -341,7 +341,7 @@ Test(matrix, its_base_keeps_every_rule)
     cr_expect_eq(desk_report.count, 0);
 }
 
-Test(matrix, no_layer_gets_below_the_floor, .timeout = 120)
+Test(matrix, no_layer_gets_below_the_floor, .timeout = 300)
 {
     size_t cells = 0, rules[RULE_COUNT] = {0};
     make_files();

@@ -253,7 +253,7 @@ static void end(void)
     free(command);
 }
 
-TestSuite(engine, .init = begin, .fini = end, .timeout = 60);
+TestSuite(engine, .init = begin, .fini = end, .timeout = 300);
 
 /* a is the accepted primary, b and c stream from it. */
 static void settle(const char *more)

@@ -64,7 +64,7 @@ static void set_scene(void)
     };
 }
 
-TestSuite(guard, .init = set_scene, .timeout = 30);
+TestSuite(guard, .init = set_scene, .timeout = 300);
 
 static void allows(const char *host)
 {

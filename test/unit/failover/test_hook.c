@@ -31,7 +31,7 @@ static void free_loop(void)
     free(summary);
 }
 
-TestSuite(hook, .init = make_loop, .fini = free_loop, .timeout = 60);
+TestSuite(hook, .init = make_loop, .fini = free_loop, .timeout = 300);
 
 static void on_done(void *context, const struct hook_result *result)
 {

@@ -35,7 +35,7 @@ static void end(void)
     free(command);
 }
 
-TestSuite(store, .init = begin, .fini = end, .timeout = 60);
+TestSuite(store, .init = begin, .fini = end, .timeout = 300);
 
 static char *path(const char *name)
 {

@@ -204,7 +204,7 @@ static void tear_down(void)
     loop_free(loop);
 }
 
-TestSuite(monitor, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(monitor, .init = set_up, .fini = tear_down, .timeout = 300);
 
 static bool turn_until_health(const char *label, enum health health)
 {

@@ -43,7 +43,7 @@ static void end(void)
     loop_free(loop);
 }
 
-TestSuite(dial, .init = begin, .fini = end, .timeout = 30);
+TestSuite(dial, .init = begin, .fini = end, .timeout = 300);
 
 static void is_next(const char *text)
 {

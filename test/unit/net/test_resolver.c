@@ -116,7 +116,7 @@ static void end(void)
     loop_free(loop);
 }
 
-TestSuite(resolver, .init = begin, .fini = end, .timeout = 30);
+TestSuite(resolver, .init = begin, .fini = end, .timeout = 300);
 
 static bool ask(struct asker *asker, const char *name, uint16_t port)
 {

@@ -460,7 +460,7 @@ Test(tls, a_key_of_another_certificate_is_refused)
     not_made(true, &settings, "key values mismatch");
 }
 
-Test(tls, a_key_with_a_passphrase_is_refused_without_asking, .timeout = 20)
+Test(tls, a_key_with_a_passphrase_is_refused_without_asking, .timeout = 300)
 {
     write_server(&named, &root, NULL);
     certificate_write_key(folder_path("server-key.pem"), &root, "secret");

@@ -1,7 +1,7 @@
 /* control: pausing, resuming and replacing the connections of a pool. */
 #include "stage.h"
 
-TestSuite(control, .timeout = 60);
+TestSuite(control, .timeout = 300);
 
 Test(control, a_pause_dooms_every_idle_item_once)
 {

@@ -1,7 +1,7 @@
 /* limit: places for servers that several pools share. */
 #include "stage.h"
 
-TestSuite(limit, .timeout = 60);
+TestSuite(limit, .timeout = 300);
 
 #define NO_LIMITS (&(struct pool_limits){0})
 

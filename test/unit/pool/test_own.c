@@ -1,7 +1,7 @@
 /* own: pools whose items are each opened for one waiter, and lent to nobody else. */
 #include "stage.h"
 
-TestSuite(own, .timeout = 60);
+TestSuite(own, .timeout = 300);
 
 static struct pool *own_pool(int64_t size)
 {

@@ -1,7 +1,7 @@
 /* pool: what one pool promises to the clients and servers of its workers. */
 #include "stage.h"
 
-TestSuite(pool, .timeout = 60);
+TestSuite(pool, .timeout = 300);
 
 Test(pool, opens_a_connection_on_the_workers_loop_for_the_first_client)
 {

@@ -3,7 +3,7 @@
 
 #include "stage.h"
 
-TestSuite(registry, .timeout = 60);
+TestSuite(registry, .timeout = 300);
 
 #define NO_LIMITS (&(struct pool_limits){0})
 

@@ -1,7 +1,7 @@
 /* size: how many connections a pool opens, keeps and gives up. */
 #include "stage.h"
 
-TestSuite(size, .timeout = 60);
+TestSuite(size, .timeout = 300);
 
 static void queue_up(struct pool *pool, struct pool_waiter *clients, unsigned count)
 {

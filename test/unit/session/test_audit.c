@@ -41,7 +41,7 @@ static void end(void)
     rmdir(folder);
 }
 
-TestSuite(audit, .init = begin, .fini = end, .timeout = 30);
+TestSuite(audit, .init = begin, .fini = end, .timeout = 300);
 
 static void on_done(struct loop *home, void *argument, uint64_t id, bool written)
 {

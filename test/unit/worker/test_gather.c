@@ -6,7 +6,7 @@
 #include "pgstage/worker/gather.h"
 #include "pgstage/worker/loop.h"
 
-TestSuite(gather, .timeout = 60);
+TestSuite(gather, .timeout = 300);
 
 #define LOOPS 4
 

@@ -13,7 +13,7 @@
 #include "pgstage/worker/loop.h"
 #include "pgstage/worker/timer.h"
 
-TestSuite(loop, .timeout = 60);
+TestSuite(loop, .timeout = 300);
 
 /* What happened, a letter each. */
 static char story[64];

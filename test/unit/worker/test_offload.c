@@ -8,7 +8,7 @@
 
 #include "pgstage/worker/offload.h"
 
-TestSuite(offload, .timeout = 60);
+TestSuite(offload, .timeout = 300);
 
 struct errand {
     struct offload_job job;

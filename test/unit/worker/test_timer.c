@@ -21,7 +21,7 @@ static void free_loop(void)
     loop_free(loop);
 }
 
-TestSuite(timer, .init = make_loop, .fini = free_loop, .timeout = 60);
+TestSuite(timer, .init = make_loop, .fini = free_loop, .timeout = 300);
 
 static void count(struct loop *on, struct timer *timer)
 {

@@ -38,7 +38,7 @@ static void free_loop(void)
     loop_free(loop);
 }
 
-TestSuite(watch, .init = make_loop, .fini = free_loop, .timeout = 60);
+TestSuite(watch, .init = make_loop, .fini = free_loop, .timeout = 300);
 
 static void on_ready(struct loop_watch *watch, uint32_t events)
 {
