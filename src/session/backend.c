@@ -296,6 +296,9 @@ void share_refresh(struct share *share)
     list_for_each (node, &share->clients) {
         client_arm(list_entry(node, struct client, share_node));
     }
+    list_for_each (node, &share->servers) {
+        server_refresh(list_entry(node, struct server, share_node));
+    }
     share_look_at_expiry(share);
 }
 

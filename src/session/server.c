@@ -207,6 +207,27 @@ static void idle_timer(struct server *server)
         timer_clear(&server->timer);
 }
 
+/* Spread over the last eighth, so that servers opened together do not close together. */
+static void set_retirement(struct server *server)
+{
+    uint64_t lifetime_us = share_settings(server->share)->server_lifetime_us;
+    uint64_t earlier_us = map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1);
+
+    server->retire_us = lifetime_us ? server->logged_in_us + lifetime_us - earlier_us : 1;
+    /* only trying tells that a primary is back */
+    if (server->stands_in && !choice_knows_no_primary(server->share))
+        server->retire_us = server->logged_in_us + CLOCK_SECOND;
+}
+
+void server_refresh(struct server *server)
+{
+    if (server->login || server->aside)
+        return;
+    set_retirement(server);
+    if (server->state == SERVER_IDLE)
+        idle_timer(server);
+}
+
 void server_free(void *object)
 {
     struct server *server = object;
@@ -793,7 +814,6 @@ void server_logged_in(struct server *server)
     char text[ADDRESS_TEXT_BYTES];
     struct pool_grant grant = {0};
     enum pool_outcome outcome;
-    uint64_t lifetime_us = share_settings(server->share)->server_lifetime_us;
     uint64_t now_us = server_now_us(server);
 
     server_login_free(server->login);
@@ -803,12 +823,8 @@ void server_logged_in(struct server *server)
     host_connections_add(server->host, 1);
     if (!server->replication)
         backend_server_ready(server->backend, parameters_ref(server->reported));
-    /* spread over the last eighth, so that servers opened together do not close together */
-    server->retire_us = lifetime_us ? now_us + lifetime_us -
-                                          map_hash(&server, sizeof(server)) % (lifetime_us / 8 + 1)
-                                    : 1;
-    if (server->stands_in && !choice_knows_no_primary(server->share))
-        server->retire_us = now_us + CLOCK_SECOND; /* only trying tells that a primary is back */
+    server->logged_in_us = now_us;
+    set_retirement(server);
     gate_found(server);
     server->request_us = now_us;
     server->sql_mode =

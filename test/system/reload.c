@@ -177,6 +177,26 @@ SYSTEM_TEST(reload, shrinks_and_grows_pools)
         until(proxy_figure(proxy, "POOLS", "database", "app", "sv_active") == 1, PATIENCE_MS));
 }
 
+/* The defaults are ten minutes and an hour: nobody would wait so long. */
+SYSTEM_TEST(reload, of_shorter_timeouts_ends_servers_that_are_idle_already)
+{
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_idle_timeout = 600\n");
+    PGconn *client = client_open(proxy, NULL);
+
+    client_do(client, "SELECT 1");
+    cr_assert_eq(proxy_figure(proxy, "POOLS", NULL, NULL, "sv_idle"), 1);
+    proxy_rewrite(proxy, "pool_mode = transaction\nserver_idle_timeout = 1\n");
+    cr_assert_null(proxy_reload(proxy));
+    cr_expect(until(proxy_logged(proxy, "server idle timeout"), PATIENCE_MS));
+    proxy_rewrite(proxy, "pool_mode = transaction\nserver_idle_timeout = 600\n");
+    cr_assert_null(proxy_reload(proxy));
+    client_do(client, "SELECT 1");
+    proxy_rewrite(proxy, "pool_mode = transaction\nserver_lifetime = 1\n");
+    cr_assert_null(proxy_reload(proxy));
+    cr_expect(until(proxy_logged(proxy, "server lifetime over"), PATIENCE_MS));
+    client_do(client, "SELECT 1");
+}
+
 SYSTEM_TEST(reload, can_drop_a_forced_user)
 {
     SKIP_ON_PGBOUNCER();

@@ -46,8 +46,9 @@ struct server {
     unsigned host_generation; /* of the host when it was begun */
     unsigned border_epoch;    /* of the plane when border.h was asked last */
     uint64_t connected_wall_us;
-    uint64_t retire_us; /* when server_lifetime is over, monotonic; 0: never; 1: after one use */
+    uint64_t logged_in_us; /* monotonic */
     /* owner */
+    uint64_t retire_us; /* when server_lifetime is over, monotonic; 0: never; 1: after one use */
     struct worker *worker;
     struct share *share;
     enum server_state state;
@@ -149,6 +150,8 @@ void server_link(struct server *server, struct client *client);
 void server_release(struct server *server);
 /* Its client has gone. `terminated`: it said so behind its last message; else it vanished. */
 void server_abandon(struct server *server, bool terminated);
+/* The settings of its pool are others: how long it lives, and is idle, is counted by these. */
+void server_refresh(struct server *server);
 /* What the pool said of a server that was returned, opened, surrendered or accepted. */
 void server_dispose(struct server *server, enum pool_outcome outcome,
                     const struct pool_grant *grant);
