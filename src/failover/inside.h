@@ -54,6 +54,7 @@ struct ward_host {
     /* The last standing that was told; `is_told` false: none. */
     struct standing told;
     bool is_told;
+    bool is_new; /* has not taken over what is fenced under its former labels */
     /* A connection that writes may have been opened since all were closed. */
     bool may_have_writers;
     bool was_opened;      /* … since the latest closing began */

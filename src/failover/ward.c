@@ -115,26 +115,65 @@ static enum sight sight_of(const struct host_report *report, bool is_asked)
     return SIGHT_DOWN;
 }
 
-/* A fence is by the name that the configuration gives: it holds also when that name has been split
- * into addresses, or is one address again. */
-static void carry_fence_over(struct ward *ward, const struct host_report *report)
+/* One that could not be read, and now can, is neither until it is healthy: down would take from its
+ * clients what they had while nothing was known. */
+static enum sight rising_from(enum sight before, const struct host_report *report, enum sight now)
 {
-    char *names[2] = {
-        text_print("%s:%u", report->name, report->port),
-        text_print("%s@%s:%u", report->name, report->address, report->port),
-    };
-    for (size_t i = 0; i < 2; i++) {
-        const struct fence *fence = situation_fence(ward->situation, names[i]);
-        if (fence && !text_equal(names[i], report->label)) {
-            struct fence old = {.kind = fence->kind,
-                                .by = text_copy(fence->by),
-                                .since_wall_us = fence->since_wall_us};
-            (void)situation_fence_clear(ward->situation, names[i]);
-            (void)situation_fence_set(ward->situation, report->label, old.kind, old.by,
-                                      old.since_wall_us);
-            free(old.by);
+    bool rises = before == SIGHT_BLIND && now == SIGHT_DOWN && report->error == PROBE_FINE;
+    return rises ? SIGHT_BLIND : now;
+}
+
+/* The labels that a host may have had before: of its name alone, and of its name at its address. */
+#define FORMER_LABELS 2
+
+static void former_labels(const struct ward_host *host, char *labels[FORMER_LABELS])
+{
+    labels[0] = text_print("%s:%u", host->name, host->port);
+    labels[1] = text_print("%s@%s:%u", host->name, host->address ? host->address : "", host->port);
+}
+
+static void inherit_fence(struct ward *ward, const struct ward_host *host)
+{
+    char *labels[FORMER_LABELS];
+    former_labels(host, labels);
+    for (size_t i = 0; i < FORMER_LABELS; i++) {
+        const struct fence *fence = situation_fence(ward->situation, labels[i]);
+        if (fence && !text_equal(labels[i], host->label)) {
+            char *by = text_copy(fence->by); /* setting one may move the others */
+            (void)situation_fence_set(ward->situation, host->label, fence->kind, by,
+                                      fence->since_wall_us);
+            free(by);
         }
-        free(names[i]);
+        free(labels[i]);
+    }
+}
+
+static void drop_inherited_fence(struct ward *ward, const struct ward_host *host)
+{
+    char *labels[FORMER_LABELS];
+    former_labels(host, labels);
+    for (size_t i = 0; i < FORMER_LABELS; i++) {
+        const struct ward_host *former = ward_host_find(ward, labels[i]);
+        if (!former || !former->is_listed)
+            (void)situation_fence_clear(ward->situation, labels[i]);
+        free(labels[i]);
+    }
+}
+
+/* A fence is by the name that the configuration gives: it holds also when that name has been split
+ * into addresses, for each of them, or is one address again. */
+static void carry_fences_over(struct ward *ward)
+{
+    list_for_each (node, &ward->hosts) {
+        const struct ward_host *host = list_entry(node, struct ward_host, node);
+        if (host->is_new)
+            inherit_fence(ward, host);
+    }
+    list_for_each (node, &ward->hosts) {
+        struct ward_host *host = list_entry(node, struct ward_host, node);
+        if (host->is_new)
+            drop_inherited_fence(ward, host);
+        host->is_new = false;
     }
 }
 
@@ -161,17 +200,18 @@ static void take_over(void *argument, const struct host_report *given)
         host->label = text_copy(report->label);
         host->name = text_copy(report->name);
         host->port = report->port;
+        host->is_new = true;
         list_push_back(&ward->hosts, &host->node);
-        carry_fence_over(ward, report);
     }
-    correct(host, &corrected);
     host->is_listed = true;
     bool is_asked = report->login != PROBE_LOGIN_NONE && ward_settings(ward)->probe_interval_us > 0;
+    if (is_asked)
+        correct(host, &corrected);
     ward->is_watched = ward->is_watched || is_asked;
     host->sighting = (struct sighting){
         .host = host->label,
         .is_dr = report->is_dr,
-        .sight = sight_of(report, is_asked),
+        .sight = rising_from(host->sighting.sight, report, sight_of(report, is_asked)),
         .is_fresh = report->bad == 0 && report->error == PROBE_FINE,
         .was_standby =
             !report->hearsay && (report->role == ROLE_STANDBY || report->role == ROLE_ORPHANED),
@@ -203,6 +243,7 @@ void ward_ask(struct ward *ward)
     list_for_each (node, &ward->hosts)
         list_entry(node, struct ward_host, node)->is_listed = false;
     world->each_host(world->context, ward->name, take_over, ward);
+    carry_fences_over(ward);
     list_for_each_safe (node, &ward->hosts) {
         struct ward_host *host = list_entry(node, struct ward_host, node);
         /* one that may still have connections is kept until they have been closed */

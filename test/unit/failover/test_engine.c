@@ -736,6 +736,30 @@ Test(engine, without_a_primary_nobody_writes_to_other_hosts_either)
     failover_end(stage.failover, claimed, EPISODE_FAILED, NULL);
 }
 
+/* Its first good probe does not make it healthy: clients keep what they had been given. */
+Test(engine, hosts_that_can_be_read_again_are_not_down_until_they_are_healthy)
+{
+    open_engine(NULL);
+    for (size_t i = 0; i < HOSTS; i++) {
+        down(i);
+        stage.hosts[i].error = PROBE_TLS;
+    }
+    turn();
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_UNVERIFIED);
+    for (size_t i = 0; i < HOSTS; i++) {
+        look(i, i ? ROLE_STANDBY : ROLE_PRIMARY, 1);
+        stage.hosts[i].health = HEALTH_CRITICAL;
+    }
+    turn();
+    cr_assert_eq(failover_state(stage.failover, "e"), FAILOVER_STATE_UNVERIFIED);
+    cr_assert_eq(stage.closing_count, 0);
+    for (size_t i = 0; i < HOSTS; i++)
+        stage.hosts[i].health = HEALTH_HEALTHY;
+    turn();
+    close_all(); /* those of the standbys */
+    cr_assert_eq(stage.standings[0].write, ALLOW_YES);
+}
+
 /* ---- what an operator says ---- */
 
 Test(engine, maintenance_stops_following_until_it_ends)
@@ -777,6 +801,24 @@ Test(engine, FENCE_of_the_primary_stops_it_and_UNFENCE_gives_it_back)
     turn();
     cr_assert(answers == 3 && !answer.ok);
     cr_assert_str_eq(answer.sqlstate, "55000");
+}
+
+Test(engine, a_fence_holds_for_every_address_of_a_name_and_goes_with_the_last_of_its_labels)
+{
+    settle(NULL);
+    failover_fence_command(stage.failover, "c", "admin", on_answer, NULL);
+    close_all();
+    cr_assert_eq(situation_fence(situation(), "c:3")->kind, FENCE_OPERATOR);
+    stage.hosts[1].label = "c@192.0.2.1:3";
+    stage.hosts[2].label = "c@192.0.2.2:3";
+    stage.hosts[1].name = "c";
+    stage.hosts[1].port = 3;
+    stage.hosts[1].address = "192.0.2.1";
+    stage.hosts[2].address = "192.0.2.2";
+    turn();
+    cr_assert_null(situation_fence(situation(), "c:3"));
+    cr_assert_eq(situation_fence(situation(), "c@192.0.2.1:3")->kind, FENCE_OPERATOR);
+    cr_assert_eq(situation_fence(situation(), "c@192.0.2.2:3")->kind, FENCE_OPERATOR);
 }
 
 Test(engine, a_host_is_named_so_that_one_is_meant)
