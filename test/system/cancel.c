@@ -263,7 +263,8 @@ SYSTEM_TEST(cancel, of_a_waiting_query_refuses_that_query_and_not_the_next)
     }
 }
 
-/* A server whose postmaster takes cancel requests and does not carry them out for now. */
+/* A server whose postmaster takes a cancel request and never ends its connection: who asked is not
+ * told whether the signal was passed on. */
 struct busy {
     _Atomic int connections, queries, requests;
 };

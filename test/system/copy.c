@@ -146,17 +146,23 @@ SYSTEM_TEST(copy, in_by_the_extended_protocol_stores_rows)
     cr_assert(until(server_is_free(proxy), PATIENCE_MS));
 }
 
+/* A COPY by the extended protocol, up to its CopyInResponse, with the Sync of its batch inside. */
+static void begin_extended(struct wire *wire, const char *text)
+{
+    wire_parse(wire, "", text);
+    wire_bind(wire, "", "", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
+}
+
 SYSTEM_TEST(copy, a_sync_inside_copy_in_is_ignored_while_it_goes_well)
 {
     struct proxy *proxy;
     PGconn *client = prepared(&proxy, "copy_sync");
     struct wire *wire = wire_client(proxy);
 
-    wire_parse(wire, "", "COPY copy_sync FROM STDIN");
-    wire_bind(wire, "", "", NULL);
-    wire_execute(wire, "", 0);
-    wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
+    begin_extended(wire, "COPY copy_sync FROM STDIN");
     wire_copy_data(wire, "1\ta\n");
     wire_sync(wire);
     wire_copy_data(wire, "2\tb\n");
@@ -175,11 +181,7 @@ SYSTEM_TEST(copy, a_transaction_whose_sync_went_into_a_copy_is_not_given_to_anot
     PGconn *client = prepared(&proxy, "copy_open");
     struct wire *wire = wire_client(proxy);
 
-    wire_parse(wire, "", "COPY copy_open FROM STDIN");
-    wire_bind(wire, "", "", NULL);
-    wire_execute(wire, "", 0);
-    wire_sync(wire);
-    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
+    begin_extended(wire, "COPY copy_open FROM STDIN");
     wire_copy_data(wire, "1\ta\n");
     wire_send(wire, 'c', NULL, 0);
     wire_flush(wire);

@@ -161,6 +161,16 @@ static char *pipeline(struct wire *wire, const char *const *texts)
     return wire_types(wire, 'Z', PATIENCE_MS);
 }
 
+/* … between a query before and one behind it; NULL: none. */
+static void run(struct wire *wire, const char *before, const char *const *texts, const char *after)
+{
+    if (before)
+        free(query(wire, before));
+    free(pipeline(wire, texts));
+    if (after)
+        free(query(wire, after));
+}
+
 SYSTEM_TEST(session_pipelines, what_was_committed_before_a_block_is_not_undone_with_it)
 {
     static const struct {
@@ -189,11 +199,7 @@ SYSTEM_TEST(session_pipelines, what_was_committed_before_a_block_is_not_undone_w
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct wire *a = wire_client(proxy);
 
-        if (cases[i].before)
-            free(query(a, cases[i].before));
-        free(pipeline(a, cases[i].texts));
-        if (cases[i].after)
-            free(query(a, cases[i].after));
+        run(a, cases[i].before, cases[i].texts, cases[i].after);
         cr_expect_str_eq(secret_of(b), "", "case %zu", i);
         wire_close(a);
         cr_expect_str_eq(secret_of(b), "", "case %zu, afterwards", i);
@@ -222,11 +228,7 @@ SYSTEM_TEST(session_pipelines, what_was_set_in_a_block_is_undone_with_it)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct wire *a = wire_client(proxy);
 
-        if (cases[i].before)
-            free(query(a, cases[i].before));
-        free(pipeline(a, cases[i].texts));
-        if (cases[i].after)
-            free(query(a, cases[i].after));
+        run(a, cases[i].before, cases[i].texts, cases[i].after);
         cr_expect_str_eq(secret_of(b), "", "case %zu", i);
         cr_expect_str_eq(value(a, "SELECT coalesce(current_setting('my.x', true), '')"),
                          cases[i].then, "case %zu", i);
