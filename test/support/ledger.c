@@ -53,10 +53,13 @@ struct worker {
     char sqlstate[6];
     bool warned; /* WARNING 01000 came: a cancelled wait for a synchronous standby */
     unsigned seed;
-    int64_t next_id;
     int64_t deadline;
     struct entry *entries;
     long count, size;
+    /* shared: atomic */
+    _Atomic int64_t next_id;
+    /* owner: the test */
+    int64_t marked_id; /* what next_id was at the mark */
 };
 
 struct ledger {
@@ -592,6 +595,8 @@ void ledger_mark(struct ledger *ledger)
     atomic_store(&ledger->longest_ms, 0);
     atomic_store(&ledger->fresh, 0);
     atomic_store(&ledger->first_us, 0);
+    for (int i = 0; i < ledger->options.clients; i++)
+        ledger->workers[i].marked_id = atomic_load(&ledger->workers[i].next_id);
 }
 
 double ledger_first_ms(const struct ledger *ledger)
@@ -644,11 +649,19 @@ void ledger_stop(struct ledger *ledger)
 
 /* ---- the judge ---- */
 
+/* Of the client whose transfer it is; -1: none of this ledger's. */
+static int64_t number_of(const struct ledger *ledger, int64_t id)
+{
+    int64_t number = id / 1000000 - 1 - ledger->options.first;
+
+    return number < ledger->options.clients ? number : -1;
+}
+
 static struct entry *entry_of(struct ledger *ledger, int64_t id)
 {
-    int64_t number = id / 1000000 - 1 - ledger->options.first, place = id % 1000000;
+    int64_t number = number_of(ledger, id), place = id % 1000000;
 
-    if (number < 0 || number >= ledger->options.clients || place >= ledger->workers[number].count)
+    if (number < 0 || place >= ledger->workers[number].count)
         return NULL;
     /* each client writes an entry for each of its ids, in their order */
     return &ledger->workers[number].entries[place];
@@ -706,6 +719,20 @@ static void count_entry(struct ledger_verdict *verdict, const struct entry *entr
     verdict->doubled += entry->seen > 1;
     if (entry->seen > 1 || (entry->outcome == FAILED && entry->seen))
         describe(verdict, entry);
+}
+
+long ledger_fresh_on(const struct ledger *ledger, const struct cluster *cluster)
+{
+    PGresult *rows = ask(cluster, "SELECT id FROM transfer");
+    long fresh = 0;
+
+    for (int i = 0; i < PQntuples(rows); i++) {
+        int64_t id = atoll(PQgetvalue(rows, i, 0)), number = number_of(ledger, id);
+
+        fresh += number >= 0 && id >= ledger->workers[number].marked_id;
+    }
+    PQclear(rows);
+    return fresh;
 }
 
 struct ledger_verdict ledger_judge(struct ledger *ledger, const struct cluster *primary)

@@ -62,6 +62,9 @@ char *ledger_last_error(struct ledger *ledger);
 void ledger_mark(struct ledger *ledger);
 /* milliseconds from the mark to its acknowledgement; -1: none yet. */
 double ledger_first_ms(const struct ledger *ledger);
+/* Transfers that were begun after the mark and are in that server's tables: what a client had sent
+ * before may still be carried out there, seconds later, when locks or lost packets held it up. */
+long ledger_fresh_on(const struct ledger *ledger, const struct cluster *cluster);
 /* Waits until at least `count` transfers that are begun after this call have been acknowledged. */
 bool ledger_goes_on(struct ledger *ledger, long count, int ms);
 /* Ends the working clients, looks whether the idle ones are still there, and whether those that
