@@ -97,13 +97,6 @@ void failover_withdraw(struct failover *failover, const char *environment)
     ward_tell(ward, NULL, false);
 }
 
-void failover_reinstate(struct failover *failover, const char *environment)
-{
-    struct ward *ward = claimed(failover, environment);
-    ward->is_withdrawn = false;
-    ward_tell(ward, ward->situation->accepted, false);
-}
-
 /* Tells the plane again who may be used. */
 static void tell_again(struct ward *ward)
 {
