@@ -322,7 +322,6 @@ static void put_failover(struct admin *admin, struct result *result,
 {
     const struct situation *situation = failover_situation(admin->failover, environment->name);
     enum failover_state state = failover_state(admin->failover, environment->name);
-    uint64_t until_us = situation ? situation->maintenance_until_us : 0;
     char moment[32];
     result_text(result, situation ? situation->accepted : NULL);
     result_text(result, option_word("failover_mode", settings->failover_mode));
@@ -335,11 +334,13 @@ static void put_failover(struct admin *admin, struct result *result,
         result_print(result, "%" PRIu64, situation->system_identifier);
     else
         result_null(result);
-    access_time_print(until_us, moment, sizeof moment);
-    if (until_us <= clock_wall_us())
+    if (!situation || !situation_in_maintenance(situation, clock_now_us())) {
         result_text(result, "no");
-    else
-        result_text(result, until_us == MAINTENANCE_UNTIL_OFF ? "yes" : moment);
+    } else {
+        access_time_print(situation->maintenance_until_us, moment, sizeof moment);
+        result_text(result,
+                    situation->maintenance_until_us == MAINTENANCE_UNTIL_OFF ? "yes" : moment);
+    }
 }
 
 void command_show_environments(struct admin *admin, struct console_job *job)

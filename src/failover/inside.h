@@ -186,6 +186,16 @@ void keep_save(struct failover *failover, void (*done)(void *context, enum failo
 /* Puts an ended episode into the history, with its number. */
 void keep_episode(struct failover *failover, struct episode *episode);
 
+/* ---- MAINTENANCE (maintenance.c) ---- */
+
+/* `for_us` 0: until OFF. In memory. */
+void maintenance_set(struct ward *ward, bool on, uint64_t for_us);
+/* What the state file has says how long it still lasts. */
+void maintenance_resume(struct ward *ward);
+/* Ends it when its time is over, and keeps what is shown and written down right when the wall clock
+ * has been set. */
+void maintenance_look(struct ward *ward);
+
 /* ---- commands (operator.c) ---- */
 
 /* The change that a command waited for is over, as in change_settle: its answer goes out when all

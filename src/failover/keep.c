@@ -37,6 +37,7 @@ static bool read_environments(struct failover *failover, const json_t *environme
         struct ward *ward = ward_get(failover, name);
         situation_free(ward->situation);
         ward->situation = situation;
+        maintenance_resume(ward);
     }
     return true;
 }

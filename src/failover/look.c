@@ -346,7 +346,7 @@ static void look_watched(struct ward *ward)
     struct policy policy = {
         .promotes = settings->failover_mode == FAILOVER_PROMOTE,
         .two_primaries = (enum two_primaries)settings->two_primaries,
-        .in_maintenance = situation_in_maintenance(ward->situation, clock_wall_us()),
+        .in_maintenance = situation_in_maintenance(ward->situation, loop_now_us(failover->loop)),
         .is_first = !ward->has_decided,
     };
     size_t count;
@@ -401,6 +401,7 @@ void ward_look(struct ward *ward)
     }
     ward_ask(ward);
     set_clock_right(ward);
+    maintenance_look(ward);
     if (!ward->is_watched && may_leave) {
         leave_unwatched(ward);
         return;

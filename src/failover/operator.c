@@ -343,10 +343,7 @@ void failover_maintenance_command(struct failover *failover, const char *environ
         refuse(operation);
         return;
     }
-    struct situation *situation = ward->situation;
-    situation->maintenance_until_us = !on      ? 0
-                                      : for_us ? clock_wall_us() + for_us
-                                               : MAINTENANCE_UNTIL_OFF;
+    maintenance_set(ward, on, for_us);
     if (!on)
         log_log("failover: %s: MAINTENANCE OFF by %s", environment, by);
     else if (for_us)

@@ -18,6 +18,7 @@ libpgstage_a_SOURCES += \
 	src/failover/keep.c \
 	src/failover/look.c \
 	src/failover/lsn.c src/failover/lsn.h \
+	src/failover/maintenance.c \
 	src/failover/operator.c \
 	src/failover/plan.c \
 	src/failover/procedure.c include/pgstage/failover/procedure.h \

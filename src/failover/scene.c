@@ -216,7 +216,7 @@ void scene_init(struct scene *scene, struct monitor *monitor, const struct memor
         .since_automatic_us = !last_us            ? UINT64_MAX
                               : wall_us > last_us ? wall_us - last_us
                                                   : 0,
-        .in_maintenance = situation_in_maintenance(situation, wall_us),
+        .in_maintenance = situation_in_maintenance(situation, now_us),
         .has_fence = settings->fence_command != NULL,
         .allow_unfenced = settings->allow_unfenced_promotion,
         .has_demote = settings->demote_command != NULL,

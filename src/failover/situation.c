@@ -140,9 +140,10 @@ void situation_intent_clear(struct situation *situation)
     situation->intent = NULL;
 }
 
-bool situation_in_maintenance(const struct situation *situation, uint64_t wall_us)
+bool situation_in_maintenance(const struct situation *situation, uint64_t now_us)
 {
-    return wall_us < situation->maintenance_until_us;
+    return situation->maintenance_until_us == MAINTENANCE_UNTIL_OFF ||
+           (situation->maintenance_until_us && now_us < situation->maintenance_due_us);
 }
 
 /* ---- as JSON ---- */

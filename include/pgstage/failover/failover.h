@@ -194,10 +194,9 @@ void failover_end(struct failover *failover, struct episode *episode, enum episo
 void failover_hold(struct failover *failover, const char *environment);
 /* Lets them go on, to the accepted primary. */
 void failover_release(struct failover *failover, const char *environment);
-/* No host takes writes until failover_accept: the old primary gets no new connection. */
+/* No host takes writes until failover_accept, or until the claim ends: then the accepted primary
+ * goes on, if it is seen to take writes. */
 void failover_withdraw(struct failover *failover, const char *environment);
-/* Takes that back: the accepted primary goes on as it was. */
-void failover_reinstate(struct failover *failover, const char *environment);
 
 /* Notes a fence, where there is none yet, or takes away one that was noted so; in memory:
  * failover_save makes it last. */

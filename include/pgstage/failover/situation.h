@@ -52,6 +52,8 @@ struct situation {
     size_t fence_count;
     bool dr_in_force;                /* the accepted primary is one of dr_hosts */
     uint64_t maintenance_until_us;   /* wall clock; 0: off; MAINTENANCE_UNTIL_OFF */
+    uint64_t maintenance_due_us;     /* the same moment by the loop's clock, which nobody sets: this
+                                        one counts; not in the state file */
     uint64_t last_automatic_wall_us; /* when pgstage last promoted by itself; 0: never */
     struct intent *intent;           /* NULL: none */
 };
@@ -72,7 +74,8 @@ void situation_accept(struct situation *situation, const char *host, uint64_t sy
 void situation_intent_set(struct situation *situation, const char *type, const char *from,
                           const char *to, uint32_t timeline, uint64_t wall_us);
 void situation_intent_clear(struct situation *situation);
-bool situation_in_maintenance(const struct situation *situation, uint64_t wall_us);
+/* `now_us` is of the loop's clock. */
+bool situation_in_maintenance(const struct situation *situation, uint64_t now_us);
 
 /* "former_primary" … */
 const char *fence_word(enum fence_kind kind);

@@ -206,9 +206,9 @@ static void fence_of_procedure(void)
 
 static void event_procedure(void)
 {
-    static const char *const words[] = {"claim",  "hold",      "release", "withdraw", "reinstate",
-                                        "fence",  "intent",    "clear",   "accept",   "accept",
-                                        "refuse", "automatic", "end",     "end"};
+    static const char *const words[] = {"claim",     "hold",  "release", "withdraw", "fence",
+                                        "intent",    "clear", "accept",  "accept",   "refuse",
+                                        "automatic", "end",   "end"};
     unsigned what = claim.episode ? 1 + dice(sizeof words / sizeof words[0] - 1) : 0;
     model_note("procedure: %s", words[what]);
     switch (what) {
@@ -226,27 +226,23 @@ static void event_procedure(void)
         claim.is_withdrawn = true;
         break;
     case 4:
-        failover_reinstate(world.failover, "e");
-        claim.is_withdrawn = false;
-        break;
-    case 5:
         fence_of_procedure();
         break;
-    case 6:
+    case 5:
         failover_intent(world.failover, "e", "automatic", dice(2) ? model_labels[0] : NULL,
                         model_labels[dice(MODEL_HOSTS)], dice(3));
         break;
-    case 7:
+    case 6:
         failover_intent_clear(world.failover, "e");
         break;
+    case 7:
     case 8:
-    case 9:
         accept_one();
         break;
-    case 10:
+    case 9:
         failover_refuse(world.failover, "e", dice(2) ? "nobody is good enough" : NULL);
         break;
-    case 11:
+    case 10:
         failover_note_automatic(world.failover, "e");
         break;
     default:
@@ -256,6 +252,31 @@ static void event_procedure(void)
 }
 
 /* ---- what operators say ---- */
+
+/* When MAINTENANCE ends, by the clock that nobody sets; 0: it is off. */
+static uint64_t maintenance_due;
+static bool is_maintenance_known; /* not after a restart whose configuration lacks it */
+
+static void maintain(bool on, uint64_t for_us, struct command *command)
+{
+    if (failover_situation(world.failover, "e")) {
+        is_maintenance_known = true;
+        maintenance_due = !on ? 0 : for_us ? loop_now_us(world.loop) + for_us : UINT64_MAX;
+    }
+    failover_maintenance_command(world.failover, "e", on, for_us, "admin", on_answer, command);
+}
+
+/* What the state file has of it counts by the wall clock. */
+static void read_maintenance(void)
+{
+    const struct situation *situation = failover_situation(world.failover, "e");
+    uint64_t until_us = situation ? situation->maintenance_until_us : 0;
+    is_maintenance_known = situation;
+    maintenance_due = until_us == MAINTENANCE_UNTIL_OFF ? UINT64_MAX
+                      : until_us > world.wall_us
+                          ? loop_now_us(world.loop) + (until_us - world.wall_us)
+                          : 0;
+}
 
 static void event_command(void)
 {
@@ -275,8 +296,7 @@ static void event_command(void)
         failover_accept_command(world.failover, "e", host, "admin", on_answer, command);
         break;
     case 3:
-        failover_maintenance_command(world.failover, "e", !dice(3), dice(2) * 3 * CLOCK_SECOND,
-                                     "admin", on_answer, command);
+        maintain(!dice(3), dice(2) * 3 * CLOCK_SECOND, command);
         break;
     default:
         failover_save(world.failover, on_saved, command);
@@ -385,6 +405,9 @@ static void check_now(void)
     unsigned alarms = 0;
     compare_episodes();
     failover_each_alarm(world.failover, check_alarm, &alarms);
+    promise(!situation || !is_maintenance_known ||
+            situation_in_maintenance(situation, loop_now_us(world.loop)) ==
+                (maintenance_due > loop_now_us(world.loop)));
     if (situation && configurations[configuration].hosts)
         check_fences(situation);
 }
@@ -507,6 +530,7 @@ static void event_restart(void)
     world_restart();
     start();
     read_episodes();
+    read_maintenance();
     promise(!compares || world.ended == (ended > HISTORY_MAX ? HISTORY_MAX : ended));
     char *after = situation_text();
     if (compares && strcmp(before, after) != 0) {
@@ -580,8 +604,7 @@ static void heal(void)
         end_claim(EPISODE_ABORTED);
     configure(WHOLE);
     settle();
-    failover_maintenance_command(world.failover, "e", false, 0, "admin", on_answer,
-                                 command_new("MAINTENANCE"));
+    maintain(false, 0, command_new("MAINTENANCE"));
     for (size_t i = 0; i < MODEL_HOSTS; i++) {
         struct host_report *report = &world.hosts[i].report;
         world.hosts[i].is_there = true;
@@ -612,6 +635,8 @@ static void run(uint64_t seed)
     claim.episode = NULL;
     claim.is_over = false;
     command_count = 0;
+    maintenance_due = 0;
+    is_maintenance_known = true;
     has_state_dir = dice(5);
     configuration = dice(4) ? WHOLE : dice(CONFIGURATIONS);
     for (size_t i = 0; i < MODEL_HOSTS; i++) {
@@ -630,6 +655,58 @@ static void run(uint64_t seed)
         heal();
     stop();
     world_fini();
+}
+
+static void begin_quietly(void)
+{
+    world_init(1);
+    command_count = 0;
+    maintenance_due = 0;
+    is_maintenance_known = true;
+    claim.is_over = has_state_dir = true;
+    snapshots[true][WHOLE] = parse(configurations[WHOLE].text, true);
+    configuration = WHOLE;
+    for (size_t i = 0; i < MODEL_HOSTS; i++) {
+        struct host_report *report = &world.hosts[i].report;
+        i == 0 ? host_takes_writes(report, 1) : host_follows(report, 1);
+    }
+    start();
+    failover_start(world.failover);
+    settle();
+}
+
+static void look(uint64_t later_us)
+{
+    world.now_us += later_us;
+    turn();
+    settle();
+}
+
+Test(maintenance, lasts_as_long_as_it_says_whatever_becomes_of_the_wall_clock)
+{
+    const struct situation *situation;
+    begin_quietly();
+    maintain(true, 600 * CLOCK_SECOND, command_new("MAINTENANCE"));
+    world.wall_us += 7200 * CLOCK_SECOND;
+    look(CLOCK_SECOND);
+    check_now();
+    situation = failover_situation(world.failover, "e");
+    cr_assert(situation_in_maintenance(situation, world.now_us), "the clock has ended it");
+    /* what is shown and written down is right again */
+    uint64_t until_us = world.wall_us + 599 * CLOCK_SECOND;
+    cr_assert(situation->maintenance_until_us <= until_us &&
+              situation->maintenance_until_us + CLOCK_SECOND >= until_us);
+    world.wall_us -= 86400 * CLOCK_SECOND;
+    look(598 * CLOCK_SECOND);
+    check_now();
+    cr_assert(situation_in_maintenance(situation, world.now_us));
+    look(2 * CLOCK_SECOND);
+    cr_assert_not(situation_in_maintenance(situation, world.now_us), "the clock prolongs it");
+    cr_assert_eq(situation->maintenance_until_us, 0);
+    check_now();
+    stop();
+    world_fini();
+    snapshot_unref(snapshots[true][WHOLE]);
 }
 
 static void look_for_leaks(uint64_t seed)
