@@ -359,11 +359,25 @@ static void signal_children(pid_t postmaster, int signal_number)
     free(text);
 }
 
+/* A signal takes its time: only a process that has stopped starts no more children. */
+static bool is_stopped(pid_t pid)
+{
+    char *text = file_text(text_of("/proc/%d/stat", (int)pid));
+    const char *name_end = strrchr(text, ')');
+    bool stopped = name_end && strlen(name_end) > 2 && name_end[2] == 'T';
+
+    free(text);
+    return stopped;
+}
+
 void cluster_freeze(struct cluster *cluster, bool frozen)
 {
-    /* the postmaster first when stopping, so that it does not react to its children */
-    if (frozen)
+    /* the postmaster first when stopping, so that it does not react to its children, and has all
+     * those that it will have */
+    if (frozen) {
         kill(cluster->pid, SIGSTOP);
+        (void)until(is_stopped(cluster->pid), PATIENCE_MS);
+    }
     signal_children(cluster->pid, frozen ? SIGSTOP : SIGCONT);
     if (!frozen)
         kill(cluster->pid, SIGCONT);
@@ -383,17 +397,6 @@ static void orphans_note(struct cluster *cluster)
         cluster->orphans[cluster->orphan_count++] = (pid_t)atoi(word);
     }
     free(text);
-}
-
-/* A signal takes its time: only a process that has stopped starts no more children. */
-static bool is_stopped(pid_t pid)
-{
-    char *text = file_text(text_of("/proc/%d/stat", (int)pid));
-    const char *name_end = strrchr(text, ')');
-    bool stopped = name_end && strlen(name_end) > 2 && name_end[2] == 'T';
-
-    free(text);
-    return stopped;
 }
 
 void cluster_end(struct cluster *cluster, enum cluster_end how)

@@ -204,6 +204,7 @@ SYSTEM_TEST(accept, a_former_primary_that_streams_is_let_in_again)
     PGconn *client = client_open(proxy, "password=appsecret");
     client_do(client, "SELECT 1");
     cluster_end(one->cluster, CLUSTER_KILL);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     cluster_promote(two->cluster);
     client_do(client, "CREATE TABLE written_after (i int)");
     cr_assert_eq(client_number(client, "SELECT inet_server_port()"), two->cluster->port);
@@ -266,7 +267,7 @@ SYSTEM_TEST(accept, two_primaries_stop_everything_until_an_operator_says_which)
     cr_assert(until(
         strcmp(cell(pair.proxy, "ENVIRONMENTS", "name", "e", "failover_state"), "stopped") == 0,
         PATIENCE_MS));
-    cr_assert(has_alarm(pair.proxy, "two_primaries"));
+    wait_alarm(&pair, "two_primaries");
     proxy_do(pair.proxy, text_of("ACCEPT e \"%s\"", label(pair.b)));
     wait_accepted(&pair, pair.b);
     cr_assert(proxy_logged(pair.proxy, text_of(": ACCEPT e %s", label(pair.b))));

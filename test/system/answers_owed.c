@@ -548,6 +548,19 @@ static void play_step(struct run *run)
         check_settled(run);
 }
 
+/* Types of the answers to a statement of the setup: whoever listens hears the other test, too, as
+ * soon as the statement is done and before it is ready. */
+static char *setup_answers(struct run *run)
+{
+    char *types = wire_types(run->wire, 'Z', PATIENCE_MS), *end = types;
+
+    for (const char *at = types; *at; at++)
+        if (*at != 'A')
+            *end++ = *at;
+    *end = '\0';
+    return types;
+}
+
 static void connect_run(struct run *run)
 {
     if (run->wire)
@@ -556,7 +569,7 @@ static void connect_run(struct run *run)
     wire_login(run->wire, "app", "app");
     for (size_t i = 0; i < sizeof setup / sizeof *setup; i++) {
         wire_query(run->wire, setup[i]);
-        cr_assert_str_eq(wire_types(run->wire, 'Z', PATIENCE_MS), i ? "CZ" : "CCCCZ");
+        cr_assert_str_eq(setup_answers(run), i ? "CZ" : "CCCCZ");
     }
     transaction_fini(&run->owed);
     transaction_init(&run->owed);

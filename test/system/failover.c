@@ -3,11 +3,14 @@
  */
 #include "failover.h"
 
-/* A probe's time is also what the logins and steps of a failover have: far more than they take. */
+/* A probe's time is also what the logins and steps of a failover have: far more than they take. And
+ * what a primary under load wrote just before it was seen last may not have been sent to a standby:
+ * whoever may lose nothing promotes nobody then. */
 static const char *promoter(const struct constellation *sky, const char *more)
 {
-    return text_of("%s%s", constellation_promoter(sky),
-                   strstr(more, "probe_timeout") ? "" : "probe_timeout = 15\n");
+    return text_of("%s%s%s", constellation_promoter(sky),
+                   strstr(more, "probe_timeout") ? "" : "probe_timeout = 15\n",
+                   strstr(more, "max_failover_lag") ? "" : "max_failover_lag = 1GB\n");
 }
 
 struct proxy *scene_proxy(struct constellation *sky, const struct scene_options *options)

@@ -55,6 +55,12 @@ static const char *row_of(const PGresult *rows, const char *item, const char *na
     return "none";
 }
 
+/* Whoever is counted as held has been heard by pgstage before it is let go. */
+static bool so_many_wait(struct scene *scene, long count)
+{
+    return proxy_figure(scene->proxy, "POOLS", NULL, NULL, "cl_waiting") == count;
+}
+
 static bool nobody_promoted(const struct scene *scene)
 {
     for (int i = 1; i < scene->sky->count; i++)
@@ -192,6 +198,7 @@ SYSTEM_TEST(failover_procedure, what_it_decides_by_itself_is_audited_alarmed_and
     cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     for (int i = 0; i < HELD; i++)
         client_start(clients[i], "INSERT INTO note VALUES (1)");
+    cr_assert(until(so_many_wait(scene, HELD), PATIENCE_MS));
     /* its fence fails: the alarm says so, for as long as that is how it is */
     cr_assert(until(has_alarm(scene->proxy, "promotion_refused", NULL), PATIENCE_MS));
     cr_assert(until(strstr(detail = alarm_detail(scene->proxy, "promotion_refused"),
@@ -282,6 +289,7 @@ SYSTEM_TEST(failover_procedure, what_was_followed_tells_its_lag_and_whom_it_held
     cr_assert(until(proxy_rows(scene->proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     for (int i = 0; i < HELD; i++)
         client_start(clients[i], "INSERT INTO note VALUES (2)");
+    cr_assert(until(so_many_wait(scene, HELD), PATIENCE_MS));
     cluster_freeze(new->cluster, false);
     cr_assert(until(host_is(scene->proxy, new, "health", "healthy") ||
                         host_is(scene->proxy, new, "health", "warning"),

@@ -447,7 +447,8 @@ SYSTEM_TEST(health, a_reload_keeps_what_is_the_same_and_what_is_known)
     good = proxy_figure(pair.proxy, "HEALTH", "host", label(pair.primary), "good");
     proxy_rewrite(pair.proxy,
                   "pool_mode = transaction\n[environment e]\nclass = local_development\n"
-                  "hosts = 127.0.0.1:%d\nprobe_interval = 200ms\nmonitor_user = watcher\n%s",
+                  "hosts = 127.0.0.1:%d\nprobe_interval = 200ms\nprobe_timeout = 10\n"
+                  "monitor_user = watcher\n%s",
                   pair.primary->port, DATABASES);
     cr_assert_null(proxy_reload(pair.proxy));
     cr_assert(until(proxy_rows(pair.proxy, "HEALTH", NULL, NULL) == 1, PATIENCE_MS));

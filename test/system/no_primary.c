@@ -69,8 +69,10 @@ static void ask(struct wire *wire, bool extended)
 static bool is_served(const struct proxy *proxy)
 {
     PGconn *conn = client_try(proxy, NULL);
-    bool served = PQstatus(conn) == CONNECTION_OK;
+    PGresult *result = PQexec(conn, "SELECT 1");
+    bool served = PQresultStatus(result) == PGRES_TUPLES_OK;
 
+    PQclear(result);
     PQfinish(conn);
     return served;
 }

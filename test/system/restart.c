@@ -55,6 +55,7 @@ SYSTEM_TEST(restart, idle_clients_do_not_notice_it)
         client_do(clients[i], "SELECT 1");
     }
     cluster_end(cluster, CLUSTER_FAST);
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
     cluster_again(cluster);
     for (i = 0; i < 5; i++)
         client_do(clients[i], "SELECT 1");
