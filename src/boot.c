@@ -309,7 +309,7 @@ static bool become(struct run *run, const struct daemon_user *user, struct snaps
     char problem[256];
     if (!daemon_user_become(user, problem, sizeof problem))
         return fail(problem);
-    struct snapshot *again = reload_load(run->file, false, NULL);
+    struct snapshot *again = reload_load(run->file, false, false, NULL);
     if (!again) {
         log_fatal("the configuration cannot be loaded as the user \"%s\"", user->name);
         return false;
@@ -433,7 +433,7 @@ int boot_run(const struct boot_options *options)
     if (!run.file)
         run.file = text_copy(options->file);
 
-    struct snapshot *snapshot = reload_load(run.file, true, NULL);
+    struct snapshot *snapshot = reload_load(run.file, true, true, NULL);
     if (!snapshot) {
         log_fatal("the configuration has mistakes: not started");
         free(run.file);

@@ -112,7 +112,7 @@ struct order {
 /* Prints what the load found to stderr. */
 static struct snapshot *load(const char *file, struct report *report)
 {
-    struct snapshot *snapshot = snapshot_load(file, report);
+    struct snapshot *snapshot = snapshot_load(file, true, report);
     for (size_t i = 0; i < report->count; i++) {
         char *line = report_line(&report->entries[i]);
         fprintf(stderr, "%s\n", line);
@@ -137,7 +137,8 @@ static int check_file(const struct order *order)
 {
     const char *file = order->options.file;
     struct report report = {0};
-    struct snapshot *snapshot = order->json ? snapshot_load(file, &report) : load(file, &report);
+    struct snapshot *snapshot =
+        order->json ? snapshot_load(file, true, &report) : load(file, &report);
     bool good = snapshot != NULL;
     struct deep_order deep = {.snapshot = order->deep ? snapshot : NULL};
     if (order->json)

@@ -26,11 +26,11 @@
 #include "pgstage/session/audit.h"
 #include "pgstage/session/plane.h"
 
-struct snapshot *reload_load(const char *file, bool warn, char **problem)
+struct snapshot *reload_load(const char *file, bool warn, bool waits, char **problem)
 {
     struct report report = {0};
     struct buffer mistakes = {0};
-    struct snapshot *snapshot = snapshot_load(file, &report);
+    struct snapshot *snapshot = snapshot_load(file, waits, &report);
     for (size_t i = 0; i < report.count; i++) {
         char *line = report_line(&report.entries[i]);
         if (report.entries[i].is_error) {
@@ -150,7 +150,7 @@ bool reload_file(struct plane *plane, struct admin *admin, const char *file,
                  const struct reload_log *log, const char *who, char **problem)
 {
     const char *conffile = snapshot_globals(plane_snapshot(plane))->conffile;
-    struct snapshot *snapshot = reload_load(conffile ? conffile : file, true, problem);
+    struct snapshot *snapshot = reload_load(conffile ? conffile : file, true, false, problem);
     if (!snapshot) {
         log_error("the configuration has mistakes, the old one stays in force");
         reload_record(plane, who, plane_snapshot(plane), NULL, problem ? *problem : NULL);

@@ -19,9 +19,9 @@ struct reload_log {
     int verbose; /* the number of -v */
 };
 
-/* Loads FILE and logs every mistake, and warnings if `warn`. NULL: it has mistakes; `*problem` (may
- * be NULL) then lists them, a line each, allocated. */
-struct snapshot *reload_load(const char *file, bool warn, char **problem)
+/* Loads FILE (which may be a pipe if `waits`) and logs every mistake, and warnings if `warn`. NULL: it
+ * has mistakes; `*problem` (may be NULL) then lists them, a line each, allocated. */
+struct snapshot *reload_load(const char *file, bool warn, bool waits, char **problem)
     __attribute__((warn_unused_result));
 /* Log target and level as the configuration wants them. False and errno: the file cannot be opened,
  * the log stays as it was. */

@@ -105,7 +105,10 @@ static bool install_file(int fd)
 
 static bool open_file(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+    /* Opened without waiting: a pipe that nobody reads is an error then. Writes wait as ever. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFL, O_APPEND);
     atomic_store(&log_state.is_torn, false);
     return fd >= 0 && install_file(fd);
 }

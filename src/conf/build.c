@@ -31,6 +31,7 @@ struct claim {
     const char *key, *text;
     bool expanded;  /* came out of a variable already */
     bool reference; /* and nothing of that line stands in a file but the variable's name */
+    bool is_pair;   /* one of several in a line, whose layer is made anew for each line */
     const struct origin *origin;
 };
 
@@ -74,6 +75,17 @@ static const char *claim_expand(struct build *build, const struct claim *claim, 
     return copy;
 }
 
+/* What a file says again counts from there on, as in PgBouncer; nobody means to say it twice in one
+ * file, as one does to change an earlier file's. The same line again is a file included twice. */
+static void warn_of_repetition(struct build *build, const struct origin *origin,
+                               const struct origin *before, const char *kind, const char *name)
+{
+    if (origin->kind == ORIGIN_FILE && before->kind == ORIGIN_FILE &&
+        text_equal(origin->name, before->name) && origin->line != before->line)
+        origin_warning(build->report, origin, "%s%.100s stands at %s:%d already; this line counts",
+                       kind, name, before->name, before->line);
+}
+
 /* Checks a claim and puts it into a layer; NULL when it is wrong. */
 static struct assignment *claim_put(struct build *build, struct layer *layer,
                                     const struct claim *claim)
@@ -93,6 +105,12 @@ static struct assignment *claim_put(struct build *build, struct layer *layer,
         origin_error(build->report, claim->origin, "%s: %s", claim->key, problem);
         return NULL;
     }
+    const struct assignment *before = layer_find(layer, assignment.option);
+    if (before && claim->is_pair)
+        origin_warning(build->report, claim->origin,
+                       "%s stands twice in this line; the last one counts", claim->key);
+    else if (before)
+        warn_of_repetition(build, claim->origin, &before->origin, "", claim->key);
     assignment.raw = claim->origin->kind == ORIGIN_VARIABLE
                          ? arena_print(&build->snapshot->arena, "${%s}", claim->origin->name)
                          : claim->text;
@@ -181,7 +199,8 @@ static bool build_pairs(struct build *build, const struct source_entry *entry,
     struct arena *arena = &build->snapshot->arena;
     const char *text = entry->ini.value;
     size_t length = strlen(text);
-    struct claim claim = {.scope = scope, .key = entry->ini.key, .origin = &entry->origin};
+    struct claim claim = {
+        .scope = scope, .key = entry->ini.key, .is_pair = true, .origin = &entry->origin};
     char problem[PROBLEM_BYTES];
     enum connstr_step step;
     /* `app = ${APP}`: the variable holds the whole line. */
@@ -235,6 +254,8 @@ static void build_database(struct build *build, const struct source_entry *entry
         database->key_length = key_length;
         pointers_add(&snapshot->databases, database);
         HASH_ADD_KEYPTR(hh, snapshot->database_by_key, database->key, key_length, database);
+    } else {
+        warn_of_repetition(build, &entry->origin, &database->origin, "database ", entry->ini.key);
     }
     /* A later line for the same name stands in place of the whole earlier one. */
     database->config = config;
@@ -255,6 +276,8 @@ static void build_user(struct build *build, const struct source_entry *entry)
         user->name = entry->ini.key;
         pointers_add(&snapshot->users, user);
         HASH_ADD_KEYPTR(hh, snapshot->user_by_name, user->name, strlen(user->name), user);
+    } else {
+        warn_of_repetition(build, &entry->origin, &user->origin, "user ", user->name);
     }
     user->origin = entry->origin;
     user->layer = (struct layer){0};
@@ -279,6 +302,8 @@ static void build_peer(struct build *build, const struct source_entry *entry)
     if (!peer) {
         peer = arena_get(&snapshot->arena, sizeof(*peer));
         pointers_add(&snapshot->peers, peer);
+    } else {
+        warn_of_repetition(build, &entry->origin, &peer->origin, "peer ", key);
     }
     peer->origin = entry->origin;
     peer->layer = (struct layer){0};

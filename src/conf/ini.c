@@ -76,11 +76,13 @@ static void scan_pop(struct scan *scan)
 #define scan_error(scan, ...)                                                                      \
     report_error((scan)->reader->report, (scan)->file->name, (scan)->file->line, __VA_ARGS__)
 
-static bool scan_push_file(struct scan *scan, const char *path, char *problem, size_t size)
+static bool scan_push_file(struct scan *scan, const char *path, bool waits, char *problem,
+                           size_t size)
 {
     size_t length;
     struct file_identity identity;
-    char *text = file_read(path, FILE_MAX_BYTES, &length, &identity, problem, size);
+    char *text = waits ? file_read_waiting(path, FILE_MAX_BYTES, &length, &identity, problem, size)
+                       : file_read(path, FILE_MAX_BYTES, &length, &identity, problem, size);
     if (!text)
         return false;
     for (const struct ini_file *file = scan->file; file; file = file->below) {
@@ -116,7 +118,7 @@ static void scan_include(struct scan *scan, const char *rest)
         char *folder = file_folder(scan->file->name);
         char *joined = file_join(folder, path);
         struct ini_file *including = scan->file;
-        if (!scan_push_file(scan, joined, problem, sizeof(problem)))
+        if (!scan_push_file(scan, joined, false, problem, sizeof(problem)))
             report_error(scan->reader->report, including->name, including->line, "%%include: %s",
                          problem);
         free(joined);
@@ -319,11 +321,11 @@ static void scan_run(struct scan *scan)
         scan_pop(scan);
 }
 
-bool ini_read_file(const struct ini_reader *reader, const char *file)
+bool ini_read_file(const struct ini_reader *reader, const char *file, bool waits)
 {
     struct scan scan = {.reader = reader};
     char problem[1024];
-    if (!scan_push_file(&scan, file, problem, sizeof(problem))) {
+    if (!scan_push_file(&scan, file, waits, problem, sizeof(problem))) {
         report_error(reader->report, NULL, 0, "%s", problem);
         return false;
     }

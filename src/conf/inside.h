@@ -166,7 +166,8 @@ void origin_broken(struct report *report, const struct origin *origin, enum rule
 
 /* source.c */
 void source_add(struct snapshot *snapshot, const struct ini_entry *ini, struct origin origin);
-void source_read(struct snapshot *snapshot, struct report *report);
+/* `waits`: the main file may be a pipe. */
+void source_read(struct snapshot *snapshot, bool waits, struct report *report);
 void source_read_text(struct snapshot *snapshot, const char *text, size_t length,
                       struct report *report);
 /* The kind of a section, and in `*name` what stands behind `environment` or `listener` (in the

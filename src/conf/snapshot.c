@@ -63,11 +63,11 @@ static struct snapshot *snapshot_finish(struct snapshot *snapshot, struct report
     return NULL;
 }
 
-struct snapshot *snapshot_load(const char *file, struct report *report)
+struct snapshot *snapshot_load(const char *file, bool waits, struct report *report)
 {
     struct snapshot *snapshot = snapshot_new(file);
     size_t errors = report->errors;
-    source_read(snapshot, report);
+    source_read(snapshot, waits, report);
     /* Without the main file everything else would be nonsense about what is missing. */
     if (report->errors != errors && snapshot->entry_count == 0) {
         snapshot_free(snapshot);

@@ -83,7 +83,7 @@ static void source_read_folder(const struct ini_reader *reader, const char *fold
     }
     for (int i = 0; i < count; i++) {
         char *path = file_join(folder, names[i]->d_name);
-        (void)ini_read_file(reader, path);
+        (void)ini_read_file(reader, path, false);
         free(path);
         free(names[i]);
     }
@@ -164,7 +164,7 @@ static void source_read_variables(struct snapshot *snapshot, struct report *repo
     free(found.items);
 }
 
-void source_read(struct snapshot *snapshot, struct report *report)
+void source_read(struct snapshot *snapshot, bool waits, struct report *report)
 {
     struct ini_reader reader = {
         .arena = &snapshot->arena,
@@ -174,12 +174,12 @@ void source_read(struct snapshot *snapshot, struct report *report)
         .context = snapshot,
         .includes = true,
     };
-    if (ini_read_file(&reader, snapshot->file)) {
+    if (ini_read_file(&reader, snapshot->file, waits)) {
         char *folder = file_join(snapshot->config_dir, "pgstage.d");
         char *local = file_join(snapshot->config_dir, "pgstage.local.ini");
         source_read_folder(&reader, folder);
         if (access(local, F_OK) == 0)
-            (void)ini_read_file(&reader, local);
+            (void)ini_read_file(&reader, local, false);
         free(folder);
         free(local);
     }

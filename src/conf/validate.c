@@ -14,6 +14,7 @@
 
 #include "inside.h"
 #include "pgstage/base/text.h"
+#include "pgstage/conf/file.h"
 #include "pgstage/conf/host.h"
 
 bool database_serves(const struct database_config *line,
@@ -63,7 +64,7 @@ static void check_environment_name(const struct snapshot *snapshot, struct repor
         origin_error(report, origin, "there is no environment \"%.80s\"", name);
 }
 
-/* Every file that a layer names can be opened. */
+/* Every file that a layer names can be opened, and reading it waits for nobody. */
 static void check_files(const struct snapshot *snapshot, const struct layer *layer,
                         struct report *report)
 {
@@ -79,10 +80,14 @@ static void check_files(const struct snapshot *snapshot, const struct layer *lay
             strstr(assignment->option->name, "password_file"))
             continue;
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd < 0)
+        struct stat status;
+        if (fd < 0 || fstat(fd, &status) < 0)
             origin_error(report, &assignment->origin, "%s: cannot read %s: %s",
                          assignment->option->name, path, strerror(errno));
-        else
+        else if (!file_is_plain(&status))
+            origin_error(report, &assignment->origin, "%s: cannot read %s: " FILE_NOT_PLAIN,
+                         assignment->option->name, path);
+        if (fd >= 0)
             close(fd);
     }
 }

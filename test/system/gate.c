@@ -46,7 +46,7 @@ static struct stage stage_before(int server_port, const char *more)
                        "dbname=app\n"
                        "[users]\napp =\n",
                        stage.port, users, server_port, more));
-    snapshot = snapshot_load(file, &report);
+    snapshot = snapshot_load(file, false, &report);
     cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
     report_fini(&report);
     stage.control = loop_new(0, NULL);

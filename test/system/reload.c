@@ -1,6 +1,8 @@
 /*
  * reload: RELOAD changes what the file says and disturbs nothing else; a bad file changes nothing.
  */
+#include <sys/stat.h>
+
 #include "system.h"
 
 SYSTEM_SUITE(reload);
@@ -97,6 +99,23 @@ SYSTEM_TEST(reload, of_a_missing_file_changes_nothing)
     cr_assert_eq(unlink(proxy->file), 0);
     PQclear(PQexec(proxy_console(proxy), "RELOAD"));
     client_do(client, "SELECT 1");
+    client_do(client_open(proxy, NULL), "SELECT 1");
+}
+
+SYSTEM_TEST(reload, of_a_pipe_is_refused_at_once)
+{
+    SKIP_ON_PGBOUNCER();
+    struct proxy *proxy = proxy_start("query_wait_timeout = 44\n");
+    char *problem;
+
+    proxy_console(proxy);
+    cr_assert_eq(unlink(proxy->file), 0);
+    cr_assert_eq(mkfifo(proxy->file, 0600), 0);
+    cr_assert_eq(chmod(proxy->file, 0644), 0);
+    problem = proxy_reload(proxy);
+    cr_assert_not_null(problem);
+    cr_assert_has(problem, "it is not a regular file");
+    cr_assert_eq(proxy_figure(proxy, "CONFIG", "key", "query_wait_timeout", "value"), 44);
     client_do(client_open(proxy, NULL), "SELECT 1");
 }
 

@@ -37,8 +37,9 @@ struct ini_reader {
 };
 
 /* Reads a file with its includes. Mistakes go into the report and reading goes on. False when the
- * file itself cannot be read (reported, too). */
-bool ini_read_file(const struct ini_reader *reader, const char *file);
+ * file itself cannot be read (reported, too). `waits`: the file may be a pipe, which is waited for;
+ * what it includes may not. */
+bool ini_read_file(const struct ini_reader *reader, const char *file, bool waits);
 /* The same for a text; `name` stands in place of the file. */
 void ini_read_text(const struct ini_reader *reader, const char *name, const char *text,
                    size_t length);

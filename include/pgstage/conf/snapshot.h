@@ -90,9 +90,11 @@ struct effective {
 /*
  * Reads FILE with its includes, pgstage.d (its .ini files in name order), pgstage.local.ini and
  * PGSTAGE__… variables, layers and validates it. On any error NULL, and `report` says every
- * mistake; warnings are in `report` in both cases. Blocks on the disk. Control thread.
+ * mistake; warnings are in `report` in both cases. Blocks on the disk. Files are regular files (or
+ * /dev/null); `waits`: FILE itself may also be a pipe, which is waited for: never while clients are
+ * served. Control thread.
  */
-struct snapshot *snapshot_load(const char *file, struct report *report)
+struct snapshot *snapshot_load(const char *file, bool waits, struct report *report)
     __attribute__((warn_unused_result));
 /* The same for a text in place of a file; no other file and no variable of the process's layer is
  * read. `name` stands for the file in messages. */

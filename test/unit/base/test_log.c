@@ -264,6 +264,14 @@ Test(log, keeps_the_old_file_when_the_new_one_cannot_be_opened)
     assert_log_contains("still here");
 }
 
+Test(log, does_not_wait_for_whoever_may_read_a_pipe)
+{
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    struct log_settings settings = {.file = path};
+    cr_expect_not(log_open(&settings));
+    cr_expect_eq(errno, ENXIO);
+}
+
 Test(log, stops_writing_to_a_file_and_starts_again)
 {
     open_log(RANK_INFO);

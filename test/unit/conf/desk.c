@@ -61,7 +61,7 @@ struct snapshot *desk_load(const char *text)
     if (text)
         desk_write("pgstage.ini", text);
     char *path = text_copy(desk_path("pgstage.ini"));
-    struct snapshot *snapshot = snapshot_load(path, &desk_report);
+    struct snapshot *snapshot = snapshot_load(path, false, &desk_report);
     free(path);
     return snapshot;
 }

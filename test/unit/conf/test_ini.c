@@ -184,7 +184,7 @@ static void read_file(const char *file)
                                 .config_dir = ".",
                                 .entry = collect,
                                 .includes = true};
-    (void)ini_read_file(&reader, file);
+    (void)ini_read_file(&reader, file, false);
     arena_fini(&arena);
 }
 

@@ -57,6 +57,84 @@ Test(load, sections_may_repeat_and_later_lines_win)
     snapshot_unref(snapshot);
 }
 
+/* A pipe into which nobody writes: whoever opens or reads it without care waits for ever. */
+static void put_pipe(const char *name)
+{
+    cr_assert_eq(mkfifo(desk_path(name), 0600), 0);
+}
+
+Test(load, a_pipe_is_refused_at_once_whatever_it_stands_for, .timeout = 60)
+{
+    put_pipe("pipe");
+    desk_refuses("[pgstage]\n%include pipe\n", 2, "pipe: it is not a regular file");
+    desk_refuses("[pgstage]\nauth_type = md5\nauth_file = pipe\n", 3, "it is not a regular file");
+    desk_refuses("[pgstage]\nauth_type = hba\nauth_hba_file = pipe\n", 3,
+                 "it is not a regular file");
+    desk_refuses("[pgstage]\nauth_ident_file = pipe\n", 2, "it is not a regular file");
+    desk_refuses("[databases]\na = host=h user=u password_file=pipe\n", 2,
+                 "it is not a regular file");
+    desk_refuses("[pgstage]\nserver_tls_sslmode = verify-ca\nserver_tls_ca_file = pipe\n", 3,
+                 "server_tls_ca_file: cannot read pipe: it is not a regular file");
+    desk_refuses("[pgstage]\nclient_tls_key_file = pipe\n", 2, "it is not a regular file");
+}
+
+Test(load, a_list_of_a_rule_is_no_pipe, .timeout = 60)
+{
+    put_pipe("pipe");
+    desk_write("hba", "local @pipe all md5\n");
+    desk_refuses("[pgstage]\nauth_type = hba\nauth_hba_file = hba\n", 1,
+                 "@pipe: cannot read pipe: it is not a regular file");
+}
+
+Test(load, the_main_file_is_no_pipe_while_clients_are_served, .timeout = 60)
+{
+    put_pipe("pgstage.ini");
+    cr_expect_null(desk_load(NULL));
+    cr_expect(desk_said(0, "it is not a regular file"));
+}
+
+Test(load, a_folder_of_files_holds_no_pipe, .timeout = 60)
+{
+    desk_write("pgstage.d/10.ini", "");
+    put_pipe("pgstage.d/20.ini");
+    desk_refuses("", 0, "20.ini: it is not a regular file");
+}
+
+Test(load, a_file_may_be_no_file_at_all)
+{
+    snapshot_unref(desk_accepts("%include /dev/null\n[pgstage]\nauth_file = /dev/null\n"));
+}
+
+Test(load, what_one_file_says_twice_is_told_with_both_lines)
+{
+    struct snapshot *snapshot =
+        desk_accepts("[pgbouncer]\nmax_client_conn = 7\nmax_client_conn = 7\n"
+                     "[environment e]\nclass = review_apps\nhosts = h\nhosts = g\n"
+                     "[databases]\na = host=h pool_size=5 pool_size=6\na = host=h\na@e =\n"
+                     "[users]\nu = pool_size=1\nu = pool_size=2\n"
+                     "[peers]\n1 = host=h\n1 = host=g\n"
+                     "[pgstage]\nmax_client_conn = 9\n");
+    cr_expect(desk_said(3, "/pgstage.ini:2 already"));
+    cr_expect(desk_said(7, "hosts stands at"));
+    cr_expect(desk_said(9, "pool_size stands twice in this line"));
+    cr_expect(desk_said(10, "database a stands at"));
+    cr_expect(desk_said(14, "user u stands at"));
+    cr_expect(desk_said(17, "peer 1 stands at"));
+    cr_expect(desk_said(19, "max_client_conn stands at"));
+    cr_expect(desk_said(19, "/pgstage.ini:3 already; this line counts"));
+    cr_expect_not(desk_said(11, ""), "the database of one environment is another one");
+    snapshot_unref(snapshot);
+}
+
+Test(load, what_another_file_says_again_is_meant)
+{
+    desk_write("more.ini", "max_client_conn = 8\n");
+    desk_write("pgstage.local.ini", "[pgstage]\nmax_client_conn = 9\n[databases]\na = host=g\n");
+    snapshot_unref(desk_accepts("[pgstage]\nmax_client_conn = 7\n%include more.ini\n"
+                                "%include more.ini\n[databases]\na = host=h\n"));
+    cr_expect_not(desk_said(0, "already"));
+}
+
 Test(load, a_class_beats_what_is_said_for_all)
 {
     struct snapshot *snapshot = desk_accepts(STAGE);

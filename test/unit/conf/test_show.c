@@ -70,7 +70,7 @@ Test(show, the_printed_file_is_the_same_configuration)
     unsetenv("PGSTAGE__E__PASSWORD");
     setenv("PGSTAGE__E__PASSWORD", "hidden too", 1);
     struct report report = {0};
-    struct snapshot *again = snapshot_load("merged/pgstage.ini", &report);
+    struct snapshot *again = snapshot_load("merged/pgstage.ini", false, &report);
     for (size_t i = 0; i < report.count; i++)
         fprintf(stderr, "    %s\n", report.entries[i].text);
     cr_assert(again);
@@ -168,7 +168,7 @@ static struct snapshot *load_sample(const char *name)
     char path[512];
     snprintf(path, sizeof(path), "%s/conf/%s", SOURCE_DIR, name);
     report_fini(&desk_report);
-    struct snapshot *snapshot = snapshot_load(path, &desk_report);
+    struct snapshot *snapshot = snapshot_load(path, false, &desk_report);
     cr_assert(snapshot, "%s: %s", name, desk_report.count ? desk_report.entries[0].text : "");
     cr_expect_eq(desk_report.warnings, 0, "%s: %s", name,
                  desk_report.count ? desk_report.entries[0].text : "");
@@ -249,7 +249,7 @@ Test(show, one_environment_is_printed_as_a_configuration_of_its_own)
     cr_expect_null(strstr(text, "default_environment"));
     desk_write("alone/pgstage.ini", text);
     struct report report = {0};
-    struct snapshot *alone = snapshot_load("alone/pgstage.ini", &report);
+    struct snapshot *alone = snapshot_load("alone/pgstage.ini", false, &report);
     for (size_t i = 0; i < report.count; i++)
         fprintf(stderr, "    %s\n", report.entries[i].text);
     cr_assert(alone);

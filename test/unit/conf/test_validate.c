@@ -340,9 +340,8 @@ Test(validate, pools_that_add_up_to_more_than_a_limit_are_warned_about)
     says_nothing(ENVIRONMENT "max_server_connections = 10\n[databases]\na =\nb@e =\n");
     /* One that is said twice counts once, a smaller limit of its own counts. */
     says_nothing(ENVIRONMENT "max_server_connections = 5\n[databases]\na =\na@e =\n* =\n");
-    says_nothing(ENVIRONMENT
-                 "max_server_connections = 6\n"
-                 "[databases]\na =\nb@e = pool_size=2 max_db_connections=1 pool_size=1\n");
+    says_nothing(ENVIRONMENT "max_server_connections = 6\n"
+                             "[databases]\na =\nb@e = pool_size=1 max_db_connections=1\n");
     warns(ENVIRONMENT "max_server_connections = 4\n", 1, "so the pool is never full");
     warns("[databases]\na = host=h pool_size=30 max_db_connections=10\n", 2,
           "more than max_db_connections 10");
