@@ -179,9 +179,9 @@ SYSTEM_TEST(operation, a_storm_of_hup_stops_neither_the_console_nor_a_stop)
     cr_assert_eq(pthread_create(&thread, NULL, storm_main, &storm), 0);
     cr_expect(until(proxy_log_count(proxy, "got SIGHUP") > 3, PATIENCE_MS));
     client_start(console, "SHOW VERSION");
-    answered = until(client_is_ready(console), 20000);
+    answered = until(client_is_ready(console), PATIENCE_MS);
     proxy_signal(proxy, SIGINT);
-    heard = until(proxy_logged(proxy, "got SIGINT"), 20000);
+    heard = until(proxy_logged(proxy, "got SIGINT"), PATIENCE_MS);
     atomic_store(&storm.over, true);
     pthread_join(thread, NULL);
     cr_assert(answered);

@@ -504,13 +504,14 @@ SYSTEM_TEST(replication, pause_waits_for_it_kill_ends_it_and_reconnect_leaves_it
     struct cluster *cluster = primary();
     struct proxy *proxy = before(cluster, "");
     struct wire *wire = replica(proxy, "app", "database"), *late = wire_open(proxy);
-    PGconn *console = proxy_console(proxy);
+    PGconn *console = client_open(proxy, "user=admin dbname=pgstage");
     struct bytes packet = packet_of("app", "database");
 
     proxy_do(proxy, "RECONNECT app");
     wire_query(wire, "IDENTIFY_SYSTEM");
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");
     client_start(console, "PAUSE app");
+    cr_assert(until(proxy_figure(proxy, "DATABASES", "name", "app", "paused") == 1, PATIENCE_MS));
     wire_write(late, packet.data, packet.count); /* paused: it waits */
     wire_query(wire, "IDENTIFY_SYSTEM");
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "TDCZ");

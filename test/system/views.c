@@ -115,7 +115,8 @@ SYSTEM_TEST(views, totals_have_pgbouncers_names)
     struct proxy *proxy = proxy_start("pool_mode = transaction\n");
 
     client_do(client_open(proxy, NULL), "SELECT repeat('x', 5000)");
-    cr_assert_eq(proxy_figure(proxy, "TOTALS", "name", "total_xact_count", "value"), 1);
+    cr_assert(until(proxy_figure(proxy, "TOTALS", "name", "total_xact_count", "value") == 1,
+                    PATIENCE_MS));
     cr_assert_gt(proxy_figure(proxy, "TOTALS", "name", "total_server_bytes", "value"), 5000);
     cr_assert_gt(proxy_figure(proxy, "TOTALS", "name", "total_client_bytes", "value"), 10);
     cr_assert_eq(proxy_rows(proxy, "TOTALS", "name", "avg_client_bytes"), 1);
