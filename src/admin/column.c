@@ -103,6 +103,7 @@ static const struct column pools_columns[] = {
     TEXT("load_balance_hosts", "empty with a single host"),
     TEXT("environment", NULL),
     INT4("paused", "1: PAUSE or KILL is in force"),
+    TEXT("login_error", "SQLSTATE and text, when the last login on a server was refused"),
 };
 VIEW(pools)
 

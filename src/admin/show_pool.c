@@ -94,6 +94,7 @@ static void put_row(struct result *result, const struct pool_view *view)
     const char *environment = pool_environment(view->pool);
     char *database = database_name(pool_database(view->pool), environment);
     struct effective *effective = plane_pool_effective(view->pool);
+    char *problem = plane_pool_problem(view->pool);
     struct pool_counts counts;
     pool_counts(view->pool, &counts);
     const uint64_t numbers[] = {
@@ -123,7 +124,9 @@ static void put_row(struct result *result, const struct pool_view *view)
                     : NULL);
     result_text(result, environment);
     result_int(result, counts.paused);
+    result_text(result, problem);
     result_end(result);
+    free(problem);
     effective_unref(effective);
     free(database);
 }

@@ -80,6 +80,7 @@ void pool_obsolete(struct pool *pool, uint64_t now_us)
     pool_enter(pool);
     atomic_fetch_add(&pool->generation, 1);
     pool->obsolete = pool->items;
+    pool->retry_at_us = 0; /* whoever asks for other servers has mended something */
     item_doom_idle(pool, "obsolete");
     pool_leave(pool, now_us);
 }

@@ -24,6 +24,7 @@
 #include "pgstage/session/pace.h"
 #include "pgstage/session/relay.h"
 #include "pgstage/session/server.h"
+#include "pgstage/session/wait.h"
 #include "pgstage/session/watch.h"
 #include "pgstage/wire/message.h"
 
@@ -311,6 +312,7 @@ void backend_server_ready(struct backend *backend, struct parameters *parameters
     text = backend->failure.text;
     backend->failure.text = NULL;
     backend->failure.pause_us = 0;
+    atomic_store_explicit(&backend->failing, false, memory_order_relaxed);
     if (!backend->welcome || !parameters_equal(backend->welcome->parameters, parameters)) {
         old = backend->welcome;
         backend->welcome = welcome_new(parameters_ref(parameters));
@@ -336,18 +338,34 @@ uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longes
     return now_us + pause_us;
 }
 
-bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[6], char **text)
+bool backend_is_failing(struct backend *backend, uint64_t now_us, struct backend_failure *failure)
 {
     bool failing;
 
+    if (!atomic_load_explicit(&backend->failing, memory_order_relaxed))
+        return false;
     pthread_mutex_lock(&backend->mutex);
     failing = backend->failure.text && now_us < backend->failure.retry_at_us;
     if (failing) {
-        memcpy(sqlstate, backend->failure.sqlstate, 6);
-        *text = text_copy(backend->failure.text);
+        memcpy(failure->sqlstate, backend->failure.sqlstate, sizeof(failure->sqlstate));
+        failure->text =
+            text_print("server login has been failing, cached error: %s (server_login_retry)",
+                       backend->failure.text);
+        failure->may_mend = backend->failure.may_mend;
     }
     pthread_mutex_unlock(&backend->mutex);
     return failing;
+}
+
+char *backend_failure_text(struct backend *backend)
+{
+    char *text = NULL;
+
+    pthread_mutex_lock(&backend->mutex);
+    if (backend->failure.text)
+        text = text_print("%s: %s", backend->failure.sqlstate, backend->failure.text);
+    pthread_mutex_unlock(&backend->mutex);
+    return text;
 }
 
 /* ---- letters to workers about a pool ---- */
@@ -400,21 +418,15 @@ static void surrender(struct server *server)
     server_dispose(server, outcome, &grant);
 }
 
-/* A login on the server was refused: clients that wait to be welcomed hear why, when no server is
- * left that could welcome them. */
-static void tell_logins(struct share *share)
+/* A login on the server was refused: clients that wait for a server may have to hear why. */
+static void tell_waiting(struct share *share)
 {
-    struct pool_counts counts;
-    void **clients;
     size_t count;
+    void **clients = list_objects(&share->clients, offsetof(struct client, share_node), &count);
 
-    pool_counts(share->backend->pool, &counts);
-    if (counts.idle + counts.active + counts.reserved > 0)
-        return;
-    clients = list_objects(&share->clients, offsetof(struct client, share_node), &count);
     for (size_t i = 0; i < count; i++)
-        if (((struct client *)clients[i])->state == CLIENT_WELCOME)
-            login_finish(clients[i]);
+        if (!client_is_over(clients[i]))
+            wait_look(clients[i]);
     free(clients);
 }
 
@@ -482,7 +494,7 @@ static void deliver_order(struct loop *loop, struct mail *mail)
         break;
     case ORDER_LOGIN_FAILED:
         if (backend->shares[worker->index].meaning)
-            tell_logins(&backend->shares[worker->index]);
+            tell_waiting(&backend->shares[worker->index]);
         break;
     case ORDER_REFRESH:
         if (backend->shares[worker->index].meaning)
@@ -655,7 +667,7 @@ const struct pool_events backend_events = {
 };
 
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
-                          uint64_t retry_at_us)
+                          bool may_mend, uint64_t retry_at_us)
 {
     char *copy = text_copy(text), *old;
 
@@ -664,6 +676,8 @@ void backend_login_failed(struct backend *backend, const char *sqlstate, const c
     backend->failure.text = copy;
     (void)text_fit(backend->failure.sqlstate, sizeof(backend->failure.sqlstate), sqlstate);
     backend->failure.retry_at_us = retry_at_us;
+    backend->failure.may_mend = may_mend;
+    atomic_store_explicit(&backend->failing, true, memory_order_relaxed);
     pthread_mutex_unlock(&backend->mutex);
     free(old);
     for (unsigned i = 0; i < backend->plane->worker_count; i++)

@@ -167,6 +167,8 @@ static void apply_change(struct changes *changes, struct change *change, uint64_
     }
     if (!same)
         pool_obsolete(change->pool, now_us);
+    else if (atomic_load(&backend->failing))
+        pool_retry(change->pool, now_us); /* a password in auth_file may be another one now */
     meaning_unref(old);
 }
 

@@ -591,16 +591,13 @@ static void join_pool(struct client *client)
         welcome_unref(welcome);
         return;
     }
-    login_finish(client);
-    if (client->state == CLIENT_WELCOME)
-        (void)client_borrow(client);
+    (void)client_borrow(client);
 }
 
 void login_finish(struct client *client)
 {
     struct backend *backend = client->share->backend;
     struct welcome *welcome;
-    char sqlstate[6], *text;
 
     if (client->replication) {
         replication_begin(client);
@@ -611,15 +608,6 @@ void login_finish(struct client *client)
         client_forget_wait(client); /* a server that is on its way to it will do for others */
         client_welcome(client, welcome->parameters, &welcome->messages);
         welcome_unref(welcome);
-        return;
-    }
-    if (backend_is_failing(backend, loop_now_us(client->worker->loop), sqlstate, &text)) {
-        char *told = text_print(
-            "server login has been failing, cached error: %s (server_login_retry)", text);
-
-        client_fail_as(client, REASON_LOGIN_SERVER_FAILING, sqlstate, told);
-        free(told);
-        free(text);
     }
 }
 

@@ -645,6 +645,11 @@ struct effective *plane_pool_effective(struct pool *pool)
     return effective;
 }
 
+char *plane_pool_problem(struct pool *pool)
+{
+    return backend_failure_text(backend_of(pool));
+}
+
 struct host_row {
     void (*row)(void *argument, const struct host_view *);
     void *argument;

@@ -598,12 +598,13 @@ void server_login_failed(struct server *server, enum reason reason, const char *
 
 /* Would it be wrong to let clients wait, because waiting does not mend it? A host that is down or
  * starting up may be back in a moment; a refused login or an untrusted certificate stays. */
-static bool is_lasting(enum reason reason, const char *sqlstate)
+static bool is_lasting(const struct server *server, enum reason reason, const char *sqlstate)
 {
     switch (reason) {
     case REASON_SERVER_LOGIN_FAILED:
         return strcmp(sqlstate, "57P03") != 0 && strcmp(sqlstate, "57P01") != 0;
     case REASON_SERVER_TLS_FAILED:
+        return server->stream.tls_problem; /* else the connection broke in the handshake */
     case REASON_SERVER_PEER_WRONG:
     case REASON_SERVER_BORDER:
     case REASON_SERVER_TLS_REFUSED:
@@ -612,6 +613,18 @@ static bool is_lasting(enum reason reason, const char *sqlstate)
     default:
         return false;
     }
+}
+
+/* … and of what is lasting, may this pass by itself? A server that has no connection left, or
+ * trouble of its own; but another password or certificate somebody has to bring. */
+static bool may_mend(enum reason reason, const char *sqlstate)
+{
+    static const char *const classes[] = {"08", "53", "57", "58", "XX"};
+
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+        if (reason == REASON_SERVER_LOGIN_FAILED && strncmp(sqlstate, classes[i], 2) == 0)
+            return true;
+    return reason == REASON_SERVER_PROTOCOL;
 }
 
 /* Does it say something of the host, and not of one login? */
@@ -644,7 +657,7 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
 {
     uint64_t now_us = loop_now_us(server->worker->loop);
     uint64_t longest_us = share_settings(server->share)->server_login_retry_us;
-    bool lasting = is_lasting(reason, sqlstate);
+    bool lasting = is_lasting(server, reason, sqlstate);
     struct server_failure failure = {.sqlstate = sqlstate, .lasting = lasting};
     char *line, *told, *cause;
     uint64_t retry_at_us;
@@ -674,7 +687,7 @@ void server_open_failed(struct server *server, enum reason reason, const char *s
     if (server->meaning->host_count > 1 && !(reason == REASON_SERVER_LOGIN_FAILED && lasting))
         retry_at_us = 0; /* another host can be tried at once; server_open knows which */
     if (lasting && !server->replication)
-        backend_login_failed(server->backend, sqlstate, told,
+        backend_login_failed(server->backend, sqlstate, told, may_mend(reason, sqlstate),
                              retry_at_us ? retry_at_us : now_us + longest_us);
     server_login_free(server->login);
     server->login = NULL;

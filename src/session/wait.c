@@ -7,7 +7,8 @@
  *
  * The two do not add up: query_wait_timeout begins anew when the primary is back, since only then
  * waiting says something about the size of the pool. A client that is logging in is told FATAL in
- * both cases. failover_queue_limit and no_primary_action = error end the wait before it begins.
+ * both cases. failover_queue_limit and no_primary_action = error end the wait before it begins, and
+ * so does a login that servers refuse: waiting does not mend a wrong password.
  */
 #include "pgstage/session/wait.h"
 
@@ -141,6 +142,33 @@ void wait_is_due(struct client *client, uint64_t now_us)
     client_arm(client);
 }
 
+/* Does no server of the pool stand, is none on its way, and would the next one be refused again?
+ * What may pass by itself (no more connections allowed, say) is waited for as long as the pool
+ * pauses between its attempts at most. */
+static bool hears_of_failure(struct client *client)
+{
+    struct share *share = client->share;
+    uint64_t now_us = loop_now_us(share->worker->loop);
+    uint64_t patience_us = share_settings(share)->server_login_retry_us;
+    struct backend_failure failure;
+    struct pool_counts counts;
+    bool hears;
+
+    if (client->replication || gate_is_shut(share) ||
+        !backend_is_failing(share->backend, now_us, &failure))
+        return false;
+    pool_counts(share->backend->pool, &counts);
+    hears = counts.idle + counts.active + counts.reserved + counts.opening == 0 &&
+            (!failure.may_mend || client->state == CLIENT_WELCOME ||
+             now_us >= wait_since_us(client) + patience_us);
+    if (hears && client->state == CLIENT_WAITING)
+        wait_refuse(client, failure.sqlstate, failure.text);
+    else if (hears)
+        client_fail_as(client, REASON_LOGIN_SERVER_FAILING, failure.sqlstate, failure.text);
+    free(failure.text);
+    return hears;
+}
+
 void wait_look(struct client *client)
 {
     if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME) {
@@ -153,6 +181,8 @@ void wait_look(struct client *client)
             give_up(client, REASON_NO_PRIMARY, "the environment has no primary");
             return;
         }
+        if (hears_of_failure(client))
+            return;
     }
     client_arm(client);
 }

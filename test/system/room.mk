@@ -73,7 +73,7 @@ test_system_test_gate_SOURCES = test/system/gate.c test/system/system.h
 
 SYSTEM_TESTS += test/system/test_lost
 test_system_test_lost_SOURCES = test/system/lost.c test/system/lost_ledger.c \
-	test/system/no_primary.c test/system/system.h
+	test/system/no_primary.c test/system/refused.c test/system/system.h
 
 SYSTEM_TESTS += test/system/test_operation
 test_system_test_operation_SOURCES = test/system/operation.c test/system/reload.c \

@@ -190,7 +190,7 @@ void pool_release(struct pool *pool, uint64_t now_us);
 /* Forgets the pause after a failed open: what waiters need is opened now. */
 void pool_retry(struct pool *pool, uint64_t now_us);
 /* Every present item becomes obsolete: idle ones are doomed (spread is the caller's business),
- * active ones discarded when they return. */
+ * active ones discarded when they return. What failed before is tried again at once. */
 void pool_obsolete(struct pool *pool, uint64_t now_us);
 
 struct pool_counts {

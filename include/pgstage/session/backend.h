@@ -75,6 +75,7 @@ struct backend {
     _Atomic unsigned turn;   /* round-robin of hosts */
     struct missing primary;  /* gate.c's */
     _Atomic unsigned listed; /* shares in the lists of their workers */
+    _Atomic bool failing;    /* failure.text is set */
     /* shared: mutex */
     pthread_mutex_t mutex;
     struct meaning *meaning;
@@ -83,6 +84,7 @@ struct backend {
         char sqlstate[6];
         char *text; /* NULL: the last login on a server was well */
         uint64_t retry_at_us, pause_us;
+        bool may_mend;
     } failure;
     /* fixed array; each element has its own owner */
     struct share shares[];
@@ -143,14 +145,23 @@ void backend_server_ready(struct backend *backend, struct parameters *parameters
 void backend_open_ended(struct pool *pool, bool opened);
 /* The workers have ended: what still waits to be opened is given up. */
 void backends_end(struct plane *plane);
-/* A login on a server failed with an ErrorResponse; later clients hear it until `retry_at_us`. */
+/* A login on a server failed, and will again before `retry_at_us`; `may_mend`: it may be another
+ * thing for one that waits a while. Whoever waits for the pool looks at it (wait_look). */
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
-                          uint64_t retry_at_us);
+                          bool may_mend, uint64_t retry_at_us);
 /* When a login that was refused may be tried again: the pause doubles from 200 ms to `longest_us`
  * (but is SERVER_LEAST_PAUSE_US at least), until a login succeeds. */
 uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longest_us);
-/* Has the last login failed so recently that a client should hear it? `text` allocated. */
-bool backend_is_failing(struct backend *backend, uint64_t now_us, char sqlstate[6], char **text);
+/* Why no login on a server succeeds. */
+struct backend_failure {
+    char sqlstate[6];
+    char *text; /* what clients are told; allocated */
+    bool may_mend;
+};
+/* Has the last login failed so recently that nobody tries again yet? Cheap where none has. */
+bool backend_is_failing(struct backend *backend, uint64_t now_us, struct backend_failure *failure);
+/* "SQLSTATE: text" of the last login, when it failed; allocated. NULL: it was well. */
+char *backend_failure_text(struct backend *backend);
 /* Calls pool_pump now and arms the share's timer for when it wants to be called again. */
 void share_pump(struct share *share);
 

@@ -18,7 +18,7 @@ void login_secured(struct client *client);
 /* STARTUP, LOGIN: the timer has come, for a login that takes too long or for an answer that waited.
  */
 void login_timed_out(struct client *client);
-/* WELCOME: a server's parameters are known now, or the pool is failing. */
+/* WELCOME: a server's parameters are known now. */
 void login_finish(struct client *client);
 
 /* Where it wants to go: NULL when that is no environment, or not known. */

@@ -268,6 +268,8 @@ void plane_each_fetched_user(struct plane *plane, void (*each)(void *argument, c
 bool plane_forget_pool(struct pool *pool, bool act);
 /* What a pool means at present; the caller owns the reference. */
 struct effective *plane_pool_effective(struct pool *pool);
+/* Why the last login on a server of the pool failed; allocated. NULL: it did not. */
+char *plane_pool_problem(struct pool *pool);
 
 /* ---- hosts: what the control plane says of them, and hears ---- */
 

@@ -15,7 +15,8 @@ uint64_t wait_since_us(const struct client *client);
 uint64_t wait_due(const struct client *client);
 /* It is time: a notice, or the end of its wait. */
 void wait_is_due(struct client *client, uint64_t now_us);
-/* The gate has been shut or opened, or a primary was missed or found. May end the client. */
+/* The gate has been shut or opened, a primary was missed or found, or a login on a server was refused.
+ * May end the client. */
 void wait_look(struct client *client);
 /* The request that waits, or was given a server but not sent yet, gets this ERROR at the end of the
  * turn; the client stays. */
