@@ -11,6 +11,9 @@
 
 SYSTEM_SUITE(failover_patroni);
 
+/* So long at most for programs in Python that make a server, and only then start it. */
+#define START_MS (2 * PATIENCE_MS)
+
 struct member {
     struct star *star;
     int rest_port;
@@ -215,13 +218,13 @@ static struct patroni *patroni_start(void)
     for (int i = 0; i < 2; i++)
         test_cleanup(end_process, &patroni->members[i].pid);
     member_start(first);
-    if (!until(takes_writes(first), 40000))
+    if (!until(takes_writes(first), START_MS))
         support_fail("Patroni starts no primary:\n%s", file_text(text_of("%s.log", first->file)));
     fill(first->star);
     member_start(&patroni->members[1]);
     if (!until(cluster_number(first->star->cluster, "SELECT count(*) FROM pg_stat_replication "
                                                     "WHERE sync_state = 'sync'") == 1,
-               40000))
+               START_MS))
         support_fail("Patroni starts no synchronous standby:\n%s",
                      file_text(text_of("%s.log", patroni->members[1].file)));
     return patroni;
@@ -282,12 +285,12 @@ SYSTEM_TEST(failover_patroni, its_failover_and_its_switchover_are_followed_and_l
 
     member_kill(one);
     /* Patroni waits for the leader's key to expire: ttl */
-    cr_assert(until(takes_writes(two), PATIENCE_MS), "%s", file_text(text_of("%s.log", two->file)));
+    cr_assert(until(takes_writes(two), START_MS), "%s", file_text(text_of("%s.log", two->file)));
     scene_goes_on(&scene, 50);
     cr_expect_eq(ledger_closed(scene.ledger), 0, "%s", ledger_last_error(scene.ledger));
 
     member_start(one);
-    cr_assert(until(is_listed_as(two, "Sync Standby"), PATIENCE_MS), "%s",
+    cr_assert(until(is_listed_as(two, "Sync Standby"), START_MS), "%s",
               file_text(text_of("%s.log", one->file)));
     cr_assert(until(host_is(scene.proxy, one->star, "role", "standby"), PATIENCE_MS));
     before = complaints(scene.ledger);
