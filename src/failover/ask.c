@@ -410,9 +410,9 @@ void procedures_abort(struct procedures *procedures, const char *environment, co
     }
     if (procedure->is_past_return) {
         refuse(procedures, answered, context, "55000",
-               text_print("the failover of %s is past the point of no return: pg_promote has been "
-                          "asked for",
-                          environment),
+               text_print("the failover of %s is past the point of no return: %s", environment,
+                          procedure->plan == plan_follow ? "switchover_command has been carried out"
+                                                         : "pg_promote has been asked for"),
                NULL, "SHOW FAILOVERS shows how it goes on.");
         return;
     }

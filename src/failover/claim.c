@@ -190,3 +190,9 @@ void failover_save(struct failover *failover, void (*done)(void *context, enum f
 {
     keep_save(failover, done, context);
 }
+
+void failover_save_is_late(struct failover *failover)
+{
+    alarm_raise(&failover->alarms, NULL, NULL, ALARM_STATE_NOT_SAVED,
+                "the disk of state_dir does not answer");
+}

@@ -19,9 +19,6 @@
 #include "pgstage/base/memory.h"
 #include "pgstage/base/text.h"
 
-/* How long the disk may take before clients go on without it. */
-#define PATIENCE_US (2 * CLOCK_SECOND)
-
 bool writers_remain(const struct ward *ward, const char *but)
 {
     list_for_each (node, &ward->hosts) {
@@ -134,8 +131,7 @@ static void on_patience_over(struct loop *loop, struct timer *timer)
 {
     struct ward *ward = list_entry(timer, struct ward, change.patience);
     (void)loop;
-    alarm_raise(&ward->failover->alarms, NULL, NULL, ALARM_STATE_NOT_SAVED,
-                "the disk of state_dir does not answer");
+    failover_save_is_late(ward->failover);
     ward->change.is_saving = false;
     if (ward->change.has_closed)
         finish_change(ward);
@@ -218,7 +214,7 @@ void change_begin(struct ward *ward, const struct sighting *to, enum episode_typ
                                                .timeline = situation->timeline});
     ward_tell(ward, NULL, false);
     timer_set(ward->failover->loop, &change->patience,
-              loop_now_us(ward->failover->loop) + PATIENCE_US);
+              loop_now_us(ward->failover->loop) + FAILOVER_PATIENCE_US);
     ward->unsaved++;
     keep_save(ward->failover, on_saved, ward);
     /* after a restore the same address is another server: nothing of before goes on */

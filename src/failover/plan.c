@@ -76,7 +76,7 @@ static uint64_t limit_drain(const struct procedure *procedure)
      .limit_us = limit_short, .begin = step_close}
 #define ACCEPT \
     {.name = "accept", .help = "only the new primary takes writes from now on", \
-     .limit_us = limit_short, .begin = step_accept}
+     .limit_us = limit_short, .begin = step_accept, .is_no_return = true}
 #define RELEASE \
     {.name = "release", .help = "clients go on", .limit_us = limit_short, .begin = step_release}
 /* What every promotion comes to, whatever led there. */
@@ -166,7 +166,8 @@ const struct step plan_follow[] = {
     {.name = "follow",
      .help = "wait until another host takes writes, and the old one does not",
      .limit_us = limit_long,
-     .begin = step_follow},
+     .begin = step_follow,
+     .is_no_return = true}, /* but see there */
     ACCEPT,
     RELEASE,
     {.name = NULL},
@@ -225,7 +226,7 @@ void plan_print(struct procedure_rows *rows, const struct step *plan,
                 const struct procedure *procedure, const struct guard_report *report,
                 const struct scene *scene)
 {
-    bool found = report->candidate != GUARD_NO_HOST;
+    bool found = report->candidate != GUARD_NO_HOST, may_return = true;
     rows_add(rows, "candidate", found ? scene->hosts[report->candidate].host : "",
              report->allowed ? "ok" : "refused", -1, "from %s",
              procedure->old ? procedure->old : "no primary");
@@ -234,7 +235,8 @@ void plan_print(struct procedure_rows *rows, const struct step *plan,
         char *limit = text_print("within %.0f s", (double)plan[i].limit_us(procedure) / 1e6);
         rows_add(rows, "step", plan[i].name, limit, -1, "%s%s%s%s", plan[i].help,
                  plan[i].back ? "; way back: " : "", plan[i].back ? plan[i].back : "",
-                 plan[i].is_no_return ? "; from here on there is no way back" : "");
+                 plan[i].is_no_return && may_return ? "; from here on there is no way back" : "");
+        may_return = may_return && !plan[i].is_no_return;
         free(limit);
     }
     loss_print(rows, scene, report);

@@ -79,15 +79,36 @@ static void count_votes(const struct procedure *procedure, struct votes *votes)
     }
 }
 
+/* The promotion that a former process had asked for has come about while this one was at work. */
+static bool is_promoted_already(const struct procedure *procedure, const struct delegate *delegate)
+{
+    return procedure->is_resumed && delegate && delegate->is_open && !delegate->has_failed &&
+           text_equal(delegate->host, procedure->candidate) && !delegate->in_recovery &&
+           delegate->system_identifier == procedure->system_identifier &&
+           delegate->timeline > procedure->old_timeline;
+}
+
 /* A majority is what keeps two processes from promoting at once; in a planned switchover the lock
  * on the primary, which both would need, does. */
+static bool judge_majority(struct procedure *procedure, const struct votes *votes)
+{
+    bool is_needed = procedure->type == EPISODE_AUTOMATIC || procedure->type == EPISODE_MANUAL;
+    if (!is_needed || 2 * votes->granted > votes->voters)
+        return true;
+    procedure_fail(procedure,
+                   "%zu of %zu standbys grant the advisory lock: no majority, so another "
+                   "pgstage might promote another one",
+                   votes->granted, votes->voters);
+    return false;
+}
+
 static void judge_votes(struct procedure *procedure)
 {
     const struct delegate *candidate =
         procedure->candidate ? delegation_find(procedure->delegation, procedure->candidate) : NULL;
     struct votes votes;
     count_votes(procedure, &votes);
-    if (votes.promoted) {
+    if (votes.promoted && !is_promoted_already(procedure, votes.promoted)) {
         procedure_fail(procedure, "%s takes writes already: somebody else has promoted it",
                        votes.promoted->host);
         return;
@@ -103,14 +124,8 @@ static void judge_votes(struct procedure *procedure)
                        candidate->problem);
         return;
     }
-    bool by_majority = procedure->type == EPISODE_AUTOMATIC || procedure->type == EPISODE_MANUAL;
-    if (by_majority && 2 * votes.granted <= votes.voters) {
-        procedure_fail(procedure,
-                       "%zu of %zu standbys grant the advisory lock: no majority, so another "
-                       "pgstage might promote another one",
-                       votes.granted, votes.voters);
+    if (!judge_majority(procedure, &votes))
         return;
-    }
     procedure_note(procedure, "granted by %zu of %zu standbys", votes.granted, votes.voters);
     procedure_next(procedure);
 }
@@ -234,7 +249,19 @@ static void judge_final(struct procedure *procedure)
 {
     struct scene scene;
     struct guard_report report;
+    struct votes votes;
     if (procedure_is_lost(procedure))
+        return;
+    if (is_promoted_already(procedure,
+                            delegation_find(procedure->delegation, procedure->candidate))) {
+        procedure->promoted = PROMOTED_YES;
+        procedure_note(procedure, "%s has been promoted already", procedure->candidate);
+        procedure_next(procedure);
+        return;
+    }
+    /* sessions, and their locks with them, may have been lost while fence_command was at work */
+    count_votes(procedure, &votes);
+    if (!judge_majority(procedure, &votes))
         return;
     procedure_look(procedure, &scene);
     overlay(procedure, &scene);
@@ -298,6 +325,13 @@ static void on_unsaved(struct procedure *procedure, int how)
     procedure_undone(procedure);
 }
 
+static void on_unsaving_late(struct procedure *procedure)
+{
+    failover_save_is_late(procedure->procedures->failover);
+    procedure_note(procedure, "state_dir does not answer and is not waited for");
+    procedure_undone(procedure);
+}
+
 void undo_intent(struct procedure *procedure)
 {
     struct failover *failover = procedure->procedures->failover;
@@ -306,6 +340,7 @@ void undo_intent(struct procedure *procedure)
     if (procedure->old)
         failover_unfence(failover, environment, procedure->old);
     failover_save(failover, on_state_saved, procedure_letter(procedure, on_unsaved));
+    procedure_poll(procedure, FAILOVER_PATIENCE_US, on_unsaving_late);
 }
 
 /* ---- promote ---- */
@@ -389,6 +424,10 @@ static void after_promoted(void *context)
 void step_promote(struct procedure *procedure)
 {
     const struct delegate *delegate = delegation_find(procedure->delegation, procedure->candidate);
+    if (procedure->promoted == PROMOTED_YES) { /* as a former process had asked */
+        wait_for_writer(procedure);
+        return;
+    }
     if (!delegate || !delegate->is_open) {
         procedure->is_past_return = false; /* it was not asked for */
         procedure_fail(procedure, "the session on %s is lost: %s", procedure->candidate,
@@ -496,6 +535,14 @@ static void on_accepted(struct procedure *procedure, int how)
     procedure_next(procedure);
 }
 
+/* An outage of the disk is no reason to keep clients from a primary that is there. */
+static void on_accepting_late(struct procedure *procedure)
+{
+    failover_save_is_late(procedure->procedures->failover);
+    procedure_note(procedure, "state_dir does not answer and is not waited for");
+    procedure_next(procedure);
+}
+
 void step_accept(struct procedure *procedure)
 {
     struct failover *failover = procedure->procedures->failover;
@@ -506,6 +553,7 @@ void step_accept(struct procedure *procedure)
         failover_note_automatic(failover, environment);
     procedure_note(procedure, "timeline %" PRIu32, procedure->new_timeline);
     failover_save(failover, on_state_saved, procedure_letter(procedure, on_accepted));
+    procedure_poll(procedure, FAILOVER_PATIENCE_US, on_accepting_late);
 }
 
 void step_release(struct procedure *procedure)

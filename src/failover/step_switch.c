@@ -136,9 +136,18 @@ void step_drain(struct procedure *procedure)
 static void note_position(struct procedure *procedure)
 {
     const struct delegate *old = delegation_find(procedure->delegation, procedure->old);
+    const struct delegate *candidate = candidate_of(procedure);
     char text[20];
     if (!old->is_open || old->has_failed || old->written_lsn == 0) {
         procedure_fail(procedure, "the position of %s cannot be read: %s", old->host, old->problem);
+        return;
+    }
+    if (!candidate->is_open || candidate->has_failed || !candidate->streams) {
+        procedure_fail(procedure, "%s %s: it would miss what %s writes until it is stopped",
+                       candidate->host,
+                       candidate->is_open && !candidate->has_failed ? "does not stream any more"
+                                                                    : candidate->problem,
+                       old->host);
         return;
     }
     procedure->last_lsn = old->written_lsn;
@@ -389,7 +398,7 @@ void step_switchover(struct procedure *procedure)
 
 struct finding {
     const struct procedure *procedure;
-    const struct host_report *found;
+    const struct host_report *found, *fenced; /* fenced: it takes writes, and may not */
     bool old_writes;
 };
 
@@ -403,8 +412,23 @@ static void find_writer(void *argument, const struct host_report *report)
     if (!procedure_sees_writer(procedure, report->label, procedure->step_began_us))
         return;
     finding->old_writes = finding->old_writes || is_old;
-    if (!is_old && fits && report->is_dr == procedure->is_dr)
+    if (is_old || !fits || report->is_dr != procedure->is_dr)
+        return;
+    const struct situation *situation =
+        failover_situation(procedure->procedures->failover, procedure->environment->name);
+    if (situation && situation_fence(situation, report->label))
+        finding->fenced = report;
+    else
         finding->found = report;
+}
+
+static char *describe(const struct finding *finding)
+{
+    if (finding->old_writes)
+        return text_copy("the old primary still takes writes");
+    if (finding->fenced)
+        return text_print("%s takes writes, and is fenced", finding->fenced->label);
+    return text_copy("no other host takes writes yet");
 }
 
 static void look_for_writer(struct procedure *procedure)
@@ -415,8 +439,9 @@ static void look_for_writer(struct procedure *procedure)
     monitor_each(procedures->monitor, environment, find_writer, &finding);
     if (!finding.found || finding.old_writes) {
         free(procedure->note);
-        procedure->note = text_copy(finding.old_writes ? "the old primary still takes writes"
-                                                       : "no other host takes writes yet");
+        procedure->note = describe(&finding);
+        /* as long as it is seen that nothing has changed there is a way back */
+        procedure->is_past_return = !(finding.old_writes && !finding.found && !finding.fenced);
         monitor_probe_now(procedures->monitor, environment, NULL);
         procedure_poll(procedure, PROBE_US / 4, look_for_writer);
         return;
@@ -424,6 +449,7 @@ static void look_for_writer(struct procedure *procedure)
     const struct host_report *old = procedure_report(procedure, procedure->old);
     free(procedure->note);
     procedure->note = NULL;
+    procedure->is_past_return = true;
     if (procedure->candidate && !text_equal(procedure->candidate, finding.found->label))
         procedure_note(procedure, "%s was promoted instead of %s", finding.found->label,
                        procedure->candidate);

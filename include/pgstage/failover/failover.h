@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pgstage/base/clock.h"
 #include "pgstage/conf/snapshot.h"
 #include "pgstage/failover/episode.h"
 #include "pgstage/failover/situation.h"
@@ -226,5 +227,9 @@ enum failover_saved {
 /* `done` comes when all that was noted before the call is on the disk, or cannot be. */
 void failover_save(struct failover *failover, void (*done)(void *context, enum failover_saved how),
                    void *context);
+/* How long the disk may take while clients wait, where what is written is no condition. */
+#define FAILOVER_PATIENCE_US (2 * CLOCK_SECOND)
+/* Nobody waits for the disk any longer: the alarm state_not_saved, until it has answered. */
+void failover_save_is_late(struct failover *failover);
 
 #endif

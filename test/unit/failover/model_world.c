@@ -226,15 +226,20 @@ static void on_counts(void *context, const char *environment, struct failover_co
     *counts = (struct failover_counts){1, 0};
 }
 
+void world_close_host(const char *host, void (*done)(void *argument), void *argument)
+{
+    promise(world.closing_count < MODEL_CLOSINGS);
+    world.closings[world.closing_count++] =
+        (struct model_closing){model_host_find(host), ++world.moment, done, argument};
+}
+
 static void on_close_host(void *context, const char *environment, const char *host,
                           const char *detail, void (*done)(void *argument), void *argument)
 {
     (void)context;
     (void)environment;
     promise(detail && *detail);
-    promise(world.closing_count < MODEL_CLOSINGS);
-    world.closings[world.closing_count++] =
-        (struct model_closing){model_host_find(host), ++world.moment, done, argument};
+    world_close_host(host, done, argument);
 }
 
 void world_closed(size_t index)
@@ -304,19 +309,29 @@ static void on_standing(void *context, const char *environment, const char *labe
         check_writer(index);
 }
 
+/* As reports are: they stay where they are. */
+static struct host_report shown[MODEL_HOSTS];
+
+void world_each_host(const char *environment,
+                     void (*each)(void *argument, const struct host_report *report), void *argument)
+{
+    for (size_t i = 0; strcmp(environment, "e") == 0 && i < world.configured; i++) {
+        struct host_report *report = &shown[i];
+        *report = world.hosts[i].report;
+        bool is_asked = report->login != PROBE_LOGIN_NONE && !world.is_unprobed;
+        if (!is_asked && !report->hearsay)
+            report->role = ROLE_UNKNOWN; /* the monitor forgets what nobody looks at */
+        if (world.hosts[i].is_there)
+            each(argument, report);
+    }
+}
+
 static void on_each_host(void *context, const char *environment,
                          void (*each)(void *argument, const struct host_report *report),
                          void *argument)
 {
     (void)context;
-    for (size_t i = 0; strcmp(environment, "e") == 0 && i < world.configured; i++) {
-        struct host_report report = world.hosts[i].report;
-        bool is_asked = report.login != PROBE_LOGIN_NONE && !world.is_unprobed;
-        if (!is_asked && !report.hearsay)
-            report.role = ROLE_UNKNOWN; /* the monitor forgets what nobody looks at */
-        if (world.hosts[i].is_there)
-            each(argument, &report);
-    }
+    world_each_host(environment, each, argument);
 }
 
 static void on_record(void *context, const struct failover_record *record)
@@ -385,6 +400,10 @@ void world_init(uint64_t seed)
             .timeline = 1,
             .started_wall_us = 1000 + i,
             .lag_bytes = -1,
+            .upstream = "",
+            .replica_name = "",
+            .sync_names = "",
+            .error_text = "",
         };
     }
     world_restart();

@@ -96,6 +96,45 @@ bool world_others_may_write(size_t host);
 bool disk_is_busy(void);
 void disk_answers(bool well);
 
+/* Calls `each` with the report of every host that the monitor knows. */
+void world_each_host(const char *environment,
+                     void (*each)(void *argument, const struct host_report *report),
+                     void *argument);
+/* Connections to a host begin to be closed. */
+void world_close_host(const char *host, void (*done)(void *argument), void *argument);
+
+/* ---- what must hold in every run (model_check.c) ---- */
+
+#define MODEL_COMMANDS 1024
+
+/* Something that was asked for, and that is to be answered once. */
+struct model_command {
+    const char *name;
+    bool is_answered, is_forgotten;
+};
+struct model_commands {
+    struct model_command items[MODEL_COMMANDS];
+    size_t count;
+    unsigned accepted; /* in all runs */
+};
+extern struct model_commands model_commands;
+
+struct model_command *model_command(const char *name);
+/* The answer to a command has come. */
+void model_answer(struct model_command *command, bool ok, const char *sqlstate, const char *text);
+/* failover_answered, with a command. */
+void model_answered(void *context, const struct failover_answer *answer);
+/* All have been answered, but those of this name. */
+void model_check_answered(const char *but);
+/* What the engine lists is what was begun and what has ended, once each; `is_claimed`: one runs. */
+void model_check_episodes(bool is_claimed);
+void model_check_alarms(void);
+void model_check_fences(const struct situation *situation);
+/* Ends the test when something has leaked. */
+void model_look_for_leaks(uint64_t seed);
+/* The number in a variable of the process. */
+uint64_t model_number(const char *variable, uint64_t otherwise);
+
 /* ---- what hosts say (model_hosts.c) ---- */
 
 /* The newest timeline that any host shows. */

@@ -19,13 +19,8 @@
 #include "pgstage/base/log.h"
 #include "pgstage/base/text.h"
 
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/lsan_interface.h>
-#endif
-
 #define SEEDS 2000
 #define EVENTS 150
-#define COMMANDS 512
 #define CONFIGURATIONS 7
 #define SETTLE_ROUNDS 100
 
@@ -83,36 +78,10 @@ static void configure(size_t which)
     failover_reloaded(world.failover, snapshots[has_state_dir][which]);
 }
 
-/* ---- answers ---- */
-
-static struct command {
-    const char *name;
-    bool is_answered, is_forgotten;
-} commands[COMMANDS];
-static size_t command_count;
-static unsigned accepted_commands;
-
-static struct command *command_new(const char *name)
-{
-    promise(command_count < COMMANDS);
-    commands[command_count] = (struct command){.name = name};
-    return &commands[command_count++];
-}
-
-static void on_answer(void *context, const struct failover_answer *answer)
-{
-    struct command *command = context;
-    promise(!command->is_answered);
-    promise(!command->is_forgotten);
-    promise(answer->ok ? !*answer->text : *answer->text && *answer->sqlstate);
-    command->is_answered = true;
-    accepted_commands += answer->ok;
-}
-
 static void on_saved(void *context, enum failover_saved how)
 {
     (void)how;
-    on_answer(context, &(struct failover_answer){.ok = true});
+    model_answered(context, &(struct failover_answer){.ok = true});
 }
 
 /* ---- procedures ---- */
@@ -257,13 +226,13 @@ static void event_procedure(void)
 static uint64_t maintenance_due;
 static bool is_maintenance_known; /* not after a restart whose configuration lacks it */
 
-static void maintain(bool on, uint64_t for_us, struct command *command)
+static void maintain(bool on, uint64_t for_us, struct model_command *command)
 {
     if (failover_situation(world.failover, "e")) {
         is_maintenance_known = true;
         maintenance_due = !on ? 0 : for_us ? loop_now_us(world.loop) + for_us : UINT64_MAX;
     }
-    failover_maintenance_command(world.failover, "e", on, for_us, "admin", on_answer, command);
+    failover_maintenance_command(world.failover, "e", on, for_us, "admin", model_answered, command);
 }
 
 /* What the state file has of it counts by the wall clock. */
@@ -283,17 +252,17 @@ static void event_command(void)
     static const char *const words[] = {"FENCE", "UNFENCE", "ACCEPT", "MAINTENANCE", "save"};
     unsigned what = dice(sizeof words / sizeof words[0]);
     const char *host = dice(20) ? model_labels[dice(MODEL_HOSTS)] : "nobody";
-    struct command *command = command_new(words[what]);
+    struct model_command *command = model_command(words[what]);
     model_note("%s %s", words[what], host);
     switch (what) {
     case 0:
-        failover_fence_command(world.failover, host, "admin", on_answer, command);
+        failover_fence_command(world.failover, host, "admin", model_answered, command);
         break;
     case 1:
-        failover_unfence_command(world.failover, host, "admin", on_answer, command);
+        failover_unfence_command(world.failover, host, "admin", model_answered, command);
         break;
     case 2:
-        failover_accept_command(world.failover, "e", host, "admin", on_answer, command);
+        failover_accept_command(world.failover, "e", host, "admin", model_answered, command);
         break;
     case 3:
         maintain(!dice(3), dice(2) * 3 * CLOCK_SECOND, command);
@@ -353,63 +322,16 @@ static void settle(void)
 
 /* ---- what must hold ---- */
 
-struct rows {
-    size_t ended, running;
-    unsigned first; /* of world.ended_ids that the history still has */
-};
-
-static void compare_row(void *argument, const struct episode *episode)
-{
-    struct rows *rows = argument;
-    if (episode->result == EPISODE_RUNNING) {
-        rows->running++;
-        return;
-    }
-    promise(!rows->running);
-    promise(rows->first + rows->ended < world.ended);
-    promise(world.ended_ids[rows->first + rows->ended] == episode->id);
-    rows->ended++;
-}
-
-static void compare_episodes(void)
-{
-    struct rows rows = {.first = world.ended > HISTORY_MAX ? world.ended - HISTORY_MAX : 0};
-    failover_each_episode(world.failover, compare_row, &rows);
-    promise(rows.first + rows.ended == world.ended);
-    promise(rows.running == world.begun - world.ended);
-    promise(!claim.episode || rows.running == 1);
-    for (unsigned i = rows.first; i < world.ended; i++)
-        promise(world.ended_ids[i] != 0);
-}
-
-static void check_fences(const struct situation *situation)
-{
-    for (size_t i = 0; i < situation->fence_count; i++) {
-        const struct model_host *host = &world.hosts[model_host_find(situation->fences[i].host)];
-        promise(host->standing.write == ALLOW_NO || !host->is_told);
-        for (size_t j = 0; j < i; j++)
-            promise(strcmp(situation->fences[i].host, situation->fences[j].host) != 0);
-    }
-}
-
-static void check_alarm(void *argument, const struct alarm_view *alarm)
-{
-    unsigned *count = argument;
-    promise(alarm->alarm && alarm->detail && *alarm->detail && alarm->since_wall_us);
-    promise(++*count < 40);
-}
-
 static void check_now(void)
 {
     const struct situation *situation = failover_situation(world.failover, "e");
-    unsigned alarms = 0;
-    compare_episodes();
-    failover_each_alarm(world.failover, check_alarm, &alarms);
+    model_check_episodes(claim.episode != NULL);
+    model_check_alarms();
     promise(!situation || !is_maintenance_known ||
             situation_in_maintenance(situation, loop_now_us(world.loop)) ==
                 (maintenance_due > loop_now_us(world.loop)));
     if (situation && configurations[configuration].hosts)
-        check_fences(situation);
+        model_check_fences(situation);
 }
 
 /* Hosts that the monitor knows and that may be written to, or of which nobody knows. */
@@ -442,8 +364,7 @@ static void check_settled(void)
 {
     const struct situation *situation = failover_situation(world.failover, "e");
     enum failover_state state = failover_state(world.failover, "e");
-    for (size_t i = 0; i < command_count; i++)
-        promise(commands[i].is_answered || commands[i].is_forgotten);
+    model_check_answered("");
     if (claim.episode) {
         promise(state == FAILOVER_STATE_PROCEDURE);
         return;
@@ -504,16 +425,14 @@ static void stop(void)
     claim.episode = NULL;
     world.is_claimed = false;
     failover_stop(world.failover);
-    for (size_t i = 0; i < command_count; i++)
-        promise(commands[i].is_answered || commands[i].is_forgotten ||
-                strcmp(commands[i].name, "save") == 0);
+    model_check_answered("save");
     while (dice(4)) {
         event_closing();
         if (disk_is_busy())
             disk_answers(true);
         turn();
     }
-    command_count = 0;
+    model_commands.count = 0;
     failover_free(world.failover);
     loop_free(world.loop);
     world.failover = NULL;
@@ -587,7 +506,8 @@ static void unfence_all(void)
     const struct situation *situation = failover_situation(world.failover, "e");
     while (situation->fence_count) {
         char *host = text_copy(situation->fences[0].host);
-        failover_unfence_command(world.failover, host, "admin", on_answer, command_new("UNFENCE"));
+        failover_unfence_command(world.failover, host, "admin", model_answered,
+                                 model_command("UNFENCE"));
         free(host);
         settle();
     }
@@ -604,7 +524,7 @@ static void heal(void)
         end_claim(EPISODE_ABORTED);
     configure(WHOLE);
     settle();
-    maintain(false, 0, command_new("MAINTENANCE"));
+    maintain(false, 0, model_command("MAINTENANCE"));
     for (size_t i = 0; i < MODEL_HOSTS; i++) {
         struct host_report *report = &world.hosts[i].report;
         world.hosts[i].is_there = true;
@@ -619,8 +539,8 @@ static void heal(void)
     settle();
     unfence_all();
     if (failover_state(world.failover, "e") != FAILOVER_STATE_OK) {
-        failover_accept_command(world.failover, "e", model_labels[primary], "admin", on_answer,
-                                command_new("ACCEPT"));
+        failover_accept_command(world.failover, "e", model_labels[primary], "admin", model_answered,
+                                model_command("ACCEPT"));
         settle();
     }
     check_now();
@@ -634,7 +554,7 @@ static void run(uint64_t seed)
     world_init(seed);
     claim.episode = NULL;
     claim.is_over = false;
-    command_count = 0;
+    model_commands.count = 0;
     maintenance_due = 0;
     is_maintenance_known = true;
     has_state_dir = dice(5);
@@ -660,7 +580,7 @@ static void run(uint64_t seed)
 static void begin_quietly(void)
 {
     world_init(1);
-    command_count = 0;
+    model_commands.count = 0;
     maintenance_due = 0;
     is_maintenance_known = true;
     claim.is_over = has_state_dir = true;
@@ -686,7 +606,7 @@ Test(maintenance, lasts_as_long_as_it_says_whatever_becomes_of_the_wall_clock)
 {
     const struct situation *situation;
     begin_quietly();
-    maintain(true, 600 * CLOCK_SECOND, command_new("MAINTENANCE"));
+    maintain(true, 600 * CLOCK_SECOND, model_command("MAINTENANCE"));
     world.wall_us += 7200 * CLOCK_SECOND;
     look(CLOCK_SECOND);
     check_now();
@@ -709,27 +629,11 @@ Test(maintenance, lasts_as_long_as_it_says_whatever_becomes_of_the_wall_clock)
     snapshot_unref(snapshots[true][WHOLE]);
 }
 
-static void look_for_leaks(uint64_t seed)
-{
-#ifdef __SANITIZE_ADDRESS__
-    if (__lsan_do_recoverable_leak_check())
-        cr_assert_fail("something has leaked in one of the runs up to the seed %llu",
-                       (unsigned long long)seed);
-#else
-    (void)seed;
-#endif
-}
-
-static uint64_t number_of(const char *variable, uint64_t otherwise)
-{
-    const char *text = getenv(variable);
-    return text ? strtoull(text, NULL, 10) : otherwise;
-}
-
 Test(engine_model, keeps_its_promises_whatever_happens)
 {
-    uint64_t only = number_of("PGSTAGE_MODEL_SEED", 0);
-    uint64_t first = only ? only : 1, last = only ? only : number_of("PGSTAGE_MODEL_RUNS", SEEDS);
+    uint64_t only = model_number("PGSTAGE_MODEL_SEED", 0);
+    uint64_t first = only ? only : 1,
+             last = only ? only : model_number("PGSTAGE_MODEL_RUNS", SEEDS);
     if (!only)
         log_lowest = RANK_FATAL;
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
@@ -738,7 +642,7 @@ Test(engine_model, keeps_its_promises_whatever_happens)
     for (uint64_t seed = first; seed <= last; seed++) {
         run(seed);
         if (only || seed % 500 == 0)
-            look_for_leaks(seed);
+            model_look_for_leaks(seed);
     }
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshot_unref(snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS]);
@@ -747,5 +651,5 @@ Test(engine_model, keeps_its_promises_whatever_happens)
     /* it was about something */
     cr_assert_gt(claims, last);
     cr_assert_gt(unfinished, last / 50);
-    cr_assert_gt(accepted_commands, last);
+    cr_assert_gt(model_commands.accepted, last);
 }
