@@ -447,6 +447,7 @@ static void step_control(struct account *account)
         break;
     case 1:
         account->generation++;
+        account->retry_at_us = 0;
         pool_obsolete(account->pool, now_us);
         break;
     case 2:
