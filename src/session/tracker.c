@@ -627,6 +627,12 @@ static void ready(struct server *server, char status)
     tracker_commit(client);
 }
 
+/* May a server say this to what was asked? Of '1', '2' and '3' each answers one message only. */
+static bool answers(uint8_t type, const struct record *record)
+{
+    return type < '1' || type > '3' || record->type == "PBC"[type - '1'];
+}
+
 void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, size_t there,
                       struct buffer *instead)
 {
@@ -645,6 +651,8 @@ void tracker_answered(struct server *server, uint8_t type, const uint8_t *body, 
     }
     if (transaction_head_is_noted(transaction) && list_first(&tracker->records))
         record = list_entry(list_first(&tracker->records), struct record, node);
+    if (record && !answers(type, record))
+        return; /* the server is closed for it */
     switch (type) {
     case 'C':
         if (there && memchr(body, '\0', there))

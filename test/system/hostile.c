@@ -20,6 +20,7 @@
 #include <stdarg.h>
 #include <sys/socket.h>
 
+#include "innocent.h"
 #include "system.h"
 
 TestSuite(hostile, .fini = test_end, .timeout = 1800);
@@ -27,8 +28,6 @@ TestSuite(hostile, .fini = test_end, .timeout = 1800);
 #define INNOCENT_COUNT 4
 #define HOSTILE_COUNT 3
 #define POOL_SIZE (INNOCENT_COUNT + HOSTILE_COUNT)
-/* In every value of an innocent client, and in nothing that a hostile one asks for. */
-#define MARK "innocent"
 /* A hostile client hears no more than this of one connection. */
 #define HEARD_MAX ((size_t)4 << 20)
 
@@ -37,148 +36,10 @@ struct arena {
     struct proxy *proxy;
     const char *role;
     bool session; /* pool_mode = session */
+    struct trial trial;
     /* shared: atomic */
-    _Atomic unsigned long rounds;      /* of all innocent clients */
-    _Atomic unsigned long connections; /* of all hostile ones */
-    _Atomic bool over;
-    /* shared: mutex */
-    pthread_mutex_t mutex;
-    char *wrong; /* the first thing that was */
+    _Atomic unsigned long connections; /* of all hostile clients */
 };
-
-static void tell_wrong(struct arena *arena, char *text)
-{
-    pthread_mutex_lock(&arena->mutex);
-    if (!arena->wrong)
-        arena->wrong = text;
-    pthread_mutex_unlock(&arena->mutex);
-    arena->over = true;
-}
-
-/* ---- innocent clients ---- */
-
-struct innocent {
-    struct arena *arena;
-    PGconn *conn;
-    pthread_t thread;
-    int number;
-    unsigned long round;
-};
-
-static void hear_notice(void *argument, const PGresult *result)
-{
-    struct innocent *innocent = argument;
-
-    tell_wrong(innocent->arena, text_of("innocent client %d heard: %s", innocent->number,
-                                        PQresultErrorMessage(result)));
-}
-
-/* Is this one row with this value? Frees the result. */
-static void judge(struct innocent *innocent, PGresult *result, const char *expected)
-{
-    bool row = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
-
-    if (!row)
-        tell_wrong(innocent->arena,
-                   text_of("innocent client %d expected '%.80s' and got %s %s", innocent->number,
-                           expected, PQresStatus(PQresultStatus(result)),
-                           PQresultErrorMessage(result)));
-    else if (strcmp(PQgetvalue(result, 0, 0), expected) != 0)
-        tell_wrong(innocent->arena, text_of("innocent client %d expected '%.80s' and got '%.80s'",
-                                            innocent->number, expected, PQgetvalue(result, 0, 0)));
-    PQclear(result);
-}
-
-static void judge_command(struct innocent *innocent, const char *sql)
-{
-    PGresult *result = PQexec(innocent->conn, sql);
-
-    if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        tell_wrong(innocent->arena, text_of("innocent client %d: %s: %s", innocent->number, sql,
-                                            PQresultErrorMessage(result)));
-    PQclear(result);
-}
-
-static void play_pipeline(struct innocent *innocent, const char *tag)
-{
-    char texts[3][100];
-
-    PQenterPipelineMode(innocent->conn);
-    for (int i = 0; i < 3; i++) {
-        const char *values[] = {texts[i]};
-
-        snprintf(texts[i], sizeof texts[i], "%s-%d", tag, i);
-        (void)!PQsendQueryParams(innocent->conn, "SELECT $1::text", 1, NULL, values, NULL, NULL, 0);
-    }
-    PQpipelineSync(innocent->conn);
-    for (int i = 0; i < 3; i++) {
-        judge(innocent, PQgetResult(innocent->conn), texts[i]);
-        PQclear(PQgetResult(innocent->conn));
-    }
-    PQclear(PQgetResult(innocent->conn)); /* of the Sync */
-    if (!PQexitPipelineMode(innocent->conn))
-        tell_wrong(innocent->arena,
-                   text_of("innocent client %d: the pipeline is not over", innocent->number));
-}
-
-/* What others could have left in its session. */
-static const char state_sql[] =
-    "SELECT concat_ws('|', current_setting('lock_timeout'), current_setting('search_path'), "
-    "current_setting('DateStyle'), coalesce(current_setting('my.secret', true), ''), "
-    "(SELECT count(*) FROM pg_catalog.pg_class WHERE relnamespace = pg_my_temp_schema()), "
-    "(SELECT count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql), "
-    "(SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = "
-    "pg_backend_pid()), (SELECT count(*) FROM pg_catalog.pg_listening_channels()))";
-
-static void play_round(struct innocent *innocent)
-{
-    PGconn *conn = innocent->conn;
-    char tag[64], sql[100], longer[64 + 8];
-    const char *values[] = {tag};
-
-    snprintf(tag, sizeof tag, MARK "-%d-%lu", innocent->number, innocent->round);
-    snprintf(sql, sizeof sql, "SELECT '%s'", tag);
-    switch (innocent->round++ % 7) {
-    case 0:
-        judge(innocent, PQexec(conn, sql), tag);
-        break;
-    case 1:
-        judge(innocent, PQexecParams(conn, "SELECT $1::text", 1, NULL, values, NULL, NULL, 0), tag);
-        break;
-    case 2:
-        snprintf(longer, sizeof longer, "%s-kept", tag);
-        judge(innocent, PQexecPrepared(conn, "kept", 1, values, NULL, NULL, 0), longer);
-        break;
-    case 3:
-        judge_command(innocent, "BEGIN");
-        judge(innocent, PQexec(conn, sql), tag);
-        judge_command(innocent, "COMMIT");
-        break;
-    case 4:
-        judge(innocent, PQexec(conn, state_sql), "0|\"$user\", public|ISO, MDY||0|0|0|0");
-        break;
-    case 5:
-        judge(innocent, PQexec(conn, text_of("SELECT 1; %s", sql)), tag);
-        break;
-    default:
-        play_pipeline(innocent, tag);
-        break;
-    }
-    if (PQtransactionStatus(conn) != PQTRANS_IDLE || PQnotifies(conn))
-        tell_wrong(innocent->arena, text_of("innocent client %d is in no state to go on (%d)",
-                                            innocent->number, PQtransactionStatus(conn)));
-    innocent->arena->rounds++;
-}
-
-static void *innocent_main(void *argument)
-{
-    struct innocent *innocent = argument;
-
-    PQclear(PQprepare(innocent->conn, "kept", "SELECT $1::text || '-kept'", 1, NULL));
-    while (!innocent->arena->over)
-        play_round(innocent);
-    return NULL;
-}
 
 /* ---- hostile clients ---- */
 
@@ -393,18 +254,18 @@ static void judge_heard(struct hostile *hostile)
 
         if (!strchr("RSKZTDCEINnt123sGHdcAVv", data[at]) || data[at] == '\0' || length < 4 ||
             length > 200000) {
-            tell_wrong(hostile->arena,
-                       text_of("a hostile client heard %02x of %zu bytes after\n%.*s", data[at],
-                               length, (int)hostile->story.count, (char *)hostile->story.data));
+            trial_wrong(&hostile->arena->trial,
+                        text_of("a hostile client heard %02x of %zu bytes after\n%.*s", data[at],
+                                length, (int)hostile->story.count, (char *)hostile->story.data));
             break;
         }
         if (count - at < 1 + length)
             break;
-        if (memmem(data + at, 1 + length, MARK, strlen(MARK)))
-            tell_wrong(hostile->arena,
-                       text_of("a hostile client heard the answer of another:\n%.*s after\n%.*s",
-                               (int)length - 4, (const char *)data + at + 5,
-                               (int)hostile->story.count, (char *)hostile->story.data));
+        if (memmem(data + at, 1 + length, INNOCENT_MARK, strlen(INNOCENT_MARK)))
+            trial_wrong(&hostile->arena->trial,
+                        text_of("a hostile client heard the answer of another:\n%.*s after\n%.*s",
+                                (int)length - 4, (const char *)data + at + 5,
+                                (int)hostile->story.count, (char *)hostile->story.data));
         if (data[at] == 'K' && length == 4 + sizeof hostile->key) {
             memcpy(hostile->key, data + at + 5, sizeof hostile->key);
             hostile->has_key = true;
@@ -434,9 +295,9 @@ static void hear(struct hostile *hostile)
 static void wait_for_others(struct hostile *hostile, unsigned rounds, bool listening)
 {
     struct arena *arena = hostile->arena;
-    unsigned long enough = arena->rounds + rounds;
+    unsigned long enough = arena->trial.rounds + rounds;
 
-    while (arena->rounds < enough && !arena->over && !hostile->ended) {
+    while (arena->trial.rounds < enough && !arena->trial.over && !hostile->ended) {
         struct pollfd wait = {.fd = hostile->wire->fd, .events = listening ? POLLIN : 0};
 
         if (poll(&wait, 1, 2) > 0 && listening)
@@ -448,9 +309,9 @@ static void wait_for_others(struct hostile *hostile, unsigned rounds, bool liste
 static void send_piece(struct hostile *hostile, const unsigned char *bytes, size_t count)
 {
     struct arena *arena = hostile->arena;
-    unsigned long patience = arena->rounds + 2000;
+    unsigned long patience = arena->trial.rounds + 2000;
 
-    while (count > 0 && !hostile->ended && !arena->over && arena->rounds < patience) {
+    while (count > 0 && !hostile->ended && !arena->trial.over && arena->trial.rounds < patience) {
         struct pollfd wait = {.fd = hostile->wire->fd, .events = POLLIN | POLLOUT};
         ssize_t sent;
 
@@ -568,7 +429,7 @@ static void *hostile_main(void *argument)
 {
     struct hostile *hostile = argument;
 
-    while (!hostile->arena->over)
+    while (!hostile->arena->trial.over)
         play_connection(hostile);
     free(hostile->story.data);
     free(hostile->heard.data);
@@ -660,13 +521,6 @@ static void expect_whole(struct arena *arena, PGconn *postgres)
 
 /* ---- the tests ---- */
 
-static unsigned long number_of(const char *variable, unsigned long otherwise)
-{
-    const char *value = getenv(variable);
-
-    return value ? strtoul(value, NULL, 10) : otherwise;
-}
-
 static void make_role(PGconn *postgres, const char *role)
 {
     client_do(postgres, "SET client_min_messages = warning");
@@ -685,21 +539,21 @@ static void operate(struct arena *arena, int64_t deadline_ms)
                                            "SHOW POOLS"};
     int64_t patience_ms = deadline_ms + PATIENCE_MS;
 
-    for (unsigned i = 0; !arena->over; i++) {
-        unsigned long rounds = arena->rounds;
+    for (unsigned i = 0; !arena->trial.over; i++) {
+        unsigned long rounds = arena->trial.rounds;
         bool enough = arena->connections >= 20 && rounds >= 100;
 
         if (now_ms() >= (enough ? deadline_ms : patience_ms))
             return;
         proxy_do(arena->proxy, commands[i % (sizeof commands / sizeof *commands)]);
-        (void)until(arena->over || arena->rounds > rounds + 20, 1000);
+        (void)until(arena->trial.over || arena->trial.rounds > rounds + 20, 1000);
     }
 }
 
 static void fight(const char *mode, const char *settings)
 {
-    unsigned long seed = number_of("PGSTAGE_TEST_SEED", (unsigned long)now_ms());
-    int ms = (int)number_of("PGSTAGE_TEST_HOSTILE", 4) * 1000;
+    unsigned long seed = trial_number("PGSTAGE_TEST_SEED", (unsigned long)now_ms());
+    int ms = (int)trial_number("PGSTAGE_TEST_HOSTILE", 4) * 1000;
     struct arena arena = {.role = text_of("hostile_%s", mode),
                           .session = strcmp(mode, "session") == 0};
     struct innocent innocents[INNOCENT_COUNT];
@@ -707,17 +561,15 @@ static void fight(const char *mode, const char *settings)
     PGconn *postgres = cluster_connect(cluster_shared(), "app");
 
     make_role(postgres, arena.role);
-    pthread_mutex_init(&arena.mutex, NULL);
+    pthread_mutex_init(&arena.trial.mutex, NULL);
     proxy_set_users(text_of("\"admin\" \"secret\"\n\"%s\" \"secret\"\n", arena.role));
     arena.proxy = proxy_start(
         "pool_mode = %s\ndefault_pool_size = %d\nmax_client_conn = 100\nquery_wait_notify = 0\n%s"
         "log_connections = 0\nlog_disconnections = 0\n",
         mode, POOL_SIZE, settings);
     for (int i = 0; i < INNOCENT_COUNT; i++) {
-        innocents[i] = (struct innocent){.arena = &arena, .number = i};
-        innocents[i].conn = client_open(arena.proxy, text_of("user=%s", arena.role));
-        PQsetNoticeReceiver(innocents[i].conn, hear_notice, &innocents[i]);
-        cr_assert_eq(pthread_create(&innocents[i].thread, NULL, innocent_main, &innocents[i]), 0);
+        innocent_start(&innocents[i], &arena.trial, i,
+                       client_open(arena.proxy, text_of("user=%s", arena.role)));
     }
     for (int i = 0; i < HOSTILE_COUNT; i++) {
         hostiles[i] = (struct hostile){.arena = &arena,
@@ -725,16 +577,17 @@ static void fight(const char *mode, const char *settings)
         cr_assert_eq(pthread_create(&hostiles[i].thread, NULL, hostile_main, &hostiles[i]), 0);
     }
     operate(&arena, now_ms() + ms);
-    arena.over = true;
+    arena.trial.over = true;
     for (int i = 0; i < HOSTILE_COUNT; i++)
         pthread_join(hostiles[i].thread, NULL);
     for (int i = 0; i < INNOCENT_COUNT; i++)
         pthread_join(innocents[i].thread, NULL);
     fprintf(stderr, "%s: %lu rounds of innocent clients, %lu hostile connections (seed %lu)\n",
-            mode, (unsigned long)arena.rounds, (unsigned long)arena.connections, seed);
-    cr_assert_null(arena.wrong, "pool_mode = %s, seed %lu: %s", mode, seed, arena.wrong);
+            mode, (unsigned long)arena.trial.rounds, (unsigned long)arena.connections, seed);
+    cr_assert_null(arena.trial.wrong, "pool_mode = %s, seed %lu: %s", mode, seed,
+                   arena.trial.wrong);
     cr_assert_geq(arena.connections, 20);
-    cr_assert_geq(arena.rounds, 100);
+    cr_assert_geq(arena.trial.rounds, 100);
     expect_quiet(&arena, postgres, INNOCENT_COUNT, arena.session ? INNOCENT_COUNT : 0);
     for (int i = 0; i < INNOCENT_COUNT; i++)
         PQfinish(innocents[i].conn);

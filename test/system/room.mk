@@ -44,7 +44,8 @@ SYSTEM_TESTS += test/system/test_health
 test_system_test_health_SOURCES = test/system/health.c test/system/system.h
 
 SYSTEM_TESTS += test/system/test_hostile
-test_system_test_hostile_SOURCES = test/system/hostile.c test/system/system.h
+test_system_test_hostile_SOURCES = test/system/hostile.c test/system/liar.c \
+	test/system/innocent.c test/system/innocent.h test/system/system.h
 
 SYSTEM_TESTS += test/system/test_isolation
 test_system_test_isolation_SOURCES = test/system/isolation.c test/system/system.h
