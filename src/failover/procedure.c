@@ -289,6 +289,16 @@ static void fill_episode(struct procedure *procedure)
     }
 }
 
+/* What a former process has fenced is not given back by the one that took it up. */
+static void note_what_stays(struct procedure *procedure)
+{
+    const struct situation *situation =
+        failover_situation(procedure->procedures->failover, procedure->environment->name);
+    if (procedure->is_resumed && procedure->old && situation &&
+        situation_fence(situation, procedure->old))
+        buffer_print(&procedure->troubles, "; %s stays fenced (UNFENCE)", procedure->old);
+}
+
 static void finish(struct procedure *procedure, enum episode_result result)
 {
     struct procedures *procedures = procedure->procedures;
@@ -296,6 +306,7 @@ static void finish(struct procedure *procedure, enum episode_result result)
     let_go(procedure);
     procedure->state = PROCEDURE_OVER;
     if (result != EPISODE_DONE) {
+        note_what_stays(procedure);
         buffer_put_u8(&procedure->troubles, '\0');
         text = text_print("%s%s", procedure->failure, (const char *)procedure->troubles.data);
         procedure->troubles.length--;

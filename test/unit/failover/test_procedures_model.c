@@ -328,6 +328,8 @@ static void event_command(void)
         ask_failover(what == 3);
         break;
     case 4:
+        if (level == 0 && running() && running()->is_resumed)
+            return; /* it would leave the old primary stopped, as the process before had */
         procedures_abort(procedures, "e", "admin", on_answer, model_command("ABORT"));
         break;
     case 5:
