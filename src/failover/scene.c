@@ -56,13 +56,31 @@ static void refresh(void *argument, const struct host_report *report)
     if (one->streams && !streams)
         one->lost_us = refreshing->now_us;
     one->streams = streams;
+    one->is_there = true;
+}
+
+/* Names whose addresses change would fill it. */
+static void forget_gone(struct memory *memory)
+{
+    for (struct memory_host **place = &memory->first, *one; (one = *place);) {
+        if (one->is_there) {
+            place = &one->next;
+            continue;
+        }
+        *place = one->next;
+        free(one->host);
+        free(one);
+    }
 }
 
 void memory_refresh(struct memory *memory, struct monitor *monitor, const char *environment,
                     uint64_t now_us)
 {
     struct refreshing refreshing = {memory, now_us};
+    for (struct memory_host *one = memory->first; one; one = one->next)
+        one->is_there = false;
     monitor_each(monitor, environment, refresh, &refreshing);
+    forget_gone(memory);
 }
 
 void memory_fini(struct memory *memory)

@@ -20,10 +20,10 @@ struct memory {
 struct memory_host {
     struct memory_host *next;
     char *host;
-    bool streams;
+    bool streams, is_there;
     uint64_t lost_us; /* since when it is not seen to stream; 0: it never was */
 };
-/* Looks at what streams now. */
+/* Looks at what streams now; hosts that are monitored no more are forgotten. */
 void memory_refresh(struct memory *memory, struct monitor *monitor, const char *environment,
                     uint64_t now_us);
 void memory_fini(struct memory *memory);
