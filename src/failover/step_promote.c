@@ -336,7 +336,11 @@ void undo_intent(struct procedure *procedure)
 {
     struct failover *failover = procedure->procedures->failover;
     const char *environment = procedure->environment->name;
-    failover_intent_clear(failover, environment);
+    if (procedure->plan == plan_switch) /* the old primary is stopped still: see step_mark */
+        failover_intent(failover, environment, INTENT_DEMOTE, procedure->old, procedure->candidate,
+                        procedure->old_timeline);
+    else
+        failover_intent_clear(failover, environment);
     if (procedure->old)
         failover_unfence(failover, environment, procedure->old);
     failover_save(failover, on_state_saved, procedure_letter(procedure, on_unsaved));

@@ -31,7 +31,7 @@ void cluster_new_episode(void)
 {
     cluster.promotions = cluster.demotes = cluster.undemotes = cluster.fences = 0;
     cluster.was_fenced = cluster.was_demoted = cluster.has_lied = false;
-    cluster.misses_none = false;
+    cluster.misses_none = cluster.has_said_end = false;
     for (size_t i = 0; i < MODEL_HOSTS; i++)
         cluster.servers[i].surveyed_us = 0;
 }
@@ -49,6 +49,8 @@ bool server_streams(size_t index)
     if (!server->is_running || server->is_primary || server->is_detached ||
         server->upstream == MODEL_HOSTS)
         return false;
+    if (world.now_us < server->lingers_us)
+        return true;
     const struct model_server *upstream = &cluster.servers[server->upstream];
     return upstream->is_running && upstream->timeline >= server->timeline &&
            upstream->written >= server->written;
@@ -58,7 +60,12 @@ static void receive(size_t index, bool all)
 {
     struct model_server *server = &cluster.servers[index];
     const struct model_server *upstream;
-    if (server_streams(index)) {
+    if (server->owed && world.now_us >= server->lingers_us) {
+        server->written =
+            server->is_running && server->owed > server->written ? server->owed : server->written;
+        server->owed = 0;
+    }
+    if (server_streams(index) && cluster.servers[server->upstream].is_running) {
         upstream = &cluster.servers[server->upstream];
         server->heard_us = world.now_us;
         server->timeline = upstream->timeline;
@@ -74,10 +81,14 @@ void server_stops(size_t index, bool cleanly)
     if (cleanly && server->is_running && server->is_primary) {
         server->written += 120; /* the shutdown checkpoint */
         for (size_t i = 0; i < MODEL_HOSTS; i++) {
-            if (i != index && cluster.servers[i].upstream == index && server_streams(i))
-                cluster.servers[i].written = server->written;
+            struct model_server *standby = &cluster.servers[i];
+            if (i == index || standby->upstream != index || !server_streams(i))
+                continue;
+            standby->owed = server->written;
+            standby->lingers_us = world.now_us + dice(10) * 50 * CLOCK_MS;
         }
     }
+    server->owed = server->lingers_us = 0;
     server->is_running = server->is_starting = false;
     server->promoted_us = 0;
     server->lock_lost_us = server->lock ? world.now_us : server->lock_lost_us;
@@ -123,17 +134,17 @@ void cluster_live(void)
 
 void cluster_trouble(void)
 {
-    static const char *const words[] = {
-        "dies",      "dies",   "starts",      "starts",   "is cut off", "is reached", "is detached",
-        "joins",     "is up",  "refuses",     "lets in",  "promoted",   "follows",    "restarts",
-        "starts up", "locked", "is unlocked", "no grant", "grant"};
+    static const char *const words[] = {"dies",        "restarts",   "starts",      "starts",
+                                        "is cut off",  "is reached", "is detached", "joins",
+                                        "is up",       "refuses",    "lets in",     "promoted",
+                                        "follows",     "restarts",   "starts up",   "locked",
+                                        "is unlocked", "no grant",   "grant"};
     size_t index = dice(MODEL_HOSTS);
     unsigned what = dice(sizeof words / sizeof words[0]);
     struct model_server *server = &cluster.servers[index];
     model_note("%s %s", model_labels[index], words[what]);
     switch (what) {
     case 0:
-    case 1:
         server_stops(index, dice(2));
         break;
     case 2:
@@ -171,6 +182,7 @@ void cluster_trouble(void)
         if (server->upstream == index)
             server->upstream = MODEL_HOSTS;
         break;
+    case 1:
     case 13:
         server_stops(index, true);
         server_starts(index);

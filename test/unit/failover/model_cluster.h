@@ -24,8 +24,11 @@ struct model_server {
     uint64_t replayed; /* a standby's */
     size_t upstream;   /* MODEL_HOSTS: none */
     size_t next_upstream;
-    uint64_t promoted_us;  /* when a promotion that was asked for takes place; 0: none was */
-    uint64_t heard_us;     /* when its WAL receiver last heard of whom it follows */
+    uint64_t promoted_us; /* when a promotion that was asked for takes place; 0: none was */
+    uint64_t heard_us;    /* when its WAL receiver last heard of whom it follows */
+    uint64_t lingers_us; /* until then its receiver goes on, though whom it follows has stopped … */
+    uint64_t owed;       /* … and then it has received that far */
+    uint64_t refused_us;   /* when a login there failed last, because nobody was there */
     unsigned boots;        /* sessions of former ones are lost */
     const void *lock;      /* the session that holds the advisory lock; NULL: nobody */
     uint64_t lock_lost_us; /* when a session that held it was lost last */
@@ -33,23 +36,26 @@ struct model_server {
     uint64_t surveyed_us;  /* when a session last said how far it is, in this episode; 0: never */
     uint64_t surveyed_lsn; /* … and what it said */
     uint32_t surveyed_timeline;
-    bool surveyed_streams;
+    size_t surveyed_from; /* whom it streamed from; MODEL_HOSTS: nobody */
 };
 
 struct model_cluster {
     struct model_server servers[MODEL_HOSTS];
-    bool is_honest;            /* commands and servers do what they are asked, and at once */
-    struct snapshot *snapshot; /* that the plane has */
-    struct registry *registry; /* without pools */
-    unsigned transactions;     /* that run */
+    bool is_honest; /* commands and servers do what they are asked, and at once */
+    bool disk_hangs;
+    struct snapshot *snapshot;          /* that the plane has */
+    struct registry *registry;          /* without pools */
+    unsigned transactions;              /* that run */
     size_t sessions, hooks, aftermaths; /* that are open, or run */
     /* since the latest episode began */
     unsigned promotions; /* that were asked for */
     unsigned demotes, undemotes, fences;
     bool was_fenced;  /* fence_command has said so */
     bool was_demoted; /* demote_command has said so */
-    bool has_lied;    /* one of them had done nothing */
-    bool misses_none; /* the candidate streamed when it was demoted, or the end of WAL was said */
+    uint64_t demoted_us;
+    bool has_said_end; /* … and where its WAL ends */
+    bool has_lied;     /* one of them had done nothing */
+    bool misses_none;  /* the candidate streamed when it was demoted, or the end of WAL was said */
 };
 extern struct model_cluster cluster;
 

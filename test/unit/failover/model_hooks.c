@@ -79,10 +79,14 @@ static void act(struct hook *hook)
     if (is_demote && dice(2))
         (void)snprintf(hook->output, sizeof hook->output, "PGSTAGE_FINAL_LSN=%X/%X",
                        (unsigned)(before >> 32), (unsigned)before);
+    /* one that does not stop it as it should says nothing of the end of its WAL */
+    bool is_clean = is_demote && (cluster.is_honest || dice(6));
+    if (!is_clean)
+        hook->output[0] = '\0';
     if (is_demote)
-        cluster.misses_none = *hook->output || server_streams(hook->new);
+        cluster.misses_none = is_clean && (*hook->output || server_streams(hook->new));
     if (is_demote || strcmp(command, "fence_command") == 0)
-        server_stops(hook->old, is_demote);
+        server_stops(hook->old, is_clean);
     else if (strcmp(command, "undemote_command") == 0)
         server_starts(hook->old);
     else if (strcmp(command, "switchover_command") == 0)
@@ -92,7 +96,7 @@ static void act(struct hook *hook)
 static void count(const struct hook *hook)
 {
     bool is_demote = strcmp(hook->command, "demote_command") == 0;
-    promise(!is_demote || cluster.servers[hook->new].surveyed_streams);
+    promise(!is_demote || cluster.servers[hook->new].surveyed_from != MODEL_HOSTS);
     cluster.demotes += strcmp(hook->command, "demote_command") == 0;
     cluster.undemotes += strcmp(hook->command, "undemote_command") == 0;
     cluster.fences += strcmp(hook->command, "fence_command") == 0;
@@ -102,7 +106,11 @@ static void count(const struct hook *hook)
 
 static void note_success(const struct hook *hook)
 {
-    cluster.was_demoted |= strcmp(hook->command, "demote_command") == 0;
+    if (strcmp(hook->command, "demote_command") == 0) {
+        cluster.was_demoted = true;
+        cluster.demoted_us = world.now_us;
+        cluster.has_said_end = *hook->output;
+    }
     cluster.was_fenced |= strcmp(hook->command, "fence_command") == 0;
     cluster.has_lied |= hook->fate == FATE_LIES;
 }

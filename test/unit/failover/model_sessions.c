@@ -86,7 +86,7 @@ static void survey(struct probe *probe, struct answer *answer)
     server->surveyed_us = server->lock == probe ? world.now_us : 0;
     server->surveyed_lsn = cluster_position(probe->server);
     server->surveyed_timeline = server->timeline;
-    server->surveyed_streams = streams;
+    server->surveyed_from = streams ? server->upstream : MODEL_HOSTS;
 }
 
 static void promote(struct probe *probe, struct answer *answer)
@@ -213,6 +213,9 @@ static bool find_answer(struct probe *probe, struct answer *answer)
         answer->error = PROBE_STARTING_UP;
     else if (server->refuses_login)
         answer->error = PROBE_AUTH;
+    if (probe->state == LOGIN_OPENING &&
+        (answer->error == PROBE_REFUSED || answer->error == PROBE_TIMEOUT))
+        cluster.servers[probe->server].refused_us = world.now_us;
     probe->boot = probe->state == LOGIN_OPENING ? server->boots : probe->boot;
     return true;
 }

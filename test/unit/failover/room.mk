@@ -36,6 +36,7 @@ test_unit_failover_test_procedures_model_SOURCES = \
 	test/unit/failover/model_sessions.c \
 	test/unit/failover/model_world.c \
 	test/unit/failover/model_world.h \
-	test/unit/failover/test_procedures_model.c
+	test/unit/failover/test_procedures_model.c \
+	test/unit/failover/test_scene.c
 test_unit_failover_test_procedures_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
 endif

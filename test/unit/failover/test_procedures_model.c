@@ -136,7 +136,11 @@ static struct {
     bool is_resumed, is_procedure, is_past_return;
     uint64_t began_us;
     uint64_t final_us; /* when its last look began */
-    size_t configured; /* hosts that it knew of */
+    size_t at;         /* its step, which way, and since when */
+    bool is_forward;
+    uint64_t step_us;
+    bool is_maintained; /* during all of that look MAINTENANCE was in force */
+    size_t configured;  /* hosts that it knew of */
 } episode;
 /* ---- pg_promote() is asked for ---- */
 
@@ -209,14 +213,22 @@ void model_check_promotion(size_t candidate)
     bool by_majority = procedure->type == EPISODE_AUTOMATIC || procedure->type == EPISODE_MANUAL;
     if (by_majority && configuration != NOTHING)
         check_locks(procedure, candidate);
-    if (by_majority && !procedure->is_resumed)
+    if (by_majority && !procedure->is_resumed) {
         check_rivals(candidate);
+        /* a cascaded one may still stream from a standby */
+        size_t from = cluster.servers[candidate].surveyed_from;
+        promise(from == MODEL_HOSTS || !text_equal(model_labels[from], procedure->old));
+    }
+    promise(procedure->type != EPISODE_AUTOMATIC || procedure->is_resumed ||
+            !episode.is_maintained);
     if (procedure->type != EPISODE_PLANNED) {
         promise(!procedure->old || !procedure->settings->fence_command || cluster.was_fenced);
         return;
     }
     size_t old = model_host_find(procedure->old);
-    promise(cluster.was_demoted);
+    promise(cluster.was_demoted && cluster.servers[old].refused_us >= cluster.demoted_us);
+    promise(cluster.has_said_end || cluster.servers[candidate].surveyed_from == MODEL_HOSTS);
+    promise(cluster.servers[candidate].surveyed_lsn >= cluster.servers[old].surveyed_lsn);
     /* nothing that was acknowledged is lost, whoever wrote it */
     if (!cluster.has_lied && cluster.misses_none && !cluster.servers[old].is_running)
         promise(cluster_position(candidate) >= cluster.servers[old].written);
@@ -233,6 +245,7 @@ static void begin_episode(const struct failover_record *record)
     episode.accepted = text_copy(situation ? situation->accepted : NULL);
     episode.is_past_return = false;
     episode.final_us = 0;
+    episode.is_maintained = false;
     episode.began_us = world.now_us;
     episode.configured = world.configured;
     episode.is_procedure = failover_state(world.failover, "e") == FAILOVER_STATE_PROCEDURE;
@@ -369,8 +382,20 @@ static void note_progress(const struct procedure *procedure)
 {
     const char *step = procedure->plan[procedure->at].name;
     episode.is_past_return = procedure->is_past_return;
-    if (!episode.final_us && text_equal(step, "final"))
-        episode.final_us = world.now_us;
+    bool is_forward = procedure->state == PROCEDURE_FORWARD;
+    if (episode.at != procedure->at || episode.is_forward != is_forward)
+        episode.step_us = world.now_us;
+    episode.at = procedure->at;
+    episode.is_forward = is_forward;
+    /* a disk that hangs does not keep clients waiting; an event takes 3 s at most */
+    if (text_equal(step, is_forward ? "accept" : "intent"))
+        promise(world.now_us < episode.step_us + FAILOVER_PATIENCE_US + 4 * CLOCK_SECOND);
+    if (!text_equal(step, "final"))
+        return;
+    bool is_maintained =
+        situation_now() && situation_in_maintenance(situation_now(), loop_now_us(world.loop));
+    episode.is_maintained = is_maintained && (!episode.final_us || episode.is_maintained);
+    episode.final_us = episode.final_us ? episode.final_us : world.now_us;
 }
 
 static void check_now(void)
@@ -427,7 +452,9 @@ static void live(uint64_t us)
     cluster_hooks_go_on(cluster.is_honest);
     if (cluster.is_honest || dice(2))
         event_closing();
-    if (disk_is_busy() && (cluster.is_honest || !dice(3)))
+    if (!dice(60))
+        cluster.disk_hangs = !cluster.disk_hangs && level;
+    if (disk_is_busy() && (cluster.is_honest || (!cluster.disk_hangs && !dice(3))))
         disk_answers(cluster.is_honest || dice(12));
     loop_turn(world.loop, false);
 }
