@@ -295,6 +295,7 @@ struct victim {
     pthread_t thread;
     uint64_t random;
     struct wire *wire;
+    bool extended;      /* its last question */
     bool passes;        /* a replication connection: bytes pass both ways, however long it takes */
     struct bytes story; /* of its connection: what it asked and heard */
     unsigned char key[8];
@@ -343,6 +344,8 @@ static bool hear_all(struct victim *victim)
             return false;
         if (type == 'G' || type == 'W')
             wire_send(victim->wire, 'f', "none", 5);
+        if ((type == 'G' || type == 'W') && victim->extended)
+            wire_sync(victim->wire); /* what came before it was not heard while data was awaited */
     }
     victim->scene->answers++;
     return true;
@@ -360,7 +363,8 @@ static void ask(struct victim *victim)
 
     note(victim, " ");
     note(victim, text);
-    if (percent(random, 50)) {
+    victim->extended = percent(random, 50);
+    if (!victim->extended) {
         note(victim, " Q:");
         wire_query(wire, text);
         return;
@@ -527,10 +531,11 @@ SYSTEM_TEST(liar, nobody_is_disturbed_in_session_mode)
     fight("session");
 }
 
-/* `context`: the type of its answer to everything. */
+/* `context`: the type of its answer to everything but the first Parse and its Sync. */
 static void serve_other_answers(struct wire *wire, struct fake *fake)
 {
     struct wire_message message;
+    bool ready = false;
 
     if (!fake_startup(wire, 'N'))
         return;
@@ -538,17 +543,20 @@ static void serve_other_answers(struct wire *wire, struct fake *fake)
     while (wire_read(wire, &message, 1000 * TEST_LIMIT_S)) {
         free(message.body);
         if (strchr("QP", message.type))
-            wire_send(wire, *(const char *)fake->context, "", 0);
+            wire_send(wire, ready ? *(const char *)fake->context : '1', "", 0);
+        if (message.type == 'S' && !ready)
+            wire_send(wire, 'Z', "I", 1);
+        ready = ready || message.type == 'S';
     }
 }
 
-static void ask_for_a_change(struct wire *wire, bool extended)
+static void ask_for_a_change(struct wire *wire, bool extended, const char *name)
 {
     if (!extended) {
         wire_query(wire, "SET a.b = 1");
         return;
     }
-    wire_parse(wire, "named", "SET a.b = 1");
+    wire_parse(wire, name, text_of("SET a.b = '%s'", name));
     wire_sync(wire);
 }
 
@@ -566,7 +574,9 @@ SYSTEM_TEST(liar, an_answer_to_another_question_ends_the_server_and_nobody_else)
         bool extended = i > 2;
         char *error;
 
-        ask_for_a_change(wire, extended);
+        ask_for_a_change(wire, true, "known");
+        cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "1Z");
+        ask_for_a_change(wire, extended, "new");
         error = wire_error(wire, PATIENCE_MS);
         cr_assert(strstr(error, extended ? "57P01" : "08007"), "answer %s to a %s: %s", answers[i],
                   extended ? "Parse" : "Query", error);
@@ -574,4 +584,42 @@ SYSTEM_TEST(liar, an_answer_to_another_question_ends_the_server_and_nobody_else)
         wire_login(wire_open(proxy), "app", "app");
         proxy_stop(proxy);
     }
+}
+
+/* Begins a COPY, refuses what comes, and never says that it is ready again. */
+static void serve_endless_copy(struct wire *wire, struct fake *fake)
+{
+    struct wire_message message;
+
+    (void)fake;
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    while (wire_read(wire, &message, 1000 * TEST_LIMIT_S)) {
+        free(message.body);
+        if (strchr("PB", message.type))
+            wire_send(wire, message.type == 'P' ? '1' : '2', "", 0);
+        else if (message.type == 'E')
+            wire_send(wire, 'G', "\0\0\0", 3);
+        else if (message.type == 'f')
+            fake_error(wire, "ERROR", "57014", "COPY failed");
+    }
+}
+
+SYSTEM_TEST(liar, a_copy_without_an_end_is_ended_by_query_timeout)
+{
+    SKIP_ON_PGBOUNCER();
+    struct fake *fake = fake_start(serve_endless_copy, NULL);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_timeout = 1\n"
+                                      "[databases]\napp = %s\n",
+                                      fake_route(fake));
+    struct wire *wire = wire_client(proxy);
+
+    wire_parse(wire, "", "COPY t FROM STDIN");
+    wire_bind(wire, "", "", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
+    wire_send(wire, 'f', "none", 5);
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EE!");
 }
