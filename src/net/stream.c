@@ -5,9 +5,14 @@
  * TLS stream_init ──────────────────┴─► OPEN ────────────┘ failures of CONNECTING and SHAKING ─►
  * FAILED, until stream_close
  *
- * stream_watch alone changes what a stream waits for. In ordinary traffic that is EPOLLIN and never
- * touched. Pausing only sets a flag: the watch moves when bytes come all the same. It then waits for
- * EPOLLRDHUP, edge-triggered, since an end stays.
+ * stream_watch alone changes what a stream waits for. A plain connection is watched edge-triggered:
+ * to look at each socket a second time, as epoll does when it is level-triggered, costs a query
+ * 4 %. So `unread` remembers that the socket may hold what no event will announce, until a read
+ * gives less than was asked for. An owner need not know: when it leaves something, reads nothing at
+ * all, or resumes, LATER_IO does what the second look would have done.
+ *
+ * TLS keeps bytes of its own and stays level-triggered. Pausing only sets a flag: the watch moves
+ * when bytes come all the same. It then waits for EPOLLRDHUP, edge-triggered, since an end stays.
  *
  * One callback at most for each event of the loop or run of the task, and always as the last thing
  * done: the owner may have closed the stream, or opened another connection in it. What else is to
@@ -27,6 +32,17 @@
 #include "pgstage/base/text.h"
 #include "stream_inside.h"
 
+/* The plain stream whose owner is being told that it is readable, until nothing is left for the
+ * owner's next time. Not a flag in the stream: that may belong to another thread when its owner
+ * returns. */
+static _Thread_local struct stream *being_read;
+
+static void leave_alone(struct stream *stream)
+{
+    if (being_read == stream)
+        being_read = NULL;
+}
+
 /* 0: nothing. */
 static uint32_t wanted(const struct stream *stream)
 {
@@ -42,6 +58,8 @@ static uint32_t wanted(const struct stream *stream)
         break;
     }
     uint32_t write = stream->blocked && !stream->write_for_read ? EPOLLOUT : 0;
+    if (!stream->ssl)
+        return EPOLLIN | EPOLLRDHUP | EPOLLET | write;
     if (stream->read_held && !stream->write_for_read)
         return EPOLLRDHUP | EPOLLET | write;
     return EPOLLIN | write | (stream->read_for_write ? EPOLLOUT : 0);
@@ -101,6 +119,21 @@ void stream_become_open(struct stream *stream, uint8_t tell)
         stream_tell_later(stream, tell);
 }
 
+/* The last act of its caller. */
+static void tell_readable(struct stream *stream)
+{
+    if (stream->ssl || !stream->unread) {
+        stream->on_event(stream, STREAM_READABLE);
+        return;
+    }
+    being_read = stream;
+    stream->on_event(stream, STREAM_READABLE);
+    if (being_read) { /* it is still ours then, and open */
+        being_read = NULL;
+        stream_tell_later(stream, LATER_IO);
+    }
+}
+
 /* Tells the first thing that waits; the last act of its caller. */
 static void tell(struct stream *stream)
 {
@@ -110,7 +143,7 @@ static void tell(struct stream *stream)
     };
     if (stream->blocked)
         stream->later &= (uint8_t)~LATER_DRAINED; /* more was written since */
-    uint8_t now = stream->later;
+    uint8_t now = stream->later & (uint8_t)~LATER_IO; /* run_task's */
     if (stream->read_paused)
         now &= (uint8_t)~LATER_READABLE; /* stream_resume looks again */
     else
@@ -123,7 +156,56 @@ static void tell(struct stream *stream)
         loop_defer(stream->loop, &stream->task);
     if (1u << bit == LATER_FAILED)
         stream->close_told = true;
-    stream->on_event(stream, events[bit]);
+    if (1u << bit == LATER_READABLE)
+        tell_readable(stream);
+    else
+        stream->on_event(stream, events[bit]);
+}
+
+static void note_paused(struct stream *stream, bool readable, uint32_t events)
+{
+    if (stream->ssl && !stream->read_held) {
+        stream->read_held = readable;
+    } else if (!stream->close_told && (events & EPOLLRDHUP)) {
+        stream->close_told = true;
+        stream->later |= LATER_CLOSED;
+    }
+}
+
+static void on_open_io(struct stream *stream, uint32_t events)
+{
+    stream->later &= (uint8_t)~LATER_IO;
+    if (events & EPOLLRDHUP)
+        stream->peer_left = true;
+    if (events & EPOLLIN) {
+        stream->read_starved = false;
+        stream->unread = true;
+    }
+    bool readable = (events & EPOLLIN) || (stream->read_for_write && (events & EPOLLOUT));
+
+    if (stream->blocked && (events & (stream->write_for_read ? EPOLLIN : EPOLLOUT))) {
+        enum stream_result result = stream_flush(stream);
+        if (result == STREAM_BROKEN)
+            stream->later |= LATER_FAILED;
+        else if (result == STREAM_DONE)
+            stream->later |= LATER_DRAINED;
+    }
+    if (stream->read_paused)
+        note_paused(stream, readable, events);
+    else if (readable)
+        stream->later |= LATER_READABLE;
+    watch_or_fail(stream);
+    tell(stream);
+}
+
+/* What epoll would say again of what is still unread. */
+static void run_io(struct stream *stream)
+{
+    stream->later &= (uint8_t)~LATER_IO;
+    if (stream->state == STREAM_STATE_OPEN && !stream->ssl && stream->unread)
+        on_open_io(stream, EPOLLIN | (stream->peer_left ? EPOLLRDHUP : 0));
+    else
+        tell(stream);
 }
 
 static void run_task(struct loop_task *task)
@@ -134,33 +216,10 @@ static void run_task(struct loop_task *task)
         if (stream->state == STREAM_STATE_SHAKING)
             stream_shake(stream);
     }
-    tell(stream);
-}
-
-static void on_open_io(struct stream *stream, uint32_t events)
-{
-    if (events & EPOLLIN)
-        stream->read_starved = false;
-    bool readable = (events & EPOLLIN) || (stream->read_for_write && (events & EPOLLOUT));
-
-    if (stream->blocked && (events & (stream->write_for_read ? EPOLLIN : EPOLLOUT))) {
-        enum stream_result result = stream_flush(stream);
-        if (result == STREAM_BROKEN)
-            stream->later |= LATER_FAILED;
-        else if (result == STREAM_DONE)
-            stream->later |= LATER_DRAINED;
-    }
-    if (!stream->read_paused) {
-        if (readable)
-            stream->later |= LATER_READABLE;
-    } else if (!stream->read_held) {
-        stream->read_held = readable;
-    } else if (!stream->close_told && (events & EPOLLRDHUP)) {
-        stream->close_told = true;
-        stream->later |= LATER_CLOSED;
-    }
-    watch_or_fail(stream);
-    tell(stream);
+    if (stream->later & LATER_IO)
+        run_io(stream);
+    else
+        tell(stream);
 }
 
 /* The way of nearly every query and answer: nothing else is to be told, done or waited for. */
@@ -175,7 +234,8 @@ static void on_io(struct loop_watch *watch, uint32_t events)
     struct stream *stream = list_entry(watch, struct stream, watch);
     if (is_plainly_readable(stream, events)) {
         stream->read_starved = false;
-        stream->on_event(stream, STREAM_READABLE);
+        stream->unread = true;
+        tell_readable(stream);
         return;
     }
     if (events & (EPOLLERR | EPOLLHUP)) /* reading and writing will say what it is */
@@ -243,6 +303,7 @@ void stream_detach(struct stream *stream)
     loop_unwatch(stream->loop, &stream->watch);
     loop_undefer(stream->loop, &stream->task);
     stream->loop = NULL;
+    leave_alone(stream);
 }
 
 void stream_close(struct stream *stream)
@@ -267,6 +328,13 @@ void stream_abort(struct stream *stream)
         (void)setsockopt(stream->watch.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
 }
 
+static void note_read(struct stream *stream, bool all)
+{
+    stream->unread = !all;
+    if (all)
+        leave_alone(stream);
+}
+
 ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
 {
     if (stream->state == STREAM_STATE_CLOSED || stream->state == STREAM_STATE_FAILED)
@@ -275,21 +343,23 @@ ssize_t stream_read(struct stream *stream, void *buffer, size_t size)
         return 0;
     if (stream->ssl)
         return stream_tls_read(stream, buffer, size);
-    for (;;) {
-        ssize_t count = kernel_recv(stream->watch.fd, buffer, size, 0);
-        if (count > 0)
-            return count;
-        if (count == 0) {
-            stream->error = 0;
-            return -1;
-        }
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return 0;
-        if (errno != EINTR) {
-            stream->error = errno;
-            return -1;
-        }
+    ssize_t count;
+    do {
+        count = kernel_recv(stream->watch.fd, buffer, size, 0);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        note_read(stream, true);
+        return 0;
     }
+    if (count > 0) {
+        /* more than what epoll has told of came in meanwhile: that is an event of its own */
+        note_read(stream, (size_t)count < size && !stream->peer_left);
+        return count;
+    }
+    stream->error = count == 0 ? 0 : errno;
+    stream->peer_left = true;
+    note_read(stream, false);
+    return -1;
 }
 
 bool stream_has_pending(const struct stream *stream)
@@ -323,6 +393,8 @@ void stream_resume(struct stream *stream)
         watch_or_fail(stream);
     if (stream_has_pending(stream))
         stream->later |= LATER_READABLE;
+    if (!stream->ssl && stream->unread)
+        stream->later |= LATER_IO;
     if (stream->later && stream->loop)
         loop_defer(stream->loop, &stream->task);
 }

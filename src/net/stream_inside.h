@@ -24,6 +24,7 @@ enum {
     LATER_DRAINED = 1 << 4,
     LATER_READABLE = 1 << 5,
     LATER_CLOSED = 1 << 6,
+    LATER_IO = 1 << 7, /* look again at what is unread; nothing is told of itself */
 };
 
 /* --- stream.c --- */

@@ -5,8 +5,7 @@
  *   stream_write ──► sendmsg/SSL_write at once ──► what the socket does not take waits in `output`
  *
  * An idle stream owns no buffer: `output` exists only while bytes wait. It stands in epoll for
- * reading from attach to detach; when bytes arrive while it is paused it is switched to EPOLLRDHUP,
- * so that a peer who leaves is still seen. Callbacks come from the loop, never from inside a call
+ * reading from attach to detach, also while it is paused, so that a peer who leaves is still seen. Callbacks come from the loop, never from inside a call
  * of these functions; a callback may close this or any other stream (the memory of its owner is
  * released at the end of the turn), and none comes after stream_close. All functions: the owning
  * loop's thread. The process must ignore SIGPIPE: OpenSSL writes with write(2).
@@ -43,7 +42,9 @@ struct stream {
     uint8_t later;           /* stream.c's: what the deferred task will announce */
     uint8_t postponed;       /* turns that this handshake has waited for */
     bool read_paused;        /* by the owner */
-    bool read_held;          /* and taken out of epoll, because bytes came */
+    bool unread;             /* plain: the socket may hold what no event will announce */
+    bool peer_left;          /* plain: and its end */
+    bool read_held;          /* TLS: paused, and taken out of epoll, because bytes came */
     bool close_told;         /* STREAM_CLOSED or STREAM_FAILED was announced */
     bool corked;             /* by the owner */
     bool blocked;            /* `output` waits for the socket */
@@ -126,7 +127,7 @@ void stream_cork(struct stream *stream);
 enum stream_result stream_uncork(struct stream *stream);
 
 /* No STREAM_READABLE until resumed; STREAM_CLOSED still comes (once for each pause). Idempotent,
- * and without a system call unless bytes arrive in between. */
+ * and without a system call (TLS: unless bytes arrive in between). */
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);
 

@@ -41,6 +41,11 @@ static bool b_has(void *count)
     return b.got.length >= *(size_t *)count;
 }
 
+static bool a_has(void *count)
+{
+    return a.got.length >= *(size_t *)count;
+}
+
 static bool b_gets(size_t count)
 {
     return turn_until(loop, b_has, &count);
@@ -407,6 +412,225 @@ Test(stream, a_put_off_reading_moves_along)
     cr_assert_eq(b.readable, 1);
     peer_fini(&b);
     loop_free(second);
+}
+
+/* ---- what epoll says once only ---- */
+
+/* One read for each event, of one byte, or of as much as there is: */
+static void read_once(struct peer *peer, size_t size)
+{
+    char bytes[100];
+    ssize_t count = stream_read(&peer->stream, bytes, size);
+    if (count > 0)
+        buffer_put(&peer->got, bytes, (size_t)count);
+    peer->ended = count < 0;
+    if (peer->ended)
+        stream_pause(&peer->stream);
+}
+
+static void read_a_byte(struct peer *peer, enum stream_event event)
+{
+    if (event == STREAM_READABLE)
+        read_once(peer, 1);
+}
+
+static void read_much(struct peer *peer, enum stream_event event)
+{
+    if (event == STREAM_READABLE)
+        read_once(peer, 100);
+}
+
+static void read_a_byte_and_pause(struct peer *peer, enum stream_event event)
+{
+    read_a_byte(peer, event);
+    stream_pause(&peer->stream);
+}
+
+static void read_much_and_pause(struct peer *peer, enum stream_event event)
+{
+    read_much(peer, event);
+    stream_pause(&peer->stream);
+}
+
+/* Both kinds, since Unix sockets and TCP wake epoll by code of their own. */
+static void each_kind(void (*promise)(void))
+{
+    promise();
+    peer_fini(&a);
+    peer_fini(&b);
+    peers_init_tcp(&a, &b, loop);
+    promise();
+}
+
+static void rest_is_told(void)
+{
+    b.lazy = true;
+    b.then = read_a_byte;
+    stream_write(&a.stream, "hello", 5);
+    cr_assert(b_gets(5));
+    cr_assert_lt(turns_within(loop, 50), 50);
+    stream_write(&a.stream, "again", 5);
+    stream_close(&a.stream);
+    cr_assert(b_gets(10));
+    cr_assert(turn_until(loop, peer_has_ended, &b));
+}
+
+Test(stream, an_owner_that_reads_a_little_is_told_of_the_rest)
+{
+    each_kind(rest_is_told);
+}
+
+static void nothing_read_is_told(void)
+{
+    b.lazy = true;
+    stream_write(&a.stream, "x", 1);
+    for (int i = 0; i < 3; i++) {
+        unsigned before = b.readable;
+        cr_assert(turn_until(loop, peer_is_readable, &b));
+        settle(loop);
+        cr_assert_gt(b.readable, before);
+    }
+    b.lazy = false;
+    cr_assert(b_gets(1));
+    cr_assert_lt(turns_within(loop, 50), 50);
+}
+
+Test(stream, an_owner_that_reads_nothing_is_told_again)
+{
+    each_kind(nothing_read_is_told);
+}
+
+static void last_words_and_end(void)
+{
+    b.lazy = true;
+    b.then = read_much;
+    stream_write(&a.stream, "last", 4);
+    stream_close(&a.stream);
+    cr_assert(turn_until(loop, peer_has_ended, &b));
+    cr_assert_eq(b.got.length, 4);
+    cr_assert_lt(turns_within(loop, 50), 50);
+}
+
+Test(stream, last_words_and_the_end_in_one_event_are_both_told)
+{
+    each_kind(last_words_and_end);
+}
+
+static void rest_is_told_when_resumed(void)
+{
+    b.lazy = true;
+    b.then = read_a_byte_and_pause;
+    stream_write(&a.stream, "abc", 3);
+    for (size_t i = 1; i <= 3; i++) {
+        cr_assert(b_gets(i));
+        cr_assert_lt(turns_within(loop, 20), 20);
+        cr_assert_eq(b.got.length, i);
+        stream_resume(&b.stream);
+    }
+    settle(loop);
+    cr_assert_eq(b.closed, 0);
+}
+
+Test(stream, what_a_pause_left_is_told_when_it_is_over)
+{
+    each_kind(rest_is_told_when_resumed);
+}
+
+static void end_is_seen_while_paused(void)
+{
+    b.lazy = true;
+    b.then = read_much_and_pause;
+    stream_write(&a.stream, "last", 4);
+    stream_close(&a.stream);
+    cr_assert(b_gets(4));
+    cr_assert_lt(turns_within(loop, 50), 50);
+    cr_assert_eq(b.closed, 1, "the end had come with the bytes");
+    cr_assert_eq(b.readable, 1);
+    stream_resume(&b.stream);
+    cr_assert(turn_until(loop, peer_has_ended, &b));
+}
+
+Test(stream, an_end_that_came_with_what_was_read_is_seen_while_paused)
+{
+    each_kind(end_is_seen_while_paused);
+}
+
+static void unasked_reading(void)
+{
+    b.lazy = true;
+    stream_pause(&b.stream);
+    stream_write(&a.stream, "abc", 3);
+    settle(loop);
+    stream_resume(&b.stream);
+    read_once(&b, 1); /* before anything was told */
+    b.lazy = false;
+    cr_assert(b_gets(3));
+}
+
+Test(stream, reading_before_being_told_loses_no_event)
+{
+    each_kind(unasked_reading);
+}
+
+Test(stream, what_was_put_off_and_is_not_read_then_does_not_spin)
+{
+    b.lazy = true;
+    stream_read_later(&b.stream);
+    cr_assert_lt(turns_within(loop, 50), 50);
+    cr_assert_eq(b.readable, 1);
+}
+
+static struct loop *destination;
+
+static void move_away(struct peer *peer, enum stream_event event)
+{
+    (void)event;
+    peer->then = NULL;
+    peer->lazy = false;
+    read_once(peer, 1);
+    stream_detach(&peer->stream);
+}
+
+static void moving(void)
+{
+    destination = loop_new(1, NULL);
+    b.lazy = true;
+    b.then = move_away;
+    stream_write(&a.stream, "abc", 3);
+    stream_close(&a.stream);
+    cr_assert(turn_until(loop, peer_is_readable, &b));
+    settle(loop);
+    cr_assert_eq(b.got.length, 1, "it may be another thread's");
+    cr_assert_eq(b.stream.later, 0, "it may be another thread's");
+    cr_assert(stream_attach(&b.stream, destination));
+    cr_assert(turn_until(destination, peer_has_ended, &b));
+    cr_assert_eq(b.got.length, 3);
+    peer_fini(&b);
+    loop_free(destination);
+}
+
+Test(stream, what_is_left_when_it_moves_in_a_callback_is_told_there)
+{
+    each_kind(moving);
+}
+
+static void blocked_and_readable(void)
+{
+    a.lazy = true;
+    a.then = read_a_byte;
+    stream_pause(&b.stream);
+    size_t written = write_until_queued();
+    stream_write(&b.stream, "abc", 3);
+    cr_assert(turn_until(loop, a_has, &(size_t){3}));
+    stream_resume(&b.stream);
+    cr_assert(b_gets(written));
+    cr_assert(turn_until(loop, peer_has_drained, &a));
+    cr_assert_lt(turns_within(loop, 50), 50);
+}
+
+Test(stream, a_stream_that_waits_for_room_is_read_meanwhile)
+{
+    each_kind(blocked_and_readable);
 }
 
 static int listen_at(struct address *address)
