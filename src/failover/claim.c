@@ -182,7 +182,9 @@ void failover_refuse(struct failover *failover, const char *environment, const c
 
 void failover_note_automatic(struct failover *failover, const char *environment)
 {
-    claimed(failover, environment)->situation->last_automatic_wall_us = clock_wall_us();
+    struct situation *situation = claimed(failover, environment)->situation;
+    situation->last_automatic_wall_us = clock_wall_us();
+    situation->last_automatic_us = loop_now_us(failover->loop);
 }
 
 void failover_save(struct failover *failover, void (*done)(void *context, enum failover_saved how),

@@ -213,11 +213,21 @@ static void fill_primary(struct scene *scene, uint64_t now_us)
     guarded->sync_in_force = *primary->sync_names != '\0';
 }
 
+/* By the wall clock only when it was another process, for that clock may be set. */
+static uint64_t since_automatic(const struct situation *situation, uint64_t now_us)
+{
+    uint64_t wall_us = clock_wall_us(), last_us = situation->last_automatic_wall_us;
+    if (situation->last_automatic_us)
+        return now_us - situation->last_automatic_us;
+    if (!last_us)
+        return UINT64_MAX;
+    return wall_us > last_us ? wall_us - last_us : 0;
+}
+
 void scene_init(struct scene *scene, struct monitor *monitor, const struct memory *memory,
                 const struct environment_config *environment, const struct settings *settings,
                 const struct situation *situation, uint64_t now_us)
 {
-    uint64_t wall_us = clock_wall_us(), last_us = situation->last_automatic_wall_us;
     *scene = (struct scene){0};
     monitor_each(monitor, environment->name, collect, scene);
     scene->hosts = memory_new((scene->count + 1) * sizeof *scene->hosts);
@@ -231,9 +241,7 @@ void scene_init(struct scene *scene, struct monitor *monitor, const struct memor
         .wanted = GUARD_NO_HOST,
         .system_identifier = situation->system_identifier,
         .timeline = situation->timeline,
-        .since_automatic_us = !last_us            ? UINT64_MAX
-                              : wall_us > last_us ? wall_us - last_us
-                                                  : 0,
+        .since_automatic_us = since_automatic(situation, now_us),
         .in_maintenance = situation_in_maintenance(situation, now_us),
         .has_fence = settings->fence_command != NULL,
         .allow_unfenced = settings->allow_unfenced_promotion,

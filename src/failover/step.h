@@ -41,6 +41,8 @@ void step_received(struct procedure *procedure);
 void step_switchover(struct procedure *procedure);
 void step_follow(struct procedure *procedure);
 
+/* What is written down has not come to the disk in FAILOVER_PATIENCE_US: the alarm, and a note. */
+void procedure_disk_is_late(struct procedure *procedure);
 /* Asks every delegate what it is, then calls `surveyed`. */
 void procedure_survey(struct procedure *procedure, void (*surveyed)(struct procedure *procedure));
 #endif

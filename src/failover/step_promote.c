@@ -303,6 +303,12 @@ static void on_saved(struct procedure *procedure, int how)
     procedure_next(procedure);
 }
 
+void procedure_disk_is_late(struct procedure *procedure)
+{
+    failover_save_is_late(procedure->procedures->failover);
+    procedure_note(procedure, "state_dir does not answer");
+}
+
 static void on_state_saved(void *context, enum failover_saved how)
 {
     letter_arrive(context, (int)how);
@@ -317,6 +323,7 @@ void step_intent(struct procedure *procedure)
     failover_intent(failover, environment, episode_type_word(procedure->type), procedure->old,
                     procedure->candidate, procedure->old_timeline);
     failover_save(failover, on_state_saved, procedure_letter(procedure, on_saved));
+    procedure_poll(procedure, FAILOVER_PATIENCE_US, procedure_disk_is_late);
 }
 
 static void on_unsaved(struct procedure *procedure, int how)
@@ -327,8 +334,7 @@ static void on_unsaved(struct procedure *procedure, int how)
 
 static void on_unsaving_late(struct procedure *procedure)
 {
-    failover_save_is_late(procedure->procedures->failover);
-    procedure_note(procedure, "state_dir does not answer and is not waited for");
+    procedure_disk_is_late(procedure);
     procedure_undone(procedure);
 }
 
@@ -542,8 +548,7 @@ static void on_accepted(struct procedure *procedure, int how)
 /* An outage of the disk is no reason to keep clients from a primary that is there. */
 static void on_accepting_late(struct procedure *procedure)
 {
-    failover_save_is_late(procedure->procedures->failover);
-    procedure_note(procedure, "state_dir does not answer and is not waited for");
+    procedure_disk_is_late(procedure);
     procedure_next(procedure);
 }
 

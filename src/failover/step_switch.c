@@ -182,6 +182,7 @@ void step_mark(struct procedure *procedure)
     failover_intent(failover, procedure->environment->name, INTENT_DEMOTE, procedure->old,
                     procedure->candidate, procedure->old_timeline);
     failover_save(failover, on_mark_saved, procedure_letter(procedure, on_marked));
+    procedure_poll(procedure, FAILOVER_PATIENCE_US, procedure_disk_is_late);
 }
 
 static void on_demoted(struct procedure *procedure, const struct hook_result *result)

@@ -55,6 +55,8 @@ struct situation {
     uint64_t maintenance_due_us;     /* the same moment by the loop's clock, which nobody sets: this
                                         one counts; not in the state file */
     uint64_t last_automatic_wall_us; /* when pgstage last promoted by itself; 0: never */
+    uint64_t last_automatic_us;      /* the same by the loop's clock, which counts; 0: not in this
+                                        process. Not in the state file */
     struct intent *intent;           /* NULL: none */
 };
 
