@@ -666,6 +666,12 @@ const struct pool_events backend_events = {
     .drained = on_drained,
 };
 
+static void tell_workers(struct backend *backend)
+{
+    for (unsigned i = 0; i < backend->plane->worker_count; i++)
+        post_order(backend->pool, i, ORDER_LOGIN_FAILED, 0, NULL);
+}
+
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
                           bool may_mend, uint64_t retry_at_us)
 {
@@ -680,8 +686,21 @@ void backend_login_failed(struct backend *backend, const char *sqlstate, const c
     atomic_store_explicit(&backend->failing, true, memory_order_relaxed);
     pthread_mutex_unlock(&backend->mutex);
     free(old);
-    for (unsigned i = 0; i < backend->plane->worker_count; i++)
-        post_order(backend->pool, i, ORDER_LOGIN_FAILED, 0, NULL);
+    tell_workers(backend);
+}
+
+bool backend_tell_failure(struct backend *backend, uint64_t now_us)
+{
+    bool failing;
+
+    if (!atomic_load_explicit(&backend->failing, memory_order_relaxed))
+        return false;
+    pthread_mutex_lock(&backend->mutex);
+    failing = backend->failure.text && now_us < backend->failure.retry_at_us;
+    pthread_mutex_unlock(&backend->mutex);
+    if (failing)
+        tell_workers(backend);
+    return failing;
 }
 
 void share_pump(struct share *share)

@@ -98,7 +98,8 @@ void server_open(struct share *share)
     }
     backend_open_ended(share->backend->pool, false);
     pool_open_failed(share->backend->pool, now_us, retry_at_us);
-    gate_missed(share, retry_at_us);
+    if (!backend_tell_failure(share->backend, now_us))
+        gate_missed(share, retry_at_us);
     if (!timer_is_set(&share->pump) || share->pump.due_us > retry_at_us)
         timer_set(loop, &share->pump, retry_at_us);
 }

@@ -2,6 +2,7 @@
  * operation: the process itself: its command line, signals, pid file, log, and how it ends.
  */
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -353,16 +354,18 @@ SYSTEM_TEST(operation, descriptors_are_given_back)
 SYSTEM_TEST(operation, memory_stays_flat_over_many_short_connections)
 {
     struct proxy *proxy = proxy_start("pool_mode = transaction\nauth_type = plain\n");
-    long before = 0;
-    int i;
+    long before = 0, grown = LONG_MAX;
 
-    for (i = 0; i < 1500; i++) {
-        PGconn *client = client_open(proxy, "password=appsecret");
+    /* caches, and what a sanitizer keeps, are filled sooner or later: what leaks grows in each round */
+    for (int round = 0; round < 5 && grown >= 6 * 1024; round++) {
+        for (int i = 0; i < 600; i++) {
+            PGconn *client = client_open(proxy, "password=appsecret");
 
-        client_do(client, "SELECT 1");
-        PQfinish(client);
-        if (i == 300)
-            before = proxy_memory_kb(proxy);
+            client_do(client, "SELECT 1");
+            PQfinish(client);
+        }
+        grown = round ? proxy_memory_kb(proxy) - before : LONG_MAX;
+        before = proxy_memory_kb(proxy);
     }
-    cr_assert_lt(proxy_memory_kb(proxy) - before, 12 * 1024);
+    cr_assert_lt(grown, 6 * 1024);
 }

@@ -149,6 +149,9 @@ void backends_end(struct plane *plane);
  * thing for one that waits a while. Whoever waits for the pool looks at it (wait_look). */
 void backend_login_failed(struct backend *backend, const char *sqlstate, const char *text,
                           bool may_mend, uint64_t retry_at_us);
+/* No host is left that could be tried now: whoever waits looks again, when the last login was such a
+ * failure. False: it was not, and waiting may help. */
+bool backend_tell_failure(struct backend *backend, uint64_t now_us);
 /* When a login that was refused may be tried again: the pause doubles from 200 ms to `longest_us`
  * (but is SERVER_LEAST_PAUSE_US at least), until a login succeeds. */
 uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longest_us);
