@@ -366,6 +366,8 @@ static void wait_for_writer(struct procedure *procedure)
     procedure_poll(procedure, PROBE_US, wait_for_writer);
 }
 
+static const char recovery_sql[] = "SELECT pg_catalog.pg_is_in_recovery()";
+
 static void ask_recovery(struct procedure *procedure);
 
 static void on_recovery(void *context, struct delegate *delegate, const struct probe_result *result)
@@ -393,8 +395,7 @@ static void after_recovery(void *context)
 /* pg_promote's own waiting looks ten times a second only. */
 static void ask_recovery(struct procedure *procedure)
 {
-    delegation_ask(procedure->delegation, procedure->candidate,
-                   "SELECT pg_catalog.pg_is_in_recovery()",
+    delegation_ask(procedure->delegation, procedure->candidate, recovery_sql,
                    procedure_now_us(procedure) + ANSWER_LIMIT_US, on_recovery, after_recovery);
 }
 
@@ -413,6 +414,22 @@ static void on_promoted(void *context, struct delegate *delegate, const struct p
     }
 }
 
+static void refuse_promotion(struct procedure *procedure)
+{
+    procedure->is_past_return = false;
+    procedure_fail(procedure, "%s refuses pg_promote: %s", procedure->candidate,
+                   procedure->note ? procedure->note : "");
+}
+
+static void after_refusal(void *context)
+{
+    struct procedure *procedure = context;
+    if (procedure->promoted == PROMOTED_YES)
+        procedure_next(procedure);
+    else
+        refuse_promotion(procedure);
+}
+
 static void after_promoted(void *context)
 {
     struct procedure *procedure = context;
@@ -421,9 +438,12 @@ static void after_promoted(void *context)
         ask_recovery(procedure);
         break;
     case PROMOTED_NO:
-        procedure->is_past_return = false;
-        procedure_fail(procedure, "%s refuses pg_promote: %s", procedure->candidate,
-                       procedure->note ? procedure->note : "");
+        if (procedure->is_resumed) /* it may be none any more because a former process had asked */
+            delegation_ask(procedure->delegation, procedure->candidate, recovery_sql,
+                           procedure_now_us(procedure) + ANSWER_LIMIT_US, on_recovery,
+                           after_refusal);
+        else
+            refuse_promotion(procedure);
         break;
     case PROMOTED_UNKNOWN:
         wait_for_writer(procedure);

@@ -3,10 +3,13 @@
 #include <string.h>
 
 #include "model_world.h"
+#include "pgstage/base/log.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
 #endif
+
+#define LEAKS_EVERY 250 /* runs */
 
 struct model_commands model_commands;
 
@@ -101,7 +104,7 @@ void model_check_fences(const struct situation *situation)
 
 /* ---- runs ---- */
 
-void model_look_for_leaks(uint64_t seed)
+static void look_for_leaks(uint64_t seed)
 {
 #ifdef __SANITIZE_ADDRESS__
     if (__lsan_do_recoverable_leak_check())
@@ -112,8 +115,22 @@ void model_look_for_leaks(uint64_t seed)
 #endif
 }
 
-uint64_t model_number(const char *variable, uint64_t otherwise)
+static uint64_t number_of(const char *variable, uint64_t otherwise)
 {
     const char *text = getenv(variable);
     return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+uint64_t model_run(void (*run)(uint64_t seed), uint64_t seeds)
+{
+    uint64_t only = number_of("PGSTAGE_MODEL_SEED", 0);
+    uint64_t last = only ? only : number_of("PGSTAGE_MODEL_RUNS", seeds);
+    if (!only)
+        log_lowest = RANK_FATAL;
+    for (uint64_t seed = only ? only : 1; seed <= last; seed++) {
+        run(seed);
+        if (only || seed % LEAKS_EVERY == 0)
+            look_for_leaks(seed);
+    }
+    return only ? 0 : last;
 }

@@ -130,10 +130,9 @@ void model_check_answered(const char *but);
 void model_check_episodes(bool is_claimed);
 void model_check_alarms(void);
 void model_check_fences(const struct situation *situation);
-/* Ends the test when something has leaked. */
-void model_look_for_leaks(uint64_t seed);
-/* The number in a variable of the process. */
-uint64_t model_number(const char *variable, uint64_t otherwise);
+/* Runs the seeds from 1 to `seeds`, or to PGSTAGE_MODEL_RUNS, without the log, and looks for leaks
+ * now and then; how many they were. Or only PGSTAGE_MODEL_SEED, with the log: 0. */
+uint64_t model_run(void (*run)(uint64_t seed), uint64_t seeds);
 
 /* ---- what hosts say (model_hosts.c) ---- */
 

@@ -16,7 +16,6 @@
 
 #include "model_world.h"
 #include "pgstage/base/clock.h"
-#include "pgstage/base/log.h"
 #include "pgstage/base/text.h"
 
 #define SEEDS 2000
@@ -631,22 +630,13 @@ Test(maintenance, lasts_as_long_as_it_says_whatever_becomes_of_the_wall_clock)
 
 Test(engine_model, keeps_its_promises_whatever_happens)
 {
-    uint64_t only = model_number("PGSTAGE_MODEL_SEED", 0);
-    uint64_t first = only ? only : 1,
-             last = only ? only : model_number("PGSTAGE_MODEL_RUNS", SEEDS);
-    if (!only)
-        log_lowest = RANK_FATAL;
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS] =
             parse(configurations[i % CONFIGURATIONS].text, i / CONFIGURATIONS);
-    for (uint64_t seed = first; seed <= last; seed++) {
-        run(seed);
-        if (only || seed % 500 == 0)
-            model_look_for_leaks(seed);
-    }
+    uint64_t last = model_run(run, SEEDS);
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshot_unref(snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS]);
-    if (only)
+    if (!last)
         return;
     /* it was about something */
     cr_assert_gt(claims, last);
