@@ -137,7 +137,10 @@ static int open_locked(const char *path, char *problem, size_t size)
             return -1;
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            tell_taken(fd, path, problem, size);
+            if (errno == EWOULDBLOCK)
+                tell_taken(fd, path, problem, size);
+            else
+                snprintf(problem, size, "cannot lock the pid file %s: %s", path, strerror(errno));
             close(fd);
             return -1;
         }

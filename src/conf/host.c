@@ -128,7 +128,7 @@ static bool host_parse(struct arena *arena, struct span text, uint16_t port,
         host->name = arena_copy_n(arena, text.start, span_length(text));
         if (socket_folder_fits(host->name, host->port))
             return true;
-        snprintf(problem, size, SOCKET_TOO_LONG, host->name, host->port);
+        snprintf(problem, size, SOCKET_TOO_LONG, host->name, host->port, SOCKET_PATH_MAX_BYTES);
         return false;
     }
     struct span name = text;

@@ -201,7 +201,7 @@ static void check_listener(const struct snapshot *snapshot, size_t index, struct
     if (settings->unix_socket_dir &&
         !socket_folder_fits(settings->unix_socket_dir, (uint16_t)settings->listen_port))
         origin_error(report, folder, SOCKET_TOO_LONG, settings->unix_socket_dir,
-                     (unsigned)settings->listen_port);
+                     (unsigned)settings->listen_port, SOCKET_PATH_MAX_BYTES);
     if (listener->config.name) {
         check_files(snapshot, layer, report);
         check_protocols(layer, report, "client_tls_protocols");

@@ -80,18 +80,18 @@ void server_arrive(struct worker *worker, struct server *server, uint64_t waiter
     struct client *client = worker_client(worker, waiter_id);
     struct pool *pool = server->backend->pool;
     struct pool_grant grant = {0};
-    bool wanted;
+    bool fits, wanted;
 
     server_place(server, worker);
+    fits = !server_is_outdated(server) && choice_fits(server) && border_still_allows(server) &&
+           stream_attach(&server->stream, worker->loop);
+    /* who was to have one that does not fit keeps its place in the queue */
     wanted = pool_accept(pool, &server->item, worker->index,
-                         client && client->exchange ? &client->exchange->waiter : NULL);
+                         fits && client && client->exchange ? &client->exchange->waiter : NULL);
     server_set_state(server, SERVER_IDLE);
-    if (server_is_outdated(server) || !choice_fits(server) || !border_still_allows(server) ||
-        !stream_attach(&server->stream, worker->loop)) {
+    if (!fits) {
         server_close(server, server->stream.error ? REASON_SERVER_BROKEN : REASON_SERVER_WRONG_ROLE,
                      NULL);
-        if (wanted)
-            (void)client_borrow(client); /* nothing of its has been sent: another one will do */
         return;
     }
     if (wanted) {

@@ -129,3 +129,26 @@ SYSTEM_TEST(refused, of_two_hosts_the_other_is_asked_before_anybody_hears_of_it)
     client_do(client_open(proxy, NULL), "SELECT 1");
     cr_assert_gt(first->accepted, 0, "the first host was not asked at all");
 }
+
+/* A batch whose pieces come one by one, before and behind the refusal. */
+SYSTEM_TEST(refused, a_batch_in_pieces_is_owed_one_error_and_one_end)
+{
+    SKIP_ON_PGBOUNCER();
+    struct scene scene = set_scene(1);
+    struct wire *wire = wire_client(scene.proxy);
+
+    wire_query(wire, "SET search_path = pg_catalog");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
+    change(&scene, "ALTER ROLE user_scram PASSWORD 'other'");
+    for (int round = 0; round < 60; round++) {
+        wire_parse(wire, round % 2 ? "named" : "", "COMMIT");
+        if (round % 3 == 0)
+            cr_assert_str_eq(wire_types(wire, 'E', PATIENCE_MS), "E");
+        wire_bind(wire, "", round % 2 ? "named" : "", NULL);
+        if (round % 3 == 1)
+            pause_ms(round);
+        wire_execute(wire, "", 0);
+        wire_sync(wire);
+        cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), round % 3 == 0 ? "Z" : "EZ");
+    }
+}

@@ -25,8 +25,8 @@ bool host_list_parse(struct arena *arena, const char *text, uint16_t port,
 /* What the file of a Unix socket is called in its folder, before the port. */
 #define SOCKET_FILE "/.s.PGSQL."
 #define SOCKET_PATH_MAX_BYTES 107 /* the kernel's bound, less the NUL */
-/* Words for one that is longer: with its folder and port. */
-#define SOCKET_TOO_LONG "the path %.300s" SOCKET_FILE "%u is longer than 107 bytes"
+/* Words for one that is longer: with its folder, port and SOCKET_PATH_MAX_BYTES. */
+#define SOCKET_TOO_LONG "the path %.300s" SOCKET_FILE "%u is longer than %d bytes"
 /* Is the path of the socket in this folder short enough? */
 bool socket_folder_fits(const char *folder, uint16_t port);
 /* A Unix socket rather than a host on the network? */
