@@ -23,7 +23,7 @@
 #include "pgstage/pool/registry.h"
 #include "src/failover/procedure_inside.h"
 
-#define SEEDS 1000
+#define SEEDS 500
 #define EVENTS 400
 #define CONFIGURATIONS 5
 /* Longer than all steps of a plan and its way back may take together. */
