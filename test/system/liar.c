@@ -370,6 +370,7 @@ static void ask(struct victim *victim)
         return;
     }
     note(victim, " PBES:");
+    wire_cork(wire, true);
     wire_parse(wire, name, text);
     wire_bind(wire, "", name, NULL);
     if (percent(random, 50))
@@ -378,6 +379,7 @@ static void ask(struct victim *victim)
     if (percent(random, 30))
         wire_close_name(wire, 'S', name);
     wire_sync(wire);
+    wire_cork(wire, false);
 }
 
 static void play_connection(struct victim *victim)
@@ -622,4 +624,57 @@ SYSTEM_TEST(liar, a_copy_without_an_end_is_ended_by_query_timeout)
     cr_assert_str_eq(wire_types(wire, 'G', PATIENCE_MS), "12G");
     wire_send(wire, 'f', "none", 5);
     cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EE!");
+}
+
+/* Says ERROR to a Bind, and `context` behind it. */
+static void serve_error_and(struct wire *wire, struct fake *fake)
+{
+    const char *what = fake->context;
+    struct wire_message message;
+
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    while (wire_read(wire, &message, 1000 * TEST_LIMIT_S)) {
+        free(message.body);
+        if (message.type == 'P')
+            wire_send(wire, '1', "", 0);
+        if (message.type == 'B')
+            fake_error(wire, "ERROR", "XX000", "a lie");
+        if (message.type != what[0])
+            continue;
+        if (what[1] == '.')
+            return;
+        if (what[1] != ' ')
+            wire_send(wire, what[1], "", 0);
+    }
+}
+
+SYSTEM_TEST(liar, a_batch_that_has_failed_has_an_end_whatever_comes_then)
+{
+    SKIP_ON_PGBOUNCER();
+    static const char *const cases[] = {"B.", "E.", "S.", "BC", "EC", "SC", "SZ",
+                                        "E2", "BE", "EE", "SE", "S ", "BA", "Ew"};
+
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int pieces = 0; pieces < 2; pieces++) {
+            struct fake *fake = fake_start(serve_error_and, cases[i]);
+            struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 0\n"
+                                              "query_timeout = 1\nquery_wait_timeout = 3\n"
+                                              "[databases]\napp = %s\n",
+                                              fake_route(fake));
+            struct wire *wire = wire_client(proxy);
+            char *types;
+
+            wire_cork(wire, !pieces);
+            wire_parse(wire, "", "COMMIT");
+            wire_bind(wire, "", "", NULL);
+            wire_execute(wire, "", 0);
+            wire_sync(wire);
+            wire_cork(wire, false);
+            types = wire_types(wire, 'Z', 10000);
+            cr_expect(strpbrk(types, "Z!"), "%s, %d: %s", cases[i], pieces, types);
+            proxy_stop(proxy);
+        }
+    }
 }
