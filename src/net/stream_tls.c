@@ -100,8 +100,9 @@ void stream_shake(struct stream *stream)
     } else {
         if (ERR_peek_error() == 0)
             ERR_raise(ERR_LIB_SSL, SSL_R_UNEXPECTED_EOF_WHILE_READING);
+        bool ended = ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
         keep_problem(stream, true);
-        stream_fail(stream, EPROTO);
+        stream_fail(stream, ended ? ECONNRESET : EPROTO);
     }
 }
 

@@ -13,6 +13,7 @@
  */
 #include "pgstage/session/server_login.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -605,7 +606,7 @@ static bool is_lasting(const struct server *server, enum reason reason, const ch
     case REASON_SERVER_LOGIN_FAILED:
         return strcmp(sqlstate, "57P03") != 0 && strcmp(sqlstate, "57P01") != 0;
     case REASON_SERVER_TLS_FAILED:
-        return server->stream.tls_problem; /* else the connection broke in the handshake */
+        return server->stream.error == EPROTO; /* else the connection broke in the handshake */
     case REASON_SERVER_PEER_WRONG:
     case REASON_SERVER_BORDER:
     case REASON_SERVER_TLS_REFUSED:

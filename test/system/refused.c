@@ -152,3 +152,37 @@ SYSTEM_TEST(refused, a_batch_in_pieces_is_owed_one_error_and_one_end)
         cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), round % 3 == 0 ? "Z" : "EZ");
     }
 }
+
+SYSTEM_TEST(refused, when_each_of_two_hosts_has_refused_clients_hear_it)
+{
+    SKIP_ON_PGBOUNCER();
+    struct fake *first = fake_start(serve_no_tls, NULL), *second = fake_start(serve_no_tls, NULL);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_wait_timeout = 600\n"
+                                      "server_tls_sslmode = require\n"
+                                      "[databases]\napp = host=127.0.0.1:%d,127.0.0.1:%d\n",
+                                      first->port, second->port);
+
+    cr_assert_has(client_refusal(proxy, NULL), "server login has been failing");
+    cr_assert_gt(first->accepted, 0);
+    cr_assert_gt(second->accepted, 0);
+}
+
+static void serve_broken_handshake(struct wire *wire, struct fake *fake)
+{
+    (void)fake;
+    (void)fake_startup(wire, 'S');
+}
+
+/* That is what a host looks like that dies in this moment. */
+SYSTEM_TEST(refused, a_host_that_leaves_in_the_handshake_is_waited_for)
+{
+    SKIP_ON_PGBOUNCER();
+    struct fake *fake = fake_start(serve_broken_handshake, NULL);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_wait_timeout = 2\n"
+                                      "server_tls_sslmode = require\n"
+                                      "[databases]\napp = %s\n",
+                                      fake_route(fake));
+
+    cr_assert_has(client_refusal(proxy, NULL), "query_wait_timeout");
+    cr_assert(proxy_logged(proxy, "TLS handshake failed"));
+}

@@ -494,6 +494,7 @@ Test(stream_tls, a_peer_that_leaves_fails_the_handshake)
     stream_close(&client.stream);
     cr_assert(turn_until(loop, peer_has_failed, &server));
     cr_assert_gt(strlen(server.problem), 0);
+    cr_assert_eq(server.stream.error, ECONNRESET, "that says nothing of its certificate");
 }
 
 Test(stream_tls, random_bytes_never_do_more_than_fail)
