@@ -142,7 +142,7 @@ static void tell(struct stream *stream)
         [4] = STREAM_DRAINED,   [5] = STREAM_READABLE, [6] = STREAM_CLOSED,
     };
     if (stream->blocked)
-        stream->later &= (uint8_t)~LATER_DRAINED; /* more was written since */
+        stream->later &= (uint8_t)~LATER_DRAINED;     /* more was written since */
     uint8_t now = stream->later & (uint8_t)~LATER_IO; /* run_task's */
     if (stream->read_paused)
         now &= (uint8_t)~LATER_READABLE; /* stream_resume looks again */
