@@ -544,7 +544,9 @@ static enum verdict answer_head(struct transaction *transaction, uint8_t type)
         return asked == 'F' ? verdict : VERDICT_BAD;
     case 'G':
     case 'H':
-        if ((asked != 'Q' && asked != 'E') || transaction->copy != COPY_NONE)
+        /* nor do statements of ours copy: the client's Sync would count as swallowed by it */
+        if ((asked != 'Q' && asked != 'E') || transaction->copy != COPY_NONE ||
+            verdict != VERDICT_FORWARD)
             return VERDICT_BAD;
         transaction->copy = type == 'G' ? COPY_IN : COPY_OUT;
         return verdict;

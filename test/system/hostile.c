@@ -525,9 +525,9 @@ static void make_role(PGconn *postgres, const char *role)
 {
     client_do(postgres, "SET client_min_messages = warning");
     client_do(postgres,
-              text_of("SELECT pg_advisory_lock(99); DROP ROLE IF EXISTS %s; CREATE ROLE "
+              text_of("SELECT pg_advisory_xact_lock(99); DROP ROLE IF EXISTS %s; CREATE ROLE "
                       "%s LOGIN; CREATE TABLE IF NOT EXISTS hostile (a int); GRANT ALL ON "
-                      "hostile TO PUBLIC; SELECT pg_advisory_unlock(99)",
+                      "hostile TO PUBLIC",
                       role, role));
 }
 

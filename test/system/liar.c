@@ -370,7 +370,6 @@ static void ask(struct victim *victim)
         return;
     }
     note(victim, " PBES:");
-    wire_cork(wire, true);
     wire_parse(wire, name, text);
     wire_bind(wire, "", name, NULL);
     if (percent(random, 50))
@@ -379,7 +378,6 @@ static void ask(struct victim *victim)
     if (percent(random, 30))
         wire_close_name(wire, 'S', name);
     wire_sync(wire);
-    wire_cork(wire, false);
 }
 
 static void play_connection(struct victim *victim)
@@ -677,4 +675,60 @@ SYSTEM_TEST(liar, a_batch_that_has_failed_has_an_end_whatever_comes_then)
             proxy_stop(proxy);
         }
     }
+}
+
+/* Takes a parameter once; later it begins a COPY in place of that, and is gone. */
+static void serve_copy_for_a_parameter(struct wire *wire, struct fake *fake)
+{
+    bool first = fake->accepted == 1;
+    struct wire_message message;
+
+    if (!fake_startup(wire, 'N'))
+        return;
+    fake_welcome(wire);
+    while (wire_read(wire, &message, 1000 * TEST_LIMIT_S)) {
+        bool sets = memmem(message.body, message.length, "application_name", 16);
+
+        free(message.body);
+        if (message.type != 'Q')
+            continue;
+        if (sets && !first)
+            wire_send(wire, 'G', "\0\0\0", 3);
+        else if (sets)
+            wire_send(wire, 'S', "application_name\0mine", 22);
+        if (!sets || !first)
+            break;
+        wire_send(wire, 'C', "SET", 4);
+        wire_send(wire, 'Z', "I", 1);
+    }
+    if (first) {
+        wire_send(wire, 'C', "SELECT 0", 9);
+        wire_send(wire, 'Z', "I", 1);
+    }
+}
+
+SYSTEM_TEST(liar, a_copy_in_place_of_a_parameter_leaves_no_batch_without_an_end)
+{
+    SKIP_ON_PGBOUNCER();
+    struct fake *fake = fake_start(serve_copy_for_a_parameter, NULL);
+    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 0\n"
+                                      "[databases]\napp = %s\n",
+                                      fake_route(fake));
+    struct bytes packet =
+        startup_packet("user", "app", "database", "app", "application_name", "mine", NULL);
+    struct wire *wire = wire_open(proxy);
+
+    wire_write(wire, packet.data, packet.count);
+    (void)wire_types(wire, 'Z', PATIENCE_MS);
+    wire_query(wire, "SELECT 1");
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "CZ");
+    cr_assert(until(proxy_rows(proxy, "SERVERS", NULL, NULL) == 0, PATIENCE_MS));
+    wire_cork(wire, true);
+    wire_parse(wire, "", "SELECT 1");
+    wire_bind(wire, "", "", NULL);
+    wire_execute(wire, "", 0);
+    wire_sync(wire);
+    wire_cork(wire, false);
+    cr_assert_str_eq(wire_types(wire, 'Z', PATIENCE_MS), "EZ");
+    cr_assert_gt(fake->accepted, 1);
 }

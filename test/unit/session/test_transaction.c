@@ -529,6 +529,19 @@ Test(transaction, an_own_query_is_swallowed_as_a_whole)
     play("<!Q <Q >!T >!D >!C >!C >!ZI >T >D >C >ZI free");
 }
 
+/* It would take the client's Sync for one that the copy has swallowed. */
+Test(transaction, no_own_statement_begins_a_copy)
+{
+    static const char *const scripts[] = {"<!Q <P <B <E <S >?G", "<!P <!B <!E <S >!1 >!2 >?G",
+                                          "<!Q >?H"};
+
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
+        play(scripts[i]);
+        tear_down();
+        set_up();
+    }
+}
+
 Test(transaction, what_an_own_statement_causes_is_swallowed_but_notifications_are_not)
 {
     play("<!Q >!S >!N >A >!C >!ZI >S >N >A free");
