@@ -375,6 +375,17 @@ void stream_read_later(struct stream *stream)
         stream_tell_later(stream, LATER_READABLE);
 }
 
+void stream_read_soon(struct stream *stream)
+{
+    leave_alone(stream);
+}
+
+void stream_reread(struct stream *stream)
+{
+    if (stream->unread && !stream->ssl && !stream->read_paused)
+        stream_tell_later(stream, LATER_IO);
+}
+
 void stream_pause(struct stream *stream)
 {
     stream->read_paused = true;

@@ -145,6 +145,7 @@ static void client_event(struct stream *stream, enum stream_event event)
 
     switch (event) {
     case STREAM_READABLE:
+        stream_read_soon(stream);
         loop_defer(client->worker->loop, &client->task);
         break;
     case STREAM_DRAINED:
@@ -207,6 +208,7 @@ void client_run(struct loop_task *task)
     case CLIENT_GONE:
         break;
     }
+    stream_reread(&client->stream);
 }
 
 /* ---- sending ---- */

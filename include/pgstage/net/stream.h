@@ -115,6 +115,11 @@ bool stream_has_pending(const struct stream *stream);
 /* Reading again in this turn is wanted though epoll will not say so: STREAM_READABLE comes by the
  * loop's deferred work. */
 void stream_read_later(struct stream *stream);
+/* In STREAM_READABLE: the owner reads later in this turn, by work of its own, and calls stream_reread
+ * behind that. Spares a look at what has not been read meanwhile. */
+void stream_read_soon(struct stream *stream);
+/* What is unread still is told again. */
+void stream_reread(struct stream *stream);
 /* Writes behind what waits. Never blocks, never cuts: either all is taken (written or queued) or
  * the stream is broken. Before a connection or handshake is complete everything is queued. */
 enum stream_result stream_write(struct stream *stream, const void *bytes, size_t count);

@@ -580,6 +580,33 @@ Test(stream, what_was_put_off_and_is_not_read_then_does_not_spin)
     cr_assert_eq(b.readable, 1);
 }
 
+static void read_soon(struct peer *peer, enum stream_event event)
+{
+    if (event == STREAM_READABLE)
+        stream_read_soon(&peer->stream);
+}
+
+static void reading_soon(void)
+{
+    b.lazy = true;
+    b.then = read_soon;
+    stream_write(&a.stream, "abc", 3);
+    cr_assert(turn_until(loop, peer_is_readable, &b));
+    settle(loop);
+    cr_assert_eq(b.readable, 1, "the owner was believed");
+    read_once(&b, 1);
+    b.then = read_a_byte;
+    stream_reread(&b.stream);
+    cr_assert(b_gets(3));
+    stream_reread(&b.stream);
+    cr_assert_lt(turns_within(loop, 50), 50);
+}
+
+Test(stream, an_owner_that_reads_soon_is_told_afterwards_of_what_it_left)
+{
+    each_kind(reading_soon);
+}
+
 static struct loop *destination;
 
 static void move_away(struct peer *peer, enum stream_event event)
