@@ -7,7 +7,7 @@
  *
  * stream_watch alone changes what a stream waits for. A plain connection is watched edge-triggered:
  * to look at each socket a second time, as epoll does when it is level-triggered, costs a query
- * 4 %. So `unread` remembers that the socket may hold what no event will announce, until a read
+ * some per cent (doc/benchmarks.md). So `unread` remembers that the socket may hold what no event will announce, until a read
  * gives less than was asked for. An owner need not know: when it leaves something, reads nothing at
  * all, or resumes, LATER_IO does what the second look would have done.
  *

@@ -338,6 +338,12 @@ uint64_t backend_pause(struct backend *backend, uint64_t now_us, uint64_t longes
     return now_us + pause_us;
 }
 
+/* With the mutex: has the last login failed so recently that nobody tries again yet? */
+static bool is_refused_still(const struct backend *backend, uint64_t now_us)
+{
+    return backend->failure.text && now_us < backend->failure.retry_at_us;
+}
+
 bool backend_is_failing(struct backend *backend, uint64_t now_us, struct backend_failure *failure)
 {
     bool failing;
@@ -345,7 +351,7 @@ bool backend_is_failing(struct backend *backend, uint64_t now_us, struct backend
     if (!atomic_load_explicit(&backend->failing, memory_order_relaxed))
         return false;
     pthread_mutex_lock(&backend->mutex);
-    failing = backend->failure.text && now_us < backend->failure.retry_at_us;
+    failing = is_refused_still(backend, now_us);
     if (failing) {
         memcpy(failure->sqlstate, backend->failure.sqlstate, sizeof(failure->sqlstate));
         failure->text =
@@ -696,7 +702,7 @@ bool backend_tell_failure(struct backend *backend, uint64_t now_us)
     if (!atomic_load_explicit(&backend->failing, memory_order_relaxed))
         return false;
     pthread_mutex_lock(&backend->mutex);
-    failing = backend->failure.text && now_us < backend->failure.retry_at_us;
+    failing = is_refused_still(backend, now_us);
     pthread_mutex_unlock(&backend->mutex);
     if (failing)
         tell_workers(backend);

@@ -560,6 +560,13 @@ static void ask_for_a_change(struct wire *wire, bool extended, const char *name)
     wire_sync(wire);
 }
 
+/* A pool in transaction mode on that liar alone. */
+static struct proxy *before(const struct fake *fake, const char *options)
+{
+    return proxy_start("pool_mode = transaction\n%s[databases]\napp = %s\n", options,
+                       fake_route(fake));
+}
+
 SYSTEM_TEST(liar, an_answer_to_another_question_ends_the_server_and_nobody_else)
 {
     SKIP_ON_PGBOUNCER();
@@ -567,9 +574,7 @@ SYSTEM_TEST(liar, an_answer_to_another_question_ends_the_server_and_nobody_else)
 
     for (unsigned i = 0; i < sizeof answers / sizeof *answers; i++) {
         struct fake *fake = fake_start(serve_other_answers, answers[i]);
-        struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 0\n"
-                                          "[databases]\napp = %s\n",
-                                          fake_route(fake));
+        struct proxy *proxy = before(fake, "server_login_retry = 0\n");
         struct wire *wire = wire_client(proxy);
         bool extended = i > 2;
         char *error;
@@ -610,9 +615,7 @@ SYSTEM_TEST(liar, a_copy_without_an_end_is_ended_by_query_timeout)
 {
     SKIP_ON_PGBOUNCER();
     struct fake *fake = fake_start(serve_endless_copy, NULL);
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_timeout = 1\n"
-                                      "[databases]\napp = %s\n",
-                                      fake_route(fake));
+    struct proxy *proxy = before(fake, "query_timeout = 1\n");
     struct wire *wire = wire_client(proxy);
 
     wire_parse(wire, "", "COPY t FROM STDIN");
@@ -657,10 +660,8 @@ SYSTEM_TEST(liar, a_batch_that_has_failed_has_an_end_whatever_comes_then)
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int pieces = 0; pieces < 2; pieces++) {
             struct fake *fake = fake_start(serve_error_and, cases[i]);
-            struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 0\n"
-                                              "query_timeout = 1\nquery_wait_timeout = 3\n"
-                                              "[databases]\napp = %s\n",
-                                              fake_route(fake));
+            struct proxy *proxy =
+                before(fake, "server_login_retry = 0\nquery_timeout = 1\nquery_wait_timeout = 3\n");
             struct wire *wire = wire_client(proxy);
             char *types;
 
@@ -711,9 +712,7 @@ SYSTEM_TEST(liar, a_copy_in_place_of_a_parameter_leaves_no_batch_without_an_end)
 {
     SKIP_ON_PGBOUNCER();
     struct fake *fake = fake_start(serve_copy_for_a_parameter, NULL);
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 0\n"
-                                      "[databases]\napp = %s\n",
-                                      fake_route(fake));
+    struct proxy *proxy = before(fake, "server_login_retry = 0\n");
     struct bytes packet =
         startup_packet("user", "app", "database", "app", "application_name", "mine", NULL);
     struct wire *wire = wire_open(proxy);

@@ -117,14 +117,20 @@ static void serve_no_tls(struct wire *wire, struct fake *fake)
         fake_hang(wire);
 }
 
+/* A pool on two hosts, which must speak TLS. */
+static struct proxy *before_two(const char *options, int first, int second)
+{
+    return proxy_start("pool_mode = transaction\nserver_tls_sslmode = require\n%s"
+                       "[databases]\napp = host=127.0.0.1:%d,127.0.0.1:%d\n",
+                       options, first, second);
+}
+
 SYSTEM_TEST(refused, of_two_hosts_the_other_is_asked_before_anybody_hears_of_it)
 {
     SKIP_ON_PGBOUNCER();
     struct fake *first = fake_start(serve_no_tls, NULL);
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nserver_login_retry = 600\n"
-                                      "server_tls_sslmode = require\nload_balance_hosts = disable\n"
-                                      "[databases]\napp = host=127.0.0.1:%d,127.0.0.1:%d\n",
-                                      first->port, cluster_shared()->port);
+    struct proxy *proxy = before_two("server_login_retry = 600\nload_balance_hosts = disable\n",
+                                     first->port, cluster_shared()->port);
 
     client_do(client_open(proxy, NULL), "SELECT 1");
     cr_assert_gt(first->accepted, 0, "the first host was not asked at all");
@@ -157,10 +163,7 @@ SYSTEM_TEST(refused, when_each_of_two_hosts_has_refused_clients_hear_it)
 {
     SKIP_ON_PGBOUNCER();
     struct fake *first = fake_start(serve_no_tls, NULL), *second = fake_start(serve_no_tls, NULL);
-    struct proxy *proxy = proxy_start("pool_mode = transaction\nquery_wait_timeout = 600\n"
-                                      "server_tls_sslmode = require\n"
-                                      "[databases]\napp = host=127.0.0.1:%d,127.0.0.1:%d\n",
-                                      first->port, second->port);
+    struct proxy *proxy = before_two("query_wait_timeout = 600\n", first->port, second->port);
 
     cr_assert_has(client_refusal(proxy, NULL), "server login has been failing");
     cr_assert_gt(first->accepted, 0);

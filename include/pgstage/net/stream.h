@@ -5,10 +5,11 @@
  *   stream_write ──► sendmsg/SSL_write at once ──► what the socket does not take waits in `output`
  *
  * An idle stream owns no buffer: `output` exists only while bytes wait. It stands in epoll for
- * reading from attach to detach, also while it is paused, so that a peer who leaves is still seen. Callbacks come from the loop, never from inside a call
- * of these functions; a callback may close this or any other stream (the memory of its owner is
- * released at the end of the turn), and none comes after stream_close. All functions: the owning
- * loop's thread. The process must ignore SIGPIPE: OpenSSL writes with write(2).
+ * reading from attach to detach, also while it is paused, so that a peer who leaves is still seen.
+ * Callbacks come from the loop, never from inside a call of these functions; a callback may close
+ * this or any other stream (the memory of its owner is released at the end of the turn), and none
+ * comes after stream_close. All functions: the owning loop's thread. The process must ignore
+ * SIGPIPE: OpenSSL writes with write(2).
  */
 #ifndef PGSTAGE_NET_STREAM_H
 #define PGSTAGE_NET_STREAM_H
@@ -115,8 +116,8 @@ bool stream_has_pending(const struct stream *stream);
 /* Reading again in this turn is wanted though epoll will not say so: STREAM_READABLE comes by the
  * loop's deferred work. */
 void stream_read_later(struct stream *stream);
-/* In STREAM_READABLE: the owner reads later in this turn, by work of its own, and calls stream_reread
- * behind that. Spares a look at what has not been read meanwhile. */
+/* In STREAM_READABLE: the owner reads later in this turn, by work of its own, and calls
+ * stream_reread behind that. Spares a look at what has not been read meanwhile. */
 void stream_read_soon(struct stream *stream);
 /* What is unread still is told again. */
 void stream_reread(struct stream *stream);

@@ -4,6 +4,8 @@
 
 #include "model_world.h"
 #include "pgstage/base/log.h"
+#include "pgstage/base/text.h"
+#include "pgstage/conf/report.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
@@ -12,6 +14,23 @@
 #define LEAKS_EVERY 250 /* runs */
 
 struct model_commands model_commands;
+
+/* ---- configurations ---- */
+
+struct snapshot *model_snapshot(const char *environment, bool state_dir)
+{
+    struct report report = {0};
+    char *text =
+        text_print("[pgstage]\n%s\n%s%s\n[databases]\napp = dbname=app user=u "
+                   "password=secret%s\n",
+                   state_dir ? "state_dir = /nowhere" : "", environment ? "[environment e]\n" : "",
+                   environment ? environment : "", environment ? "" : " host=127.0.0.1");
+    struct snapshot *snapshot = snapshot_parse("model.ini", text, strlen(text), &report);
+    cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
+    report_fini(&report);
+    free(text);
+    return snapshot;
+}
 
 /* ---- answers ---- */
 

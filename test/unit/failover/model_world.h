@@ -103,7 +103,10 @@ void world_each_host(const char *environment,
 /* Connections to a host begin to be closed. */
 void world_close_host(const char *host, void (*done)(void *argument), void *argument);
 
-/* ---- what must hold in every run (model_check.c) ---- */
+/* ---- what every run needs and must keep (model_check.c) ---- */
+
+/* One database of that environment (the text of its section), or of none when it is NULL. */
+struct snapshot *model_snapshot(const char *environment, bool state_dir);
 
 #define MODEL_COMMANDS 1024
 

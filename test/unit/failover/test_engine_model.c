@@ -49,20 +49,6 @@ static struct snapshot *snapshots[2][CONFIGURATIONS]; /* without and with state_
 static bool has_state_dir;
 static size_t configuration;
 
-static struct snapshot *parse(const char *environment, bool state_dir)
-{
-    struct report report = {0};
-    char *text =
-        text_print("[pgstage]\n%s\n%s%s\n[databases]\napp = dbname=app%s\n",
-                   state_dir ? "state_dir = /nowhere" : "", environment ? "[environment e]\n" : "",
-                   environment ? environment : "", environment ? "" : " host=127.0.0.1");
-    struct snapshot *snapshot = snapshot_parse("model.ini", text, strlen(text), &report);
-    cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
-    report_fini(&report);
-    free(text);
-    return snapshot;
-}
-
 static void take_configuration(size_t which)
 {
     configuration = which;
@@ -583,7 +569,7 @@ static void begin_quietly(void)
     maintenance_due = 0;
     is_maintenance_known = true;
     claim.is_over = has_state_dir = true;
-    snapshots[true][WHOLE] = parse(configurations[WHOLE].text, true);
+    snapshots[true][WHOLE] = model_snapshot(configurations[WHOLE].text, true);
     configuration = WHOLE;
     for (size_t i = 0; i < MODEL_HOSTS; i++) {
         struct host_report *report = &world.hosts[i].report;
@@ -632,7 +618,7 @@ Test(engine_model, keeps_its_promises_whatever_happens)
 {
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS] =
-            parse(configurations[i % CONFIGURATIONS].text, i / CONFIGURATIONS);
+            model_snapshot(configurations[i % CONFIGURATIONS].text, i / CONFIGURATIONS);
     uint64_t last = model_run(run, SEEDS);
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshot_unref(snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS]);

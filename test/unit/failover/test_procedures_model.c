@@ -65,21 +65,6 @@ static bool has_state_dir;
 static size_t configuration;
 static unsigned level; /* of trouble; 0: none at all */
 
-static struct snapshot *parse(const char *environment, bool state_dir)
-{
-    struct report report = {0};
-    char *text =
-        text_print("[pgstage]\n%s\n%s%s\n[databases]\napp = dbname=app user=u "
-                   "password=secret%s\n",
-                   state_dir ? "state_dir = /nowhere" : "", environment ? "[environment e]\n" : "",
-                   environment ? environment : "", environment ? "" : " host=127.0.0.1");
-    struct snapshot *snapshot = snapshot_parse("model.ini", text, strlen(text), &report);
-    cr_assert_not_null(snapshot, "%s", report.count ? report.entries[0].text : "");
-    report_fini(&report);
-    free(text);
-    return snapshot;
-}
-
 static void take_configuration(size_t which)
 {
     configuration = which;
@@ -643,7 +628,7 @@ Test(procedures_model, keeps_its_promises_whatever_happens)
 {
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS] =
-            parse(configurations[i % CONFIGURATIONS].text, i / CONFIGURATIONS);
+            model_snapshot(configurations[i % CONFIGURATIONS].text, i / CONFIGURATIONS);
     uint64_t last = model_run(run, SEEDS);
     for (size_t i = 0; i < 2 * CONFIGURATIONS; i++)
         snapshot_unref(snapshots[i / CONFIGURATIONS][i % CONFIGURATIONS]);
